@@ -1,0 +1,14 @@
+//! The pure vocabulary of Tidemill: ids, time, the job graph, keys, schedules and configuration.
+//!
+//! Architecture invariant: nothing here reads a clock, a file, a socket, a random source or hash order,
+//! and nothing here knows the wire format.
+
+pub mod config;
+pub mod execution;
+pub mod id;
+pub mod job;
+pub mod job_graph;
+pub mod key;
+pub mod key_group;
+pub mod slot;
+pub mod time;
