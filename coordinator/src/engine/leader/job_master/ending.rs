@@ -1,0 +1,186 @@
+//! How a job ends: its sinks publish or drop their output, the end is replicated, everything is released.
+
+use std::collections::BTreeSet;
+
+use tidemill_model::execution::{ExecutionState, Failure, FailureKind, Finalization};
+use tidemill_model::id::{ExecutionAttemptId, TaskManagerId};
+use tidemill_model::job::JobStatus;
+use tidemill_model::time::Instant;
+
+use super::{JobMaster, JobMasterAction};
+use crate::engine::leader::message::{FinalizationKind, FinalizationReport, TaskManagerCommand};
+use crate::engine::replicated::{CommandBody, Ending};
+
+/// How often a finalization is tried again, each time elsewhere if there is an elsewhere.
+const FINALIZATION_TRIES: usize = 5;
+
+/// Where the publishing or dropping of staged output stands.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Finalizing {
+    /// Who is at it.
+    running_on: Option<TaskManagerId>,
+    /// Who failed at it.
+    failed_on: Vec<TaskManagerId>,
+    outcome: Option<Outcome>,
+    /// Nobody is there to do it: give up dropping output at this time.
+    give_up_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+enum Outcome {
+    Done,
+    Failed(Failure),
+}
+
+impl Finalizing {
+    pub(super) fn lost(&mut self, task_manager: TaskManagerId) {
+        if self.running_on == Some(task_manager) {
+            self.running_on = None;
+        }
+    }
+}
+
+impl JobMaster {
+    /// What this status wants of the sinks.
+    fn wanted_finalization(&self) -> Option<FinalizationKind> {
+        match self.job.status {
+            JobStatus::Committing => Some(FinalizationKind::Commit),
+            JobStatus::Cancelling | JobStatus::Failing(_) => Some(FinalizationKind::Abort),
+            JobStatus::Created
+            | JobStatus::Running
+            | JobStatus::Restarting
+            | JobStatus::Finished(_)
+            | JobStatus::Canceled
+            | JobStatus::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn finalized(&mut self, task_manager: TaskManagerId, report: &FinalizationReport) {
+        if self.wanted_finalization() != Some(report.kind) {
+            return;
+        }
+        let asked = self.finalizing.running_on == Some(task_manager);
+        match &report.failure {
+            None => self.finalizing.outcome = Some(Outcome::Done),
+            Some(failure) if asked && failure.kind.recoverable() => {
+                tracing::warn!(job_id = %self.job.spec.id, task_manager_id = %task_manager, %failure, "finalization failed");
+                self.finalizing.running_on = None;
+                self.finalizing.failed_on.push(task_manager);
+                if self.finalizing.failed_on.len() >= FINALIZATION_TRIES {
+                    self.finalizing.outcome = Some(Outcome::Failed(failure.clone()));
+                }
+            }
+            // An outcome of before this leadership asked: it will ask again.
+            Some(_) if !asked => {}
+            Some(failure) => self.finalizing.outcome = Some(Outcome::Failed(failure.clone())),
+        }
+    }
+
+    /// `Finished` only once the sinks have committed.
+    pub(super) fn drive_committing(&mut self, actions: &mut Vec<JobMasterAction>) {
+        let job = self.job.spec.id;
+        match self.finalizing.outcome.take() {
+            Some(Outcome::Done) => self.end(Ending::Finished, actions),
+            Some(Outcome::Failed(cause)) => self.decide(CommandBody::FailJob { job, cause }, actions),
+            None => {
+                let attempt = self.job.current_attempt().unwrap_or_default();
+                self.finalize(Finalization::Commit { attempt }, actions);
+            }
+        }
+    }
+
+    /// Wait until every attempt has stopped, drop what is staged, then end.
+    pub(super) fn drive_stopping(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
+        if self.executions.values().any(|state| !state.is_terminal()) {
+            return;
+        }
+        let ending = if self.job.status == JobStatus::Cancelling { Ending::Canceled } else { Ending::Failed };
+        if self.nothing_staged() {
+            return self.end(ending, actions);
+        }
+        match self.finalizing.outcome.take() {
+            Some(Outcome::Done) => return self.end(ending, actions),
+            Some(Outcome::Failed(failure)) => {
+                tracing::warn!(job_id = %self.job.spec.id, %failure, "staged output could not be removed");
+                return self.end(ending, actions);
+            }
+            None => self.finalize(Finalization::Abort, actions),
+        }
+        if self.finalizing.running_on.is_none() {
+            let give_up_at = *self.finalizing.give_up_at.get_or_insert(now + self.settings.reconcile_timeout);
+            if now >= give_up_at {
+                tracing::warn!(job_id = %self.job.spec.id, "no task manager is left to remove staged output");
+                self.end(ending, actions);
+            }
+        }
+    }
+
+    /// Whether no executor can have opened a sink.
+    fn nothing_staged(&self) -> bool {
+        let never_ran = match &self.job.status {
+            JobStatus::Failing(cause) => {
+                matches!(cause.kind, FailureKind::InvalidArtifact | FailureKind::GraphMismatch)
+            }
+            JobStatus::Created
+            | JobStatus::Running
+            | JobStatus::Restarting
+            | JobStatus::Cancelling
+            | JobStatus::Committing
+            | JobStatus::Finished(_)
+            | JobStatus::Canceled
+            | JobStatus::Failed(_) => false,
+        };
+        self.job.schedule.is_none() || never_ran
+    }
+
+    /// Asks one task manager: one of the job's own if possible, one that has not failed at it before if possible.
+    fn finalize(&mut self, finalization: Finalization, actions: &mut Vec<JobMasterAction>) {
+        if self.finalizing.running_on.is_some() {
+            return;
+        }
+        let own: BTreeSet<TaskManagerId> =
+            self.job.schedule.iter().flat_map(|schedule| schedule.task_managers.keys().copied()).collect();
+        let failures = |id: &TaskManagerId| self.finalizing.failed_on.iter().filter(|failed| *failed == id).count();
+        let Some(&chosen) = self.registered.keys().min_by_key(|id| (failures(id), !own.contains(id))) else { return };
+        self.finalizing.running_on = Some(chosen);
+        let command = TaskManagerCommand::Finalize { spec: Box::new(self.job.spec.clone()), finalization };
+        self.send(chosen, command, actions);
+    }
+
+    fn end(&mut self, ending: Ending, actions: &mut Vec<JobMasterAction>) {
+        let (job, history_size) = (self.job.spec.id, self.settings.history_size);
+        self.decide(CommandBody::EndJob { job, ending, history_size }, actions);
+    }
+
+    /// Tells task managers to stop attempts that still live: of one, or of all.
+    pub(super) fn cancel_live(&mut self, only: Option<TaskManagerId>, actions: &mut Vec<JobMasterAction>) {
+        let Some(schedule) = self.job.schedule.clone() else { return };
+        for &task_manager in schedule.task_managers.keys().filter(|id| only.is_none_or(|only| **id == only)) {
+            let live = self.live_on(task_manager);
+            let attempts: Vec<ExecutionAttemptId> = schedule
+                .attempt_ids(self.job.spec.id)
+                .map(|(attempt, _)| attempt)
+                .filter(|attempt| live.contains(&attempt.vertex))
+                .collect();
+            if attempts.is_empty() || !self.registered.contains_key(&task_manager) {
+                continue;
+            }
+            for vertex in live {
+                self.executions.insert(vertex, ExecutionState::Canceling);
+            }
+            self.send(task_manager, TaskManagerCommand::Cancel { attempts }, actions);
+        }
+    }
+
+    /// `nothing-left`: every task manager drops what it has of the job, and its slots are free.
+    pub(super) fn release(&mut self, actions: &mut Vec<JobMasterAction>) {
+        if std::mem::replace(&mut self.released, true) {
+            return;
+        }
+        let job = self.job.spec.id;
+        for &task_manager in self.registered.keys() {
+            actions.push(JobMasterAction::Send { task_manager, command: TaskManagerCommand::Release { job } });
+        }
+        actions.extend([JobMasterAction::ReleaseSlots, JobMasterAction::Ended]);
+    }
+}

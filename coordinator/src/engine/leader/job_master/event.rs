@@ -1,0 +1,124 @@
+//! What can happen to a job's master, and what it can want.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidemill_model::execution::{AttemptReport, TaskManagerLocation};
+use tidemill_model::id::{TaskManagerId, TaskManagerName};
+use tidemill_model::slot::SlotId;
+use tidemill_model::time::Timestamp;
+
+use crate::engine::leader::message::{FinalizationReport, JobReport, TaskManagerCommand};
+use crate::engine::replicated::{CommandBody, Response};
+
+/// Limits of a job's master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobMasterSettings {
+    /// How long a new leader waits for a silent task manager before it replaces what ran there.
+    pub reconcile_timeout: Duration,
+    /// How many ended jobs the cluster remembers.
+    pub history_size: u32,
+}
+
+/// Everything that can happen to a job's master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobMasterEvent {
+    /// It has been started: the first event.
+    Started,
+    /// A task manager is here, and this is all that it runs of the job.
+    TaskManagerRegistered {
+        /// Who and where.
+        location: TaskManagerLocation,
+        /// Its share of the job.
+        report: JobReport,
+    },
+    /// A task manager is gone.
+    TaskManagerLost {
+        /// Which.
+        task_manager: TaskManagerId,
+        /// Why.
+        reason: String,
+    },
+    /// The slots that were asked for.
+    SlotsGranted {
+        /// Which.
+        slots: Vec<SlotId>,
+        /// Where they are.
+        locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
+    },
+    /// An attempt changed its state.
+    AttemptChanged {
+        /// Where.
+        task_manager: TaskManagerId,
+        /// How.
+        report: AttemptReport,
+    },
+    /// A finalization has ended.
+    Finalized {
+        /// Where.
+        task_manager: TaskManagerId,
+        /// How.
+        report: FinalizationReport,
+    },
+    /// An executor process of the job runs.
+    ExecutorStarted {
+        /// Where.
+        task_manager: TaskManagerId,
+        /// Its process id.
+        process_id: u32,
+    },
+    /// Records have flowed.
+    Progressed {
+        /// Where.
+        task_manager: TaskManagerId,
+        /// Emitted by sources so far.
+        records_in: u64,
+        /// Taken by sinks so far.
+        records_out: u64,
+    },
+    /// A command about this job has been applied: one that this master proposed, or a client's cancellation.
+    Applied {
+        /// The command.
+        body: CommandBody,
+        /// Its stamp.
+        stamp: Timestamp,
+        /// The answer.
+        response: Response,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// Everything that a job's master can want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobMasterAction {
+    /// Have this decided by Raft; the answer comes as [`JobMasterEvent::Applied`].
+    Propose(CommandBody),
+    /// Ask the resource manager for this many slots, all at once.
+    RequestSlots {
+        /// How many.
+        count: u32,
+    },
+    /// Give back whatever slots the job holds.
+    ReleaseSlots,
+    /// Send to a task manager.
+    Send {
+        /// Whom it is for.
+        task_manager: TaskManagerId,
+        /// What.
+        command: TaskManagerCommand,
+    },
+    /// The job has ended and nothing of it is left: this master may go.
+    Ended,
+}
+
+/// One scheduled attempt, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptObservation {
+    /// The attempt and its state.
+    pub report: AttemptReport,
+    /// Where it runs.
+    pub task_manager: Option<TaskManagerName>,
+    /// In which process there.
+    pub process_id: Option<u32>,
+}

@@ -1,0 +1,152 @@
+//! A new leadership meets what still runs: adopt what fits the schedule, deploy what never arrived, replace the rest.
+
+use tidemill_model::execution::{ExecutionState, TaskManagerLocation, TerminalState};
+use tidemill_model::id::{ExecutionAttemptId, TaskManagerId};
+use tidemill_model::job::JobStatus;
+use tidemill_model::time::Instant;
+
+use super::{JobMaster, JobMasterAction};
+use crate::engine::leader::message::{JobReport, TaskManagerCommand};
+use crate::engine::replicated::CommandBody;
+
+/// What an inherited job still waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reconciliation {
+    /// Task managers that are silent until then are given up.
+    deadline: Instant,
+    /// Attempts found running as scheduled.
+    adopted: u32,
+    /// Attempts that a restart replaced.
+    restarted: u32,
+}
+
+impl Reconciliation {
+    pub(super) fn new(deadline: Instant) -> Self {
+        Self { deadline, adopted: 0, restarted: 0 }
+    }
+
+    /// The job was restarted before the takeover was complete: whatever had been adopted is replaced too.
+    pub(super) fn replaced(&mut self, attempts: u32) {
+        (self.adopted, self.restarted) = (0, attempts);
+    }
+}
+
+impl JobMaster {
+    pub(super) fn registered(
+        &mut self,
+        location: TaskManagerLocation,
+        report: JobReport,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        let id = location.id;
+        self.lose_former_incarnation(&location);
+        self.registered.insert(id, location);
+        if let Some(finalized) = &report.finalized {
+            self.finalized(id, finalized);
+        }
+        match self.job.status {
+            JobStatus::Running => self.reconcile(id, report, actions),
+            JobStatus::Cancelling | JobStatus::Failing(_) => {
+                self.settle(id, report, actions);
+                self.cancel_live(Some(id), actions);
+            }
+            JobStatus::Committing => {}
+            JobStatus::Created | JobStatus::Restarting => {
+                if !report.attempts.is_empty() {
+                    self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
+                }
+            }
+            JobStatus::Finished(_) | JobStatus::Canceled | JobStatus::Failed(_) => {
+                self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
+            }
+        }
+    }
+
+    /// Another incarnation at the same place: what the schedule wants of the former one is gone.
+    fn lose_former_incarnation(&mut self, location: &TaskManagerLocation) {
+        let scheduled = self.job.schedule.iter().flat_map(|schedule| schedule.task_managers.values());
+        let former: Vec<TaskManagerId> = scheduled
+            .filter(|other| other.name == location.name && other.id != location.id)
+            .map(|other| other.id)
+            .collect();
+        for id in former {
+            self.lost(id, &format!("task manager {} was restarted", location.name));
+        }
+    }
+
+    /// The same incarnation reports: attempts are compared by id.
+    fn reconcile(&mut self, id: TaskManagerId, report: JobReport, actions: &mut Vec<JobMasterAction>) {
+        let reported: Vec<ExecutionAttemptId> = report.attempts.iter().map(|report| report.attempt).collect();
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = report
+            .attempts
+            .into_iter()
+            .partition(|report| self.job.schedule.as_ref().is_some_and(|schedule| schedule.wants(&report.attempt)));
+        if wanted.is_empty() && !unwanted.is_empty() {
+            // All of it belongs to a superseded attempt; a deployment below starts a fresh executor.
+            self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
+        }
+        for report in wanted {
+            let inherited = self.executions.get(&report.attempt.vertex) == Some(&ExecutionState::Reconciling);
+            if let Some(reconciliation) =
+                self.reconciliation.as_mut().filter(|_| inherited && !report.state.is_terminal())
+            {
+                reconciliation.adopted += 1;
+            }
+            self.attempt_changed(id, report, actions);
+        }
+        // Never arrived: sent by a leader that died first, or lost with it. The same id is still the scheduled one.
+        let live = self.live_on(id);
+        let missing = |attempt: &ExecutionAttemptId| !reported.contains(attempt) && live.contains(&attempt.vertex);
+        self.deploy_on(id, missing, actions);
+        for vertex in live {
+            let state = self.executions.entry(vertex).or_insert(ExecutionState::Scheduled);
+            if *state == ExecutionState::Reconciling {
+                *state = ExecutionState::Scheduled;
+            }
+        }
+    }
+
+    /// A stopping job: take over what is reported; what is not reported is not there.
+    fn settle(&mut self, id: TaskManagerId, report: JobReport, actions: &mut Vec<JobMasterAction>) {
+        let reported: Vec<_> = report.attempts.iter().map(|report| report.attempt.vertex).collect();
+        for report in report.attempts {
+            self.attempt_changed(id, report, actions);
+        }
+        for vertex in self.live_on(id) {
+            if !reported.contains(&vertex) {
+                self.executions.insert(vertex, ExecutionState::Terminal(TerminalState::Canceled));
+            }
+        }
+    }
+
+    /// `coordinator.reconcile-timeout` is only for task managers that stay silent.
+    pub(super) fn give_up_silent(&mut self, now: Instant) {
+        let Some(reconciliation) = &self.reconciliation else { return };
+        if now < reconciliation.deadline {
+            return;
+        }
+        let scheduled = self.job.schedule.iter().flat_map(|schedule| schedule.task_managers.keys());
+        let silent: Vec<TaskManagerId> = scheduled.copied().filter(|id| !self.registered.contains_key(id)).collect();
+        for id in silent {
+            let name = self.name_of(id).map_or_else(|| id.to_string(), ToString::to_string);
+            self.lost(id, &format!("task manager {name} did not report to the new leader"));
+        }
+    }
+
+    /// Once nothing is left to wait for, the takeover's figures are replicated.
+    pub(super) fn report_takeover(&mut self, actions: &mut Vec<JobMasterAction>) {
+        let Some(reconciliation) = self.reconciliation else { return };
+        let open = self.executions.values().any(|state| *state == ExecutionState::Reconciling);
+        if open || self.failure.is_some() || self.deciding {
+            return;
+        }
+        self.reconciliation = None;
+        if !matches!(self.job.status, JobStatus::Running | JobStatus::Restarting) {
+            return;
+        }
+        let (adopted, restarted) = (reconciliation.adopted, reconciliation.restarted);
+        let job = self.job.spec.id;
+        tracing::info!(job_id = %job, tasks_adopted = adopted, tasks_restarted = restarted, "job taken over");
+        actions.push(JobMasterAction::Propose(CommandBody::RecordTakeover { job, adopted, restarted }));
+    }
+}

@@ -1,0 +1,312 @@
+//! Task managers, their sessions and heartbeats, and the slots that they offer.
+
+mod event;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemill_model::execution::{AttemptReport, TaskManagerLocation};
+use tidemill_model::id::{JobId, TaskManagerId};
+use tidemill_model::slot::SlotId;
+use tidemill_model::time::Instant;
+
+pub use event::{DetectorSettings, ResourceManagerAction, ResourceManagerEvent, TaskManagerObservation};
+
+use super::message::{
+    FinalizationReport, JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
+};
+use super::slot_pool::SlotPool;
+
+#[derive(Debug, Clone)]
+enum Link {
+    /// Welcomed; has not reported yet.
+    Greeting { session: SessionId },
+    /// Reported: its slots count.
+    Registered { session: SessionId },
+    /// The stream broke; it may come back within the grace.
+    Broken { since: Instant, probing: bool },
+}
+
+#[derive(Debug, Clone)]
+struct TaskManager {
+    hello: TaskManagerHello,
+    link: Link,
+    heard: Instant,
+}
+
+/// The engine over all task managers.
+#[derive(Debug)]
+pub struct ResourceManager {
+    settings: DetectorSettings,
+    task_managers: BTreeMap<TaskManagerId, TaskManager>,
+    jobs: BTreeSet<JobId>,
+    pool: SlotPool,
+    last_tick: Option<Instant>,
+}
+
+impl ResourceManager {
+    /// A leader's resource manager; `allocated` are the slots that unfinished jobs hold by their schedules.
+    #[must_use]
+    pub fn new(settings: DetectorSettings, allocated: impl IntoIterator<Item = (SlotId, JobId)>) -> Self {
+        let mut pool = SlotPool::default();
+        allocated.into_iter().for_each(|(slot, job)| pool.adopt(slot, job));
+        let (task_managers, jobs) = (BTreeMap::new(), BTreeSet::new());
+        Self { settings, task_managers, jobs, pool, last_tick: None }
+    }
+
+    /// The one door: what happened, and what is to be done.
+    pub fn step(&mut self, now: Instant, event: ResourceManagerEvent) -> Vec<ResourceManagerAction> {
+        let mut actions = Vec::new();
+        match event {
+            ResourceManagerEvent::Hello { session, hello } => self.greet(now, session, hello, &mut actions),
+            ResourceManagerEvent::Message { session, message } => self.hear(now, session, message, &mut actions),
+            ResourceManagerEvent::SessionClosed { session } => self.session_closed(now, session),
+            ResourceManagerEvent::PortProbed { task_manager, refused } => {
+                self.port_probed(task_manager, refused, &mut actions);
+            }
+            ResourceManagerEvent::SlotsRequested { job, count } => self.pool.request(job, count),
+            ResourceManagerEvent::SlotsReleased { job } => self.pool.release(job),
+            ResourceManagerEvent::JobStarted { job } => self.job_started(job, &mut actions),
+            ResourceManagerEvent::JobEnded { job } => {
+                self.jobs.remove(&job);
+                self.pool.release(job);
+            }
+            ResourceManagerEvent::Tick => self.tick(now, &mut actions),
+        }
+        self.grant(&mut actions);
+        actions
+    }
+
+    /// Why each waiting job waits.
+    #[must_use]
+    pub fn waiting(&self) -> BTreeMap<JobId, String> {
+        self.pool.missing().into_iter().collect()
+    }
+
+    /// The sessions of a registered task manager, for messages to it.
+    #[must_use]
+    pub fn session(&self, task_manager: TaskManagerId) -> Option<SessionId> {
+        match self.task_managers.get(&task_manager)?.link {
+            Link::Registered { session } => Some(session),
+            Link::Greeting { .. } | Link::Broken { .. } => None,
+        }
+    }
+
+    /// All task managers, for people.
+    #[must_use]
+    pub fn observe(&self, now: Instant) -> Vec<TaskManagerObservation> {
+        let observe = |(&id, task_manager): (&TaskManagerId, &TaskManager)| TaskManagerObservation {
+            location: task_manager.hello.location.clone(),
+            slots: task_manager.hello.slots,
+            free_slots: self.pool.free_of(id),
+            heartbeat_age: now.since(task_manager.heard),
+            process_id: task_manager.hello.process_id,
+        };
+        self.task_managers.iter().map(observe).collect()
+    }
+
+    fn greet(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        hello: TaskManagerHello,
+        actions: &mut Vec<ResourceManagerAction>,
+    ) {
+        let id = hello.location.id;
+        let superseded: Vec<TaskManagerId> = self
+            .task_managers
+            .iter()
+            .filter(|(other, known)| **other != id && known.hello.location.name == hello.location.name)
+            .map(|(&other, _)| other)
+            .collect();
+        for other in superseded {
+            self.lose(other, "another incarnation of it has started".to_owned(), actions);
+        }
+        if let Some(known) = self.task_managers.get(&id) {
+            actions.extend(known.link.session().map(|session| ResourceManagerAction::Close { session }));
+        }
+        self.task_managers.insert(id, TaskManager { hello, link: Link::Greeting { session }, heard: now });
+        actions.push(ResourceManagerAction::Send { session, task_manager: id, command: TaskManagerCommand::Welcome });
+    }
+
+    fn hear(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        message: TaskManagerMessage,
+        actions: &mut Vec<ResourceManagerAction>,
+    ) {
+        let Some((&id, known)) = self.task_managers.iter_mut().find(|(_, known)| known.link.session() == Some(session))
+        else {
+            return;
+        };
+        known.heard = now;
+        match message {
+            TaskManagerMessage::Report { attempts, executors, finalized } => {
+                known.link = Link::Registered { session };
+                let (location, count) = (known.hello.location.clone(), known.hello.slots.count);
+                self.pool.offer(id, count);
+                self.register(location, session, attempts, finalized, executors, actions);
+            }
+            TaskManagerMessage::Heartbeat { sequence, progress } => {
+                let command = TaskManagerCommand::HeartbeatAnswer { sequence };
+                actions.push(ResourceManagerAction::Send { session, task_manager: id, command });
+                for entry in progress {
+                    let message = TaskManagerMessage::Heartbeat { sequence, progress: vec![entry] };
+                    actions.push(ResourceManagerAction::Forward { job: entry.0, task_manager: id, message });
+                }
+            }
+            TaskManagerMessage::Attempt(report) => {
+                let (job, message) = (report.attempt.job, TaskManagerMessage::Attempt(report));
+                self.forward_or_release(session, id, job, message, actions);
+            }
+            TaskManagerMessage::Finalized(report) => {
+                let (job, message) = (report.job, TaskManagerMessage::Finalized(report));
+                self.forward_or_release(session, id, job, message, actions);
+            }
+            TaskManagerMessage::Executor { job, process_id } => {
+                let message = TaskManagerMessage::Executor { job, process_id };
+                self.forward_or_release(session, id, job, message, actions);
+            }
+        }
+    }
+
+    /// Splits a report by job; whatever belongs to no unfinished job is released.
+    fn register(
+        &mut self,
+        location: TaskManagerLocation,
+        session: SessionId,
+        attempts: Vec<AttemptReport>,
+        finalized: Vec<FinalizationReport>,
+        executors: Vec<(JobId, u32)>,
+        actions: &mut Vec<ResourceManagerAction>,
+    ) {
+        let mut reports: BTreeMap<JobId, JobReport> =
+            self.jobs.iter().map(|&job| (job, JobReport::default())).collect();
+        for report in attempts {
+            reports.entry(report.attempt.job).or_default().attempts.push(report);
+        }
+        for report in finalized {
+            let job = report.job;
+            reports.entry(job).or_default().finalized = Some(report);
+        }
+        for (job, _) in &executors {
+            reports.entry(*job).or_default();
+        }
+        let id = location.id;
+        for (job, report) in reports {
+            actions.push(if self.jobs.contains(&job) {
+                ResourceManagerAction::Registered { job, location: location.clone(), report }
+            } else {
+                let command = TaskManagerCommand::Release { job };
+                ResourceManagerAction::Send { session, task_manager: id, command }
+            });
+        }
+        for (job, process_id) in executors.into_iter().filter(|(job, _)| self.jobs.contains(job)) {
+            let message = TaskManagerMessage::Executor { job, process_id };
+            actions.push(ResourceManagerAction::Forward { job, task_manager: id, message });
+        }
+    }
+
+    fn forward_or_release(
+        &self,
+        session: SessionId,
+        task_manager: TaskManagerId,
+        job: JobId,
+        message: TaskManagerMessage,
+        actions: &mut Vec<ResourceManagerAction>,
+    ) {
+        actions.push(if self.jobs.contains(&job) {
+            ResourceManagerAction::Forward { job, task_manager, message }
+        } else {
+            let command = TaskManagerCommand::Release { job };
+            ResourceManagerAction::Send { session, task_manager, command }
+        });
+    }
+
+    fn session_closed(&mut self, now: Instant, session: SessionId) {
+        let known = self.task_managers.values_mut().find(|known| known.link.session() == Some(session));
+        if let Some(known) = known {
+            known.link = Link::Broken { since: now, probing: false };
+        }
+    }
+
+    fn port_probed(&mut self, id: TaskManagerId, refused: bool, actions: &mut Vec<ResourceManagerAction>) {
+        let Some(TaskManager { link: Link::Broken { probing, .. }, .. }) = self.task_managers.get_mut(&id) else {
+            return;
+        };
+        *probing = false;
+        if refused {
+            self.lose(id, "its stream broke and its port refuses connections".to_owned(), actions);
+        }
+    }
+
+    /// A job master starts from the replicated state; what registered task managers have reported of an unknown
+    /// job was released, so they run nothing of it.
+    fn job_started(&mut self, job: JobId, actions: &mut Vec<ResourceManagerAction>) {
+        self.jobs.insert(job);
+        for known in self.task_managers.values() {
+            if matches!(known.link, Link::Registered { .. }) {
+                let (location, report) = (known.hello.location.clone(), JobReport::default());
+                actions.push(ResourceManagerAction::Registered { job, location, report });
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant, actions: &mut Vec<ResourceManagerAction>) {
+        // After a gap in its own ticks (a suspended host, SIGSTOP) the detector has heard nobody because it did not
+        // listen: it grants a full time-out.
+        let gap = self.last_tick.is_some_and(|last| now.since(last) > self.settings.tick * 5);
+        self.last_tick = Some(now);
+        if gap {
+            for known in self.task_managers.values_mut() {
+                known.heard = now;
+                if let Link::Broken { since, .. } = &mut known.link {
+                    *since = now;
+                }
+            }
+            return;
+        }
+        let settings = self.settings;
+        let silent = |known: &TaskManager| now.since(known.heard) > settings.timeout;
+        let lost: Vec<TaskManagerId> =
+            self.task_managers.iter().filter(|(_, known)| silent(known)).map(|(&id, _)| id).collect();
+        for id in lost {
+            self.lose(id, format!("no heartbeat for {} ms", settings.timeout.as_millis()), actions);
+        }
+        for (&id, known) in &mut self.task_managers {
+            let Link::Broken { since, probing } = &mut known.link else { continue };
+            if !*probing && now.since(*since) >= settings.grace {
+                *probing = true;
+                let data_address = known.hello.location.data_address.clone();
+                actions.push(ResourceManagerAction::ProbePort { task_manager: id, data_address });
+            }
+        }
+    }
+
+    fn lose(&mut self, id: TaskManagerId, reason: String, actions: &mut Vec<ResourceManagerAction>) {
+        let Some(known) = self.task_managers.remove(&id) else { return };
+        self.pool.withdraw(id);
+        actions.extend(known.link.session().map(|session| ResourceManagerAction::Close { session }));
+        let reason = format!("task manager {} is lost: {reason}", known.hello.location.name);
+        actions.push(ResourceManagerAction::Lost { task_manager: id, reason });
+    }
+
+    fn grant(&mut self, actions: &mut Vec<ResourceManagerAction>) {
+        for grant in self.pool.grant() {
+            let location = |slot: &SlotId| self.task_managers.get(&slot.task_manager).map(|k| k.hello.location.clone());
+            let locations = grant.slots.iter().filter_map(location).map(|location| (location.id, location)).collect();
+            actions.push(ResourceManagerAction::Granted { grant, locations });
+        }
+    }
+}
+
+impl Link {
+    fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Greeting { session } | Self::Registered { session } => Some(*session),
+            Self::Broken { .. } => None,
+        }
+    }
+}

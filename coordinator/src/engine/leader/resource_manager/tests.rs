@@ -1,0 +1,171 @@
+//! The resource manager by whole lists of actions.
+
+use std::time::Duration;
+
+use tidemill_model::execution::{AttemptReport, ExecutionState, TaskManagerLocation};
+use tidemill_model::id::LeaderEpoch;
+use tidemill_model::slot::{SlotId, SlotOffer};
+use tidemill_model::time::Instant;
+
+use super::super::{Grant, JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage};
+use super::{DetectorSettings, ResourceManager, ResourceManagerAction as Action, ResourceManagerEvent as Event};
+use crate::engine::fixture::{attempt, job_id, report, spec, task_manager};
+
+fn at(ms: u64) -> Instant {
+    Instant::from_origin(Duration::from_millis(ms))
+}
+
+fn manager() -> ResourceManager {
+    ResourceManager::new(DetectorSettings::default(), [])
+}
+
+fn hello(n: u128, session: u64) -> Event {
+    let slots = SlotOffer { count: 2, memory_bytes: 1024 };
+    let hello = TaskManagerHello { location: task_manager(n), slots, process_id: 7, fence: LeaderEpoch(0) };
+    Event::Hello { session: SessionId(session), hello }
+}
+
+fn reported(session: u64, attempts: Vec<AttemptReport>) -> Event {
+    let message = TaskManagerMessage::Report { attempts, executors: vec![], finalized: vec![] };
+    Event::Message { session: SessionId(session), message }
+}
+
+fn heartbeat(session: u64) -> Event {
+    let message = TaskManagerMessage::Heartbeat { sequence: 1, progress: vec![] };
+    Event::Message { session: SessionId(session), message }
+}
+
+fn send(session: u64, n: u128, command: TaskManagerCommand) -> Action {
+    Action::Send { session: SessionId(session), task_manager: task_manager(n).id, command }
+}
+
+fn registered(location: TaskManagerLocation, attempts: Vec<AttemptReport>) -> Action {
+    Action::Registered { job: job_id(5), location, report: JobReport { attempts, finalized: None } }
+}
+
+/// Ticks every 100 ms from `from` to `to`; the last list of actions that is not empty.
+fn ticks(manager: &mut ResourceManager, from: u64, to: u64) -> Vec<Action> {
+    (from..=to)
+        .step_by(100)
+        .map(|ms| manager.step(at(ms), Event::Tick))
+        .filter(|a| !a.is_empty())
+        .last()
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_task_manager_is_welcomed_first_and_counts_only_after_its_report() {
+    let mut manager = manager();
+    manager.step(at(0), Event::JobStarted { job: job_id(5) });
+    manager.step(at(0), Event::SlotsRequested { job: job_id(5), count: 1 });
+    assert_eq!(manager.step(at(0), hello(1, 1)), vec![send(1, 1, TaskManagerCommand::Welcome)]);
+    let slots = vec![SlotId { task_manager: task_manager(1).id, index: 0 }];
+    let locations = [(task_manager(1).id, task_manager(1))].into();
+    assert_eq!(
+        manager.step(at(1), reported(1, vec![])),
+        vec![
+            registered(task_manager(1), vec![]),
+            Action::Granted { grant: Grant { job: job_id(5), slots }, locations }
+        ]
+    );
+}
+
+#[test]
+fn what_belongs_to_no_unfinished_job_is_released() {
+    let mut manager = manager();
+    manager.step(at(0), hello(1, 1));
+    let running = report(attempt(&spec(5), 0, 0, 0), ExecutionState::Running);
+    let release = TaskManagerCommand::Release { job: job_id(5) };
+    assert_eq!(manager.step(at(1), reported(1, vec![running.clone()])), vec![send(1, 1, release.clone())]);
+    let late = Event::Message { session: SessionId(1), message: TaskManagerMessage::Attempt(running) };
+    assert_eq!(manager.step(at(2), late), vec![send(1, 1, release)]);
+}
+
+#[test]
+fn a_new_session_of_the_same_incarnation_supersedes_the_old_one() {
+    let mut manager = manager();
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    let closed = Action::Close { session: SessionId(1) };
+    assert_eq!(manager.step(at(1), hello(1, 2)), vec![closed, send(2, 1, TaskManagerCommand::Welcome)]);
+    assert_eq!(manager.step(at(2), Event::SessionClosed { session: SessionId(1) }), vec![]);
+    assert_eq!(manager.step(at(2), heartbeat(1)), vec![]);
+}
+
+#[test]
+fn another_incarnation_at_the_same_place_means_the_former_is_lost_at_once() {
+    let mut manager = manager();
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    assert_eq!(
+        manager.step(at(1), hello(11, 2)),
+        vec![
+            Action::Close { session: SessionId(1) },
+            Action::Lost {
+                task_manager: task_manager(1).id,
+                reason: "task manager tm-1 is lost: another incarnation of it has started".into()
+            },
+            send(2, 11, TaskManagerCommand::Welcome)
+        ]
+    );
+}
+
+#[test]
+fn a_broken_stream_is_loss_after_the_grace_only_if_the_port_refuses() {
+    let mut manager = manager();
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    ticks(&mut manager, 0, 100);
+    assert_eq!(manager.step(at(100), Event::SessionClosed { session: SessionId(1) }), vec![]);
+    let id = task_manager(1).id;
+    let probe = Action::ProbePort { task_manager: id, data_address: task_manager(1).data_address };
+    assert_eq!(ticks(&mut manager, 200, 300), vec![]);
+    assert_eq!(ticks(&mut manager, 400, 600), vec![probe.clone()]);
+    assert_eq!(manager.step(at(700), Event::PortProbed { task_manager: id, refused: false }), vec![]);
+    assert_eq!(ticks(&mut manager, 700, 700), vec![probe]);
+    let lost = manager.step(at(800), Event::PortProbed { task_manager: id, refused: true });
+    assert!(matches!(&lost[..], [Action::Lost { task_manager, .. }] if *task_manager == id), "{lost:?}");
+}
+
+#[test]
+fn silence_is_loss_after_the_timeout_and_heartbeats_prevent_it() {
+    let mut manager = manager();
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    assert_eq!(ticks(&mut manager, 0, 2000), vec![]);
+    assert_eq!(
+        manager.step(at(2000), heartbeat(1)),
+        vec![send(1, 1, TaskManagerCommand::HeartbeatAnswer { sequence: 1 })]
+    );
+    assert_eq!(ticks(&mut manager, 2100, 5000), vec![]);
+    let lost = ticks(&mut manager, 5100, 5100);
+    assert!(matches!(&lost[..], [Action::Close { .. }, Action::Lost { .. }]), "{lost:?}");
+}
+
+#[test]
+fn a_gap_in_the_detectors_own_ticks_grants_everyone_a_full_timeout() {
+    let mut manager = manager();
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    ticks(&mut manager, 0, 500);
+    assert_eq!(manager.step(at(60_000), Event::Tick), vec![]);
+    assert_eq!(ticks(&mut manager, 60_100, 63_000), vec![]);
+    assert_ne!(ticks(&mut manager, 63_100, 63_100), vec![]);
+}
+
+#[test]
+fn slots_of_inherited_jobs_are_not_given_away_after_a_takeover() {
+    let slot = |index| SlotId { task_manager: task_manager(1).id, index };
+    let mut manager = ResourceManager::new(DetectorSettings::default(), [(slot(0), job_id(5))]);
+    manager.step(at(0), Event::JobStarted { job: job_id(5) });
+    manager.step(at(0), Event::JobStarted { job: job_id(6) });
+    manager.step(at(0), Event::SlotsRequested { job: job_id(6), count: 2 });
+    manager.step(at(0), hello(1, 1));
+    let actions = manager.step(at(0), reported(1, vec![]));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Granted { .. })), "{actions:?}");
+    let actions = manager.step(at(1), Event::JobEnded { job: job_id(5) });
+    assert!(
+        matches!(&actions[..], [Action::Granted { grant, .. }] if grant.slots == [slot(0), slot(1)]),
+        "{actions:?}"
+    );
+}

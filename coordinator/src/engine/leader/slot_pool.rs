@@ -1,0 +1,178 @@
+//! The leader's view of all slots: who holds which, and who waits for how many.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tidemill_model::id::{JobId, TaskManagerId};
+use tidemill_model::slot::SlotId;
+
+/// Slots given to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// To whom.
+    pub job: JobId,
+    /// Which, spread over the task managers.
+    pub slots: Vec<SlotId>,
+}
+
+/// Registered task managers' slots, allocations, and waiting jobs in the order of their requests.
+#[derive(Debug, Clone, Default)]
+pub struct SlotPool {
+    offers: BTreeMap<TaskManagerId, u32>,
+    /// May name slots of task managers that have not registered with this leader yet.
+    allocated: BTreeMap<SlotId, JobId>,
+    /// Invariant: a job waits at most once and holds nothing while it waits.
+    waiting: VecDeque<(JobId, u32)>,
+}
+
+impl SlotPool {
+    /// Notes that a job holds a slot, as the replicated schedule says.
+    pub fn adopt(&mut self, slot: SlotId, job: JobId) {
+        self.allocated.insert(slot, job);
+    }
+
+    /// A task manager offers its slots.
+    pub fn offer(&mut self, task_manager: TaskManagerId, count: u32) {
+        self.offers.insert(task_manager, count);
+    }
+
+    /// A task manager is gone, with its slots.
+    pub fn withdraw(&mut self, task_manager: TaskManagerId) {
+        self.offers.remove(&task_manager);
+        self.allocated.retain(|slot, _| slot.task_manager != task_manager);
+    }
+
+    /// A job asks for slots, all at once or none. A repeated request replaces the job's earlier one.
+    pub fn request(&mut self, job: JobId, count: u32) {
+        self.release(job);
+        self.waiting.push_back((job, count));
+    }
+
+    /// A job gives back what it holds and stops waiting.
+    pub fn release(&mut self, job: JobId) {
+        self.allocated.retain(|_, holder| *holder != job);
+        self.waiting.retain(|(waiting, _)| *waiting != job);
+    }
+
+    /// Grants what can be granted, first come first served; a small request may overtake one that cannot be met.
+    pub fn grant(&mut self) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        for (job, count) in std::mem::take(&mut self.waiting) {
+            let slots = self.spread(count);
+            if slots.len() < usize::try_from(count).unwrap_or(usize::MAX) {
+                self.waiting.push_back((job, count));
+                continue;
+            }
+            self.allocated.extend(slots.iter().map(|&slot| (slot, job)));
+            grants.push(Grant { job, slots });
+        }
+        grants
+    }
+
+    /// Up to `count` free slots, always the next one from the task manager with the most free ones left.
+    fn spread(&self, count: u32) -> Vec<SlotId> {
+        let mut free: BTreeMap<TaskManagerId, VecDeque<SlotId>> = BTreeMap::new();
+        for slot in self.free() {
+            free.entry(slot.task_manager).or_default().push_back(slot);
+        }
+        let mut chosen = Vec::new();
+        for _ in 0..count {
+            let most = free.values_mut().rev().max_by_key(|slots| slots.len());
+            let Some(slot) = most.and_then(VecDeque::pop_front) else { break };
+            chosen.push(slot);
+        }
+        chosen
+    }
+
+    fn free(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.offers
+            .iter()
+            .flat_map(|(&task_manager, &count)| (0..count).map(move |index| SlotId { task_manager, index }))
+            .filter(|slot| !self.allocated.contains_key(slot))
+    }
+
+    /// How many slots of a task manager nobody holds.
+    #[must_use]
+    pub fn free_of(&self, task_manager: TaskManagerId) -> u32 {
+        let free = self.free().filter(|slot| slot.task_manager == task_manager).count();
+        u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
+    /// Each waiting job with what it lacks, in words.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(JobId, String)> {
+        let free = self.free().count();
+        let total: u32 = self.offers.values().sum();
+        let reason = |count: u32| {
+            format!(
+                "needs {count} slots; {free} of {total} are free on {} task managers: add task managers, wait for \
+                 other jobs to end, or submit with a lower parallelism",
+                self.offers.len()
+            )
+        };
+        self.waiting.iter().map(|&(job, count)| (job, reason(count))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn tm(n: u128) -> TaskManagerId {
+        TaskManagerId(Uuid::from_u128(n))
+    }
+
+    fn job(n: u128) -> JobId {
+        JobId(Uuid::from_u128(n))
+    }
+
+    fn slot(n: u128, index: u32) -> SlotId {
+        SlotId { task_manager: tm(n), index }
+    }
+
+    #[test]
+    fn slots_are_spread_over_task_managers() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 2);
+        pool.offer(tm(2), 2);
+        pool.request(job(1), 3);
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] }]);
+        assert_eq!((pool.free_of(tm(1)), pool.free_of(tm(2))), (0, 1));
+    }
+
+    #[test]
+    fn a_job_waits_for_all_its_slots_and_says_what_is_missing() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 1);
+        pool.request(job(1), 2);
+        pool.request(job(2), 1);
+        assert_eq!(pool.grant(), vec![Grant { job: job(2), slots: vec![slot(1, 0)] }]);
+        let missing = pool.missing();
+        assert_eq!(missing.len(), 1);
+        assert!(missing[0].1.starts_with("needs 2 slots; 0 of 1 are free on 1 task managers"), "{}", missing[0].1);
+        pool.offer(tm(2), 2);
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(2, 0), slot(2, 1)] }]);
+    }
+
+    #[test]
+    fn slots_of_the_replicated_schedule_stay_taken_until_released() {
+        let mut pool = SlotPool::default();
+        pool.adopt(slot(1, 0), job(1));
+        pool.offer(tm(1), 1);
+        pool.request(job(2), 1);
+        assert_eq!(pool.grant(), vec![]);
+        pool.release(job(1));
+        assert_eq!(pool.grant(), vec![Grant { job: job(2), slots: vec![slot(1, 0)] }]);
+    }
+
+    #[test]
+    fn a_lost_task_manager_takes_its_slots_along() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 1);
+        pool.request(job(1), 1);
+        pool.grant();
+        pool.withdraw(tm(1));
+        pool.request(job(1), 1);
+        assert_eq!(pool.grant(), vec![]);
+    }
+}

@@ -1,0 +1,202 @@
+//! The whole replicated state: a function of the log alone.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
+use tidemill_model::job::JobSpec;
+use tidemill_model::time::Timestamp;
+
+use super::command::{Command, CommandBody, Response};
+use super::job_state::JobState;
+
+/// How many takeovers are remembered.
+const TAKEOVERS_KEPT: usize = 64;
+
+/// A blob that a majority holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobState {
+    /// Its length.
+    pub size_bytes: u64,
+    /// Who stored it when it was registered.
+    pub holders: BTreeSet<NodeId>,
+}
+
+/// What a leadership found of one running job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// The leadership.
+    pub epoch: LeaderEpoch,
+    /// The job.
+    pub job: JobId,
+    /// Attempts that ran on undisturbed.
+    pub adopted: u32,
+    /// Attempts that had to be replaced.
+    pub restarted: u32,
+}
+
+/// What every replica holds, byte for byte the same at the same log index.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// The newest leadership. Invariant: never goes back.
+    pub epoch: LeaderEpoch,
+    /// Who leads it.
+    pub leader: Option<NodeId>,
+    /// The replicated clock. Invariant: never goes back.
+    pub now: Timestamp,
+    /// Unfinished jobs and the kept history.
+    pub jobs: BTreeMap<JobId, JobState>,
+    /// Ended jobs, oldest first. Invariant: exactly the terminal ones of `jobs`.
+    pub ended: VecDeque<JobId>,
+    /// Ids made up to this time may be of jobs that have been forgotten.
+    pub purge_horizon_ms: u64,
+    /// Blobs that jobs may refer to.
+    pub blobs: BTreeMap<BlobId, BlobState>,
+    /// The last takeovers, oldest first.
+    pub takeovers: VecDeque<Takeover>,
+}
+
+impl ClusterState {
+    /// Applies the entry at `index`, appended in Raft term `term`. Deterministic; never fails.
+    pub fn apply(&mut self, index: u64, term: u64, command: &Command) -> Response {
+        let response = self.decide(index, term, command);
+        debug_assert_eq!(self.check_invariants(), Ok(()));
+        response
+    }
+
+    fn decide(&mut self, index: u64, term: u64, command: &Command) -> Response {
+        if let CommandBody::LeaderStarted { node, term: elected } = &command.body {
+            return self.start_leadership(index, term, *node, *elected, command.stamp);
+        }
+        // The fence at apply: a proposal that lingered in a queue is not lawful under a later leadership.
+        if command.epoch != self.epoch {
+            return Response::Stale { current: self.epoch };
+        }
+        self.now = self.now.max(command.stamp);
+        match &command.body {
+            CommandBody::LeaderStarted { .. } => Response::Lingered,
+            CommandBody::RegisterBlob { blob, size_bytes, holders } => {
+                let (size_bytes, holders) = (*size_bytes, holders.clone());
+                self.blobs.insert(*blob, BlobState { size_bytes, holders });
+                Response::Done
+            }
+            CommandBody::SubmitJob { spec } => self.submit(spec),
+            CommandBody::RecordTakeover { job, adopted, restarted } => self.record_takeover(*job, *adopted, *restarted),
+            CommandBody::EndJob { job, history_size, .. } => self.end_job(*job, *history_size, &command.body),
+            CommandBody::CancelJob { job }
+            | CommandBody::RecordSchedule { job, .. }
+            | CommandBody::RecordTerminal { job, .. }
+            | CommandBody::RestartJob { job, .. }
+            | CommandBody::FailJob { job, .. }
+            | CommandBody::StartCommitting { job } => self.apply_to_job(*job, &command.body),
+        }
+    }
+
+    fn start_leadership(&mut self, index: u64, term: u64, node: NodeId, elected: u64, stamp: Timestamp) -> Response {
+        if term != elected {
+            return Response::Lingered;
+        }
+        self.now = self.now.max(stamp);
+        self.epoch = LeaderEpoch(index);
+        self.leader = Some(node);
+        Response::Started(self.epoch)
+    }
+
+    fn submit(&mut self, spec: &JobSpec) -> Response {
+        if let Some(known) = self.jobs.get(&spec.id) {
+            return if known.spec == *spec { Response::Submitted { created: false } } else { Response::Conflict };
+        }
+        if spec.id.unix_ms().unwrap_or(0) <= self.purge_horizon_ms {
+            return Response::Expired;
+        }
+        if let Some(artifact) = spec.artifact().filter(|artifact| !self.blobs.contains_key(artifact)) {
+            return Response::BlobMissing(artifact);
+        }
+        self.jobs.insert(spec.id, JobState::new(spec.clone(), self.now));
+        Response::Submitted { created: true }
+    }
+
+    fn apply_to_job(&mut self, job: JobId, body: &CommandBody) -> Response {
+        let now = self.now;
+        self.jobs.get_mut(&job).map_or(Response::UnknownJob, |state| state.apply(body, now))
+    }
+
+    fn record_takeover(&mut self, job: JobId, adopted: u32, restarted: u32) -> Response {
+        let epoch = self.epoch;
+        if self.takeovers.iter().any(|takeover| takeover.epoch == epoch && takeover.job == job) {
+            return Response::Done;
+        }
+        self.takeovers.push_back(Takeover { epoch, job, adopted, restarted });
+        if self.takeovers.len() > TAKEOVERS_KEPT {
+            self.takeovers.pop_front();
+        }
+        Response::Done
+    }
+
+    fn end_job(&mut self, job: JobId, history_size: u32, body: &CommandBody) -> Response {
+        let was_terminal = self.jobs.get(&job).is_some_and(|state| state.status.is_terminal());
+        let response = self.apply_to_job(job, body);
+        if response == Response::Done && !was_terminal {
+            self.ended.push_back(job);
+            self.forget_beyond(history_size);
+        }
+        response
+    }
+
+    /// Drops the oldest ended jobs and the blobs that nothing refers to any more.
+    fn forget_beyond(&mut self, history_size: u32) {
+        let keep = usize::try_from(history_size).unwrap_or(usize::MAX);
+        let mut forgot = false;
+        while self.ended.len() > keep {
+            let Some(job) = self.ended.pop_front() else { break };
+            self.jobs.remove(&job);
+            self.purge_horizon_ms = self.purge_horizon_ms.max(job.unix_ms().unwrap_or(0));
+            forgot = true;
+        }
+        if forgot {
+            let referenced = self.referenced_blobs();
+            self.blobs.retain(|blob, _| referenced.contains(blob));
+        }
+    }
+
+    fn referenced_blobs(&self) -> BTreeSet<BlobId> {
+        use tidemill_model::execution::TerminalState;
+        let mut referenced = BTreeSet::new();
+        for job in self.jobs.values() {
+            referenced.extend(job.spec.artifact());
+            for state in job.terminal.values() {
+                if let TerminalState::Finished { collected, .. } = state {
+                    referenced.extend(collected.iter().map(|part| part.blob));
+                }
+            }
+        }
+        referenced
+    }
+
+    /// The jobs that have not ended.
+    pub fn unfinished(&self) -> impl Iterator<Item = &JobState> + '_ {
+        self.jobs.values().filter(|job| !job.status.is_terminal())
+    }
+
+    /// Checks what the fields promise.
+    ///
+    /// # Errors
+    ///
+    /// The broken invariant, in words.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let ended: BTreeSet<JobId> = self.ended.iter().copied().collect();
+        for (id, job) in &self.jobs {
+            if job.status.is_terminal() != ended.contains(id) {
+                return Err(format!("job {id} is {} but its place among the ended differs", job.status));
+            }
+            let wanted = |vertex| job.schedule.as_ref().is_some_and(|s| s.attempts.contains_key(vertex));
+            if let Some(vertex) = job.terminal.keys().find(|vertex| !wanted(vertex)) {
+                return Err(format!("job {id} has a terminal state of {vertex}, which is not scheduled"));
+            }
+        }
+        if ended.iter().any(|job| !self.jobs.contains_key(job)) {
+            return Err("an ended job has been forgotten without leaving the list".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The rules of apply, each by the entries that would break it.
+
+use expect_test::expect;
+use tidemill_model::execution::{FailureKind, TerminalState};
+use tidemill_model::id::{BlobId, LeaderEpoch, NodeId};
+use tidemill_model::job::{JobSpec, JobStatus, Program};
+use tidemill_model::time::Timestamp;
+
+use super::{ClusterState, Command, CommandBody, Ending, Response};
+use crate::engine::fixture::{attempt, failure, finished, job_id, schedule, spec};
+use crate::runtime::codec;
+
+struct Log {
+    state: ClusterState,
+    index: u64,
+}
+
+impl Log {
+    /// A state whose leadership began at index 1, in term 1.
+    fn led() -> Self {
+        let mut log = Self { state: ClusterState::default(), index: 0 };
+        assert_eq!(log.lead(1, 1), Response::Started(LeaderEpoch(1)));
+        log
+    }
+
+    fn lead(&mut self, term: u64, elected: u64) -> Response {
+        let body = CommandBody::LeaderStarted { node: NodeId(1), term: elected };
+        self.entry(term, Command { epoch: LeaderEpoch(0), stamp: Timestamp(1000), body })
+    }
+
+    fn entry(&mut self, term: u64, command: Command) -> Response {
+        self.index += 1;
+        let response = self.state.apply(self.index, term, &command);
+        self.state.check_invariants().expect("invariants hold after each entry");
+        response
+    }
+
+    fn apply(&mut self, body: CommandBody) -> Response {
+        let stamp = Timestamp(1000 + self.index);
+        self.entry(1, Command { epoch: self.state.epoch, stamp, body })
+    }
+
+    fn submit(&mut self, spec: &JobSpec) -> Response {
+        self.apply(CommandBody::SubmitJob { spec: Box::new(spec.clone()) })
+    }
+
+    fn status(&self, spec: &JobSpec) -> &'static str {
+        self.state.jobs[&spec.id].status.name()
+    }
+
+    fn run(&mut self, spec: &JobSpec) {
+        self.submit(spec);
+        let schedule = schedule(spec, 0);
+        assert_eq!(self.apply(CommandBody::RecordSchedule { job: spec.id, schedule }), Response::Done);
+    }
+
+    fn finish_all(&mut self, spec: &JobSpec) {
+        let ended = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(v, s)| (attempt(spec, v, s, 0), finished()));
+        assert_eq!(self.apply(CommandBody::RecordTerminal { job: spec.id, ended: ended.into() }), Response::Done);
+    }
+
+    fn end(&mut self, spec: &JobSpec, ending: Ending, history_size: u32) -> Response {
+        self.apply(CommandBody::EndJob { job: spec.id, ending, history_size })
+    }
+}
+
+#[test]
+fn a_command_of_an_older_leadership_is_stale() {
+    let mut log = Log::led();
+    let old = log.state.epoch;
+    assert_eq!(log.lead(2, 2), Response::Started(LeaderEpoch(2)));
+    let body = CommandBody::SubmitJob { spec: Box::new(spec(5)) };
+    let response = log.entry(2, Command { epoch: old, stamp: Timestamp(1), body });
+    assert_eq!(response, Response::Stale { current: LeaderEpoch(2) });
+    assert!(log.state.jobs.is_empty());
+}
+
+#[test]
+fn a_lingering_leader_started_does_not_fence_the_live_leader() {
+    let mut log = Log::led();
+    log.lead(3, 3);
+    assert_eq!(log.lead(3, 2), Response::Lingered);
+    assert_eq!(log.state.epoch, LeaderEpoch(2));
+}
+
+#[test]
+fn the_replicated_clock_never_goes_back() {
+    let mut log = Log::led();
+    log.submit(&spec(5));
+    let before = log.state.now;
+    let body = CommandBody::SubmitJob { spec: Box::new(spec(6)) };
+    log.entry(1, Command { epoch: log.state.epoch, stamp: Timestamp(1), body });
+    assert_eq!(log.state.now, before);
+}
+
+#[test]
+fn a_repeated_submission_gets_the_first_answer_and_another_content_conflicts() {
+    let mut log = Log::led();
+    assert_eq!(log.submit(&spec(5)), Response::Submitted { created: true });
+    assert_eq!(log.submit(&spec(5)), Response::Submitted { created: false });
+    let other = JobSpec { name: "other".into(), ..spec(5) };
+    assert_eq!(log.submit(&other), Response::Conflict);
+    assert_eq!(log.state.jobs.len(), 1);
+}
+
+#[test]
+fn a_job_whose_artifact_no_majority_holds_is_refused() {
+    let mut log = Log::led();
+    let artifact = BlobId([7; 32]);
+    let program = tidemill_model::job::ArtifactProgram {
+        artifact,
+        name: "p".into(),
+        args: vec![],
+        environment: Default::default(),
+        working_directory: "/".into(),
+        execute_index: 0,
+        earlier_results: vec![],
+    };
+    let spec = JobSpec { program: Program::Artifact(program), ..spec(5) };
+    assert_eq!(log.submit(&spec), Response::BlobMissing(artifact));
+    log.apply(CommandBody::RegisterBlob { blob: artifact, size_bytes: 3, holders: [NodeId(1)].into() });
+    assert_eq!(log.submit(&spec), Response::Submitted { created: true });
+}
+
+#[test]
+fn finished_follows_only_committing_and_nothing_follows_finished() {
+    let mut log = Log::led();
+    let spec = spec(5);
+    log.run(&spec);
+    let refused = |status: &str| Response::Refused { status: status.into() };
+    assert_eq!(log.end(&spec, Ending::Finished, 10), refused("RUNNING"));
+    assert_eq!(log.apply(CommandBody::StartCommitting { job: spec.id }), refused("RUNNING"));
+    log.finish_all(&spec);
+    assert_eq!(log.apply(CommandBody::StartCommitting { job: spec.id }), Response::Done);
+    assert_eq!(log.apply(CommandBody::CancelJob { job: spec.id }), refused("COMMITTING"));
+    assert_eq!(log.end(&spec, Ending::Finished, 10), Response::Done);
+    let cause = failure(FailureKind::Io);
+    for body in [
+        CommandBody::CancelJob { job: spec.id },
+        CommandBody::FailJob { job: spec.id, cause: cause.clone() },
+        CommandBody::RestartJob { job: spec.id, cause },
+        CommandBody::RecordSchedule { job: spec.id, schedule: schedule(&spec, 1) },
+        CommandBody::EndJob { job: spec.id, ending: Ending::Failed, history_size: 10 },
+    ] {
+        assert_eq!(log.apply(body), refused("FINISHED"));
+    }
+    let JobStatus::Finished(result) = &log.state.jobs[&spec.id].status else { panic!("it is finished") };
+    assert_eq!(result.accumulators["lines"], 8);
+    expect![[r#"[("CREATED", 1001), ("RUNNING", 1002), ("COMMITTING", 1006), ("FINISHED", 1008)]"#]].assert_eq(
+        &format!("{:?}", log.state.jobs[&spec.id].history.iter().map(|e| (&e.status, e.at.0)).collect::<Vec<_>>()),
+    );
+}
+
+#[test]
+fn terminal_states_of_superseded_attempts_are_dropped_and_known_ones_never_change() {
+    let mut log = Log::led();
+    let spec = spec(5);
+    log.run(&spec);
+    let first = attempt(&spec, 0, 0, 0);
+    log.apply(CommandBody::RecordTerminal { job: spec.id, ended: vec![(first, finished())] });
+    log.apply(CommandBody::RecordTerminal { job: spec.id, ended: vec![(first, TerminalState::Canceled)] });
+    assert_eq!(log.state.jobs[&spec.id].terminal[&first.vertex], finished());
+    log.apply(CommandBody::RestartJob { job: spec.id, cause: failure(FailureKind::ExecutorLost) });
+    assert_eq!(log.apply(CommandBody::RecordSchedule { job: spec.id, schedule: schedule(&spec, 1) }), Response::Done);
+    log.apply(CommandBody::RecordTerminal { job: spec.id, ended: vec![(first, finished())] });
+    assert!(log.state.jobs[&spec.id].terminal.is_empty());
+}
+
+#[test]
+fn attempt_numbers_are_never_used_twice() {
+    let mut log = Log::led();
+    let spec = spec(5);
+    log.run(&spec);
+    log.apply(CommandBody::RestartJob { job: spec.id, cause: failure(FailureKind::ExecutorLost) });
+    let again = log.apply(CommandBody::RecordSchedule { job: spec.id, schedule: schedule(&spec, 0) });
+    assert_eq!(again, Response::Refused { status: "RESTARTING".into() });
+    assert_eq!(log.status(&spec), "RESTARTING");
+}
+
+#[test]
+fn forgotten_jobs_leave_a_horizon_behind_which_ids_are_refused() {
+    let mut log = Log::led();
+    for ms in [5, 6] {
+        let spec = spec(ms);
+        log.submit(&spec);
+        log.apply(CommandBody::CancelJob { job: spec.id });
+        assert_eq!(log.end(&spec, Ending::Canceled, 1), Response::Done);
+    }
+    assert_eq!(log.state.jobs.keys().copied().collect::<Vec<_>>(), vec![job_id(6)]);
+    assert_eq!(log.submit(&spec(5)), Response::Expired);
+    assert_eq!(log.submit(&spec(7)), Response::Submitted { created: true });
+}
+
+#[test]
+fn a_takeover_is_recorded_once_per_leadership_and_job() {
+    let mut log = Log::led();
+    let spec = spec(5);
+    log.run(&spec);
+    log.apply(CommandBody::RecordTakeover { job: spec.id, adopted: 4, restarted: 0 });
+    log.apply(CommandBody::RecordTakeover { job: spec.id, adopted: 0, restarted: 0 });
+    assert_eq!(log.state.takeovers.len(), 1);
+    assert_eq!(log.state.takeovers[0].adopted, 4);
+}
+
+#[test]
+fn durable_bytes_of_commands_and_state_never_change() {
+    let mut log = Log::led();
+    let spec = spec(5);
+    log.run(&spec);
+    log.finish_all(&spec);
+    let command = Command {
+        epoch: LeaderEpoch(3),
+        stamp: Timestamp(4),
+        body: CommandBody::RestartJob { job: spec.id, cause: failure(FailureKind::TaskManagerLost) },
+    };
+    let bytes = codec::encode(&command);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    expect!["0103040610000000000005700080000000000000000500000662726f6b656e"].assert_eq(&hex);
+    assert_eq!(codec::decode::<Command>("command", &bytes).expect("decodes"), command);
+    expect!["db18af13ddd2de5d"].assert_eq(&format!("{:016x}", codec::checksum(&log.state)));
+    let state: ClusterState = codec::decode("state", &codec::encode(&log.state)).expect("decodes");
+    assert_eq!(state, log.state);
+}
+
+#[test]
+fn damaged_durable_bytes_are_refused_by_name() {
+    let bytes = codec::encode(&Log::led().state);
+    let error = |bytes: &[u8]| codec::decode::<ClusterState>("snapshot", bytes).expect_err("damaged").to_string();
+    assert!(error(&[]).starts_with("decode snapshot: it is empty"));
+    assert!(error(&[9, 0]).contains("format version 9 is newer than 1"));
+    assert!(error(&bytes[..bytes.len() - 1]).starts_with("decode snapshot: "));
+}

@@ -1,0 +1,97 @@
+//! What all actors of one leadership share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_model::id::{JobId, LeaderEpoch};
+use tidemill_model::time::Timestamp;
+
+use super::handle::Error;
+use crate::engine::leader::{DetectorSettings, JobMasterSettings};
+use crate::engine::replicated::{Command, CommandBody, JobState, Response};
+use crate::runtime::clock::Clock;
+use crate::runtime::replicated_log::{self, ReplicatedLog};
+
+/// How many messages an actor's mailbox holds. An actor whose peer's mailbox is full gives up and is restarted from
+/// the replicated state; a task manager sends tens of messages a second, so only a stuck actor gets there.
+pub(super) const MAILBOX_CAPACITY: usize = 8192;
+
+/// Timers and limits of a leadership.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaderSettings {
+    /// How often task managers send a heartbeat.
+    pub heartbeat_interval: Duration,
+    /// Silence for this long is loss of a task manager.
+    pub heartbeat_timeout: Duration,
+    /// A broken stream is loss after this long, if the task manager's port refuses.
+    pub heartbeat_grace: Duration,
+    /// How long a new leader waits for silent task managers.
+    pub reconcile_timeout: Duration,
+    /// How many ended jobs are remembered.
+    pub history_size: u32,
+    /// How often engines are told that time has passed.
+    pub tick: Duration,
+}
+
+impl Default for LeaderSettings {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(500),
+            heartbeat_timeout: Duration::from_secs(3),
+            heartbeat_grace: Duration::from_millis(300),
+            reconcile_timeout: Duration::from_secs(10),
+            history_size: 100,
+            tick: Duration::from_millis(50),
+        }
+    }
+}
+
+impl LeaderSettings {
+    pub(super) fn detector(&self) -> DetectorSettings {
+        DetectorSettings { timeout: self.heartbeat_timeout, grace: self.heartbeat_grace, tick: self.tick }
+    }
+
+    pub(super) fn job_master(&self) -> JobMasterSettings {
+        JobMasterSettings { reconcile_timeout: self.reconcile_timeout, history_size: self.history_size }
+    }
+}
+
+/// A command that this leadership had decided.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) stamp: Timestamp,
+    pub(super) response: Response,
+}
+
+/// The log, the epoch and the clock.
+pub(super) struct LeaderContext {
+    pub(super) log: Arc<dyn ReplicatedLog>,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) clock: Clock,
+    pub(super) settings: LeaderSettings,
+}
+
+impl LeaderContext {
+    /// Proposes under this leadership's epoch and waits until it is applied.
+    pub(super) async fn propose(&self, body: CommandBody) -> Result<Decided, Error> {
+        let stamp = self.clock.wall();
+        let applied = self.log.propose(Command { epoch: self.epoch, stamp, body }).await;
+        match applied {
+            Ok(applied) => match applied.response {
+                Response::Stale { .. } => Err(Error::NotLeader),
+                response => Ok(Decided { stamp, response }),
+            },
+            Err(replicated_log::Error::NotLeader { .. }) => Err(Error::NotLeader),
+            Err(replicated_log::Error::Unknown { reason }) => Err(Error::Unknown { reason }),
+            Err(replicated_log::Error::Stopped { reason }) => Err(Error::Stopped { reason }),
+        }
+    }
+
+    pub(super) fn job(&self, job: JobId) -> Option<JobState> {
+        self.log.state().read(|state| state.jobs.get(&job).cloned())
+    }
+
+    pub(super) fn unfinished(&self) -> Vec<JobId> {
+        self.log.state().read(|state| state.unfinished().map(|job| job.spec.id).collect())
+    }
+}

@@ -1,0 +1,209 @@
+//! What services may ask of the leader that lives in this process.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kameo::Reply;
+use kameo::actor::ActorRef;
+use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
+use tidemill_model::job::JobSpec;
+use tokio::sync::mpsc;
+
+use super::context::LeaderContext;
+use super::dispatcher::{self, Dispatcher};
+use super::job_master;
+use super::resource_manager::{self, ResourceManagerActor};
+use crate::engine::leader::{
+    AddressedCommand, AttemptObservation, SessionId, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
+};
+use crate::engine::replicated::{CommandBody, Response};
+use crate::runtime::spawn::spawn;
+
+/// Why the leader did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The leadership is over; surely not done.
+    #[error("ask the leader: this coordinator does not lead any more; ask the new leader")]
+    NotLeader,
+    /// The answer was lost.
+    #[error("ask the leader: the outcome is unknown: {reason}; the request may be repeated, it is idempotent")]
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+    /// The request is wrong.
+    #[error("{message}")]
+    Refused {
+        /// Why, and what to do.
+        message: String,
+    },
+    /// No such job.
+    #[error("find job {0}: no such job in this cluster; `tidemill list` names them")]
+    UnknownJob(JobId),
+    /// The replica has stopped.
+    #[error("ask the leader: the coordinator has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the leader observes of a job, beside what is replicated.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Reply)]
+pub struct JobObservation {
+    /// Its scheduled attempts.
+    pub attempts: Vec<AttemptObservation>,
+    /// Why it waits, when it does.
+    pub waiting_reason: Option<String>,
+    /// Records that its sources emitted.
+    pub records_in: u64,
+    /// Records that its sinks took.
+    pub records_out: u64,
+}
+
+/// One leadership's actors. Clones are cheap.
+#[derive(Clone)]
+pub struct LeaderHandle {
+    pub(super) context: Arc<LeaderContext>,
+    pub(super) dispatcher: ActorRef<Dispatcher>,
+    pub(super) resource_manager: ActorRef<ResourceManagerActor>,
+}
+
+impl LeaderHandle {
+    /// The leadership's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> LeaderEpoch {
+        self.context.epoch
+    }
+
+    /// Has a job accepted. True: by this call; false: by an earlier one with the same content.
+    ///
+    /// # Errors
+    ///
+    /// When the specification is not usable, or there is no answer.
+    pub async fn submit(&self, spec: JobSpec) -> Result<bool, Error> {
+        let id = spec.id;
+        spec.graph.validate().map_err(|error| Error::Refused { message: format!("submit job {id}: {error}") })?;
+        let response = self.propose(CommandBody::SubmitJob { spec: Box::new(spec) }).await?;
+        let refused = |reason: String| Err(Error::Refused { message: format!("submit job {id}: {reason}") });
+        match response {
+            Response::Submitted { created } => Ok(created),
+            Response::Conflict => refused("the id belongs to a job with another content; take a fresh id".to_owned()),
+            Response::Expired => refused("the id is older than the history that is kept; take a fresh id".to_owned()),
+            Response::BlobMissing(blob) => refused(format!("artifact {blob} has not been uploaded; upload it first")),
+            Response::Started(_)
+            | Response::Lingered
+            | Response::Stale { .. }
+            | Response::Done
+            | Response::UnknownJob
+            | Response::Refused { .. } => refused(format!("unexpected answer: {response}")),
+        }
+    }
+
+    /// Has a job cancelled; answers when that is committed, the job ends later.
+    ///
+    /// # Errors
+    ///
+    /// When the job is unknown or ending otherwise, or there is no answer.
+    pub async fn cancel(&self, job: JobId) -> Result<(), Error> {
+        match self.propose(CommandBody::CancelJob { job }).await? {
+            Response::Done => Ok(()),
+            Response::UnknownJob => Err(Error::UnknownJob(job)),
+            Response::Refused { status } => {
+                Err(Error::Refused { message: format!("cancel job {job}: it is {status} and cannot be cancelled") })
+            }
+            response @ (Response::Started(_)
+            | Response::Lingered
+            | Response::Stale { .. }
+            | Response::Submitted { .. }
+            | Response::Conflict
+            | Response::Expired
+            | Response::BlobMissing(_)) => {
+                Err(Error::Refused { message: format!("cancel job {job}: unexpected answer: {response}") })
+            }
+        }
+    }
+
+    /// Notes that a majority holds a blob.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn register_blob(&self, blob: BlobId, size_bytes: u64, holders: BTreeSet<NodeId>) -> Result<(), Error> {
+        self.propose(CommandBody::RegisterBlob { blob, size_bytes, holders }).await.map(drop)
+    }
+
+    /// Lets a task manager in. Its first message has to be a report, composed after it saw `Welcome`.
+    ///
+    /// # Errors
+    ///
+    /// When the leadership is over.
+    pub async fn open_session(
+        &self,
+        hello: TaskManagerHello,
+        outbound: mpsc::Sender<AddressedCommand>,
+    ) -> Result<SessionInbox, Error> {
+        let open = resource_manager::Open { hello, outbound };
+        let session = self.resource_manager.ask(open).await.map_err(|_| Error::NotLeader)?;
+        Ok(SessionInbox { session: SessionId(session), resource_manager: self.resource_manager.clone() })
+    }
+
+    /// What the leader observes of an unfinished job.
+    pub async fn observe_job(&self, job: JobId) -> Option<JobObservation> {
+        let master = self.dispatcher.ask(dispatcher::Find(job)).await.ok()??;
+        let mut observation = master.ask(job_master::Observe).await.ok()?;
+        let waiting = self.resource_manager.ask(resource_manager::Waiting(job)).await;
+        observation.waiting_reason = waiting.unwrap_or_default();
+        Some(observation)
+    }
+
+    /// The task managers that are here.
+    pub async fn task_managers(&self) -> Vec<TaskManagerObservation> {
+        self.resource_manager.ask(resource_manager::Observe).await.unwrap_or_default()
+    }
+
+    /// Proposes in a task of its own: a caller that goes away must not keep the actors from hearing the outcome.
+    async fn propose(&self, body: CommandBody) -> Result<Response, Error> {
+        let handle = self.clone();
+        let proposal = spawn("propose", async move {
+            let decided = handle.context.propose(body.clone()).await?;
+            if let (CommandBody::CancelJob { job }, Response::Done) = (&body, &decided.response) {
+                let (job, stamp) = (*job, decided.stamp);
+                let told = handle.dispatcher.tell(dispatcher::Canceled { job, stamp }).await;
+                told.map_err(|_| Error::Unknown { reason: "the leadership ended meanwhile".to_owned() })?;
+            }
+            Ok(decided.response)
+        });
+        proposal.await.unwrap_or_else(|error| Err(Error::Unknown { reason: error.to_string() }))
+    }
+}
+
+/// The inbound half of a session. Dropping it tells the leader that the stream is lost.
+pub struct SessionInbox {
+    session: SessionId,
+    resource_manager: ActorRef<ResourceManagerActor>,
+}
+
+impl SessionInbox {
+    /// Hands a message to the leader, waiting while its mailbox is full.
+    ///
+    /// # Errors
+    ///
+    /// When the leadership is over.
+    pub async fn deliver(&self, message: TaskManagerMessage) -> Result<(), Error> {
+        let inbound = resource_manager::Inbound { session: self.session, message };
+        self.resource_manager.tell(inbound).await.map_err(|_| Error::NotLeader)
+    }
+}
+
+impl Drop for SessionInbox {
+    fn drop(&mut self) {
+        let (session, resource_manager) = (self.session, self.resource_manager.clone());
+        if tokio::runtime::Handle::try_current().is_ok() {
+            spawn("session-closed", async move {
+                // An error means that the leadership is over, and with it the session.
+                let _ = resource_manager.tell(resource_manager::Closed(session)).await;
+            });
+        }
+    }
+}

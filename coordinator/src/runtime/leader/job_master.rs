@@ -1,0 +1,150 @@
+//! The actor around one job's engine.
+
+use std::sync::Arc;
+
+use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::error::{Infallible, SendError};
+use kameo::message::{Context, Message};
+use kameo::Actor;
+use tidemill_model::id::JobId;
+
+use super::context::{Decided, LeaderContext, MAILBOX_CAPACITY};
+use super::dispatcher::{self, Dispatcher};
+use super::handle::{Error, JobObservation};
+use super::resource_manager::{self, ResourceManagerActor};
+use crate::engine::leader::{JobMaster, JobMasterAction, JobMasterEvent};
+use crate::engine::replicated::CommandBody;
+use crate::runtime::spawn::spawn;
+
+/// What a job master is started with, and restarted.
+#[derive(Clone)]
+pub(super) struct Arguments {
+    pub(super) job: JobId,
+    pub(super) context: Arc<LeaderContext>,
+    pub(super) dispatcher: ActorRef<Dispatcher>,
+    pub(super) resource_manager: ActorRef<ResourceManagerActor>,
+}
+
+/// One job's master: owns its engine and carries out what it wants.
+pub(super) struct JobMasterActor {
+    arguments: Arguments,
+    engine: JobMaster,
+}
+
+/// Something happened to the job.
+pub(super) struct Happened(pub(super) JobMasterEvent);
+
+/// Asks for what is observed.
+pub(super) struct Observe;
+
+/// A proposal's answer was lost: what is replicated must be read again.
+struct Reload(Error);
+
+impl Actor for JobMasterActor {
+    type Args = Arguments;
+    type Error = Infallible;
+
+    async fn on_start(arguments: Arguments, me: ActorRef<Self>) -> Result<Self, Infallible> {
+        let context = &arguments.context;
+        let job = context.job(arguments.job).expect("the dispatcher starts masters of jobs that are in the state");
+        let engine = JobMaster::new(context.settings.job_master(), job, context.clock.now());
+        deliver(arguments.resource_manager.tell(resource_manager::JobStarted { job: arguments.job, master: me.clone() }).try_send());
+        deliver(me.tell(Happened(JobMasterEvent::Started)).try_send());
+        spawn("job-master-tick", tick(me.downgrade(), context.settings.tick));
+        Ok(Self { arguments, engine })
+    }
+}
+
+async fn tick(master: WeakActorRef<JobMasterActor>, interval: std::time::Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(master) = master.upgrade() else { return };
+        if let Err(SendError::ActorNotRunning(_) | SendError::ActorStopped) =
+            master.tell(Happened(JobMasterEvent::Tick)).try_send()
+        {
+            return;
+        }
+    }
+}
+
+/// A message that cannot be delivered because its receiver has ended is moot: the leadership ends with it. So is one
+/// to an actor that is being restarted: it starts from what is durable and has every task manager report again.
+/// One that does not fit a full mailbox must not be dropped silently: the sender panics and is restarted itself.
+pub(super) fn deliver<M>(outcome: Result<(), SendError<M, Infallible>>) {
+    match outcome {
+        Ok(()) | Err(SendError::ActorNotRunning(_) | SendError::ActorStopped | SendError::ActorRestarting(_)) => {}
+        Err(SendError::MailboxFull(_)) => panic!("a mailbox of {MAILBOX_CAPACITY} messages is full"),
+        Err(SendError::Timeout(_) | SendError::HandlerError(_)) => unreachable!("tell has neither timeout nor reply"),
+    }
+}
+
+impl Message<Happened> for JobMasterActor {
+    type Reply = ();
+
+    async fn handle(&mut self, Happened(event): Happened, context: &mut Context<Self, ()>) {
+        let now = self.arguments.context.clock.now();
+        for action in self.engine.step(now, event) {
+            self.act(action, context.actor_ref());
+        }
+    }
+}
+
+impl Message<Observe> for JobMasterActor {
+    type Reply = JobObservation;
+
+    async fn handle(&mut self, _: Observe, _: &mut Context<Self, JobObservation>) -> JobObservation {
+        let (records_in, records_out) = self.engine.records();
+        JobObservation { attempts: self.engine.observe(), waiting_reason: None, records_in, records_out }
+    }
+}
+
+impl Message<Reload> for JobMasterActor {
+    type Reply = ();
+
+    async fn handle(&mut self, Reload(error): Reload, _: &mut Context<Self, ()>) {
+        // A restart by the supervisor is a reload from the replicated state.
+        panic!("job {}: {error}", self.arguments.job);
+    }
+}
+
+impl JobMasterActor {
+    fn act(&self, action: JobMasterAction, me: &ActorRef<Self>) {
+        let job = self.arguments.job;
+        let resource_manager = &self.arguments.resource_manager;
+        match action {
+            JobMasterAction::Propose(body) => {
+                spawn("propose", propose(self.arguments.context.clone(), me.clone(), body));
+            }
+            JobMasterAction::RequestSlots { count } => {
+                deliver(resource_manager.tell(resource_manager::RequestSlots { job, count }).try_send());
+            }
+            JobMasterAction::ReleaseSlots => {
+                deliver(resource_manager.tell(resource_manager::ReleaseSlots(job)).try_send());
+            }
+            JobMasterAction::Send { task_manager, command } => {
+                deliver(resource_manager.tell(resource_manager::Send { task_manager, command }).try_send());
+            }
+            JobMasterAction::Ended => {
+                deliver(resource_manager.tell(resource_manager::JobEnded(job)).try_send());
+                deliver(self.arguments.dispatcher.tell(dispatcher::Ended(job)).try_send());
+            }
+        }
+    }
+}
+
+#[tracing::instrument(skip_all, fields(leader_epoch = %context.epoch, command = body.name()))]
+async fn propose(context: Arc<LeaderContext>, master: ActorRef<JobMasterActor>, body: CommandBody) {
+    let told = match context.propose(body.clone()).await {
+        Ok(Decided { stamp, response }) => {
+            master.tell(Happened(JobMasterEvent::Applied { body, stamp, response })).await.map_err(drop)
+        }
+        // The leadership is over: its actors are being stopped.
+        Err(Error::NotLeader | Error::Stopped { .. }) => Ok(()),
+        Err(error @ (Error::Unknown { .. } | Error::Refused { .. } | Error::UnknownJob(_))) => {
+            master.tell(Reload(error)).await.map_err(drop)
+        }
+    };
+    if told.is_err() {
+        tracing::debug!("the job master ended before its proposal did");
+    }
+}

@@ -1,0 +1,110 @@
+//! Leaderships follow each other for as long as the process lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kameo::actor::{Spawn, ActorRef};
+use kameo::mailbox;
+use tidemill_model::id::LeaderEpoch;
+use tokio::sync::watch;
+
+use super::context::{LeaderContext, LeaderSettings, MAILBOX_CAPACITY};
+use super::dispatcher::Dispatcher;
+use super::handle::LeaderHandle;
+use super::resource_manager::ResourceManagerActor;
+use crate::engine::replicated::{Command, CommandBody, Response};
+use crate::runtime::clock::Clock;
+use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
+use crate::runtime::spawn::spawn;
+
+/// How long to wait before a leadership that failed to begin is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Waits for leadership, makes it a `LeaderStarted` entry, runs its actors while it lasts, and begins again.
+///
+/// The receiver has the current leadership's handle, or none while another replica leads. It ends with the log.
+pub fn run_leaderships(
+    log: Arc<dyn ReplicatedLog>,
+    settings: LeaderSettings,
+    clock: Clock,
+) -> watch::Receiver<Option<LeaderHandle>> {
+    let (published, handle) = watch::channel(None);
+    spawn("leaderships", async move {
+        let mut leadership = log.leadership();
+        loop {
+            let current = *leadership.borrow_and_update();
+            if let Leadership::Leader { term } = current {
+                match begin(&log, term, settings, clock).await {
+                    Some(handle) => lead(handle, term, &mut leadership, &published).await,
+                    None => tokio::time::sleep(RETRY).await,
+                }
+            } else if leadership.changed().await.is_err() {
+                return;
+            }
+            if published.is_closed() {
+                return;
+            }
+        }
+    });
+    handle
+}
+
+/// The leader's engines are built when its own entry is applied.
+async fn begin(log: &Arc<dyn ReplicatedLog>, term: u64, settings: LeaderSettings, clock: Clock) -> Option<LeaderHandle> {
+    let body = CommandBody::LeaderStarted { node: log.node(), term };
+    let command = Command { epoch: LeaderEpoch::default(), stamp: clock.wall(), body };
+    let epoch = match log.propose(command).await {
+        Ok(applied) => match applied.response {
+            Response::Started(epoch) => epoch,
+            response => {
+                tracing::debug!(%response, term, "leadership did not begin");
+                return None;
+            }
+        },
+        Err(error) => {
+            tracing::debug!(%error, term, "leadership did not begin");
+            return None;
+        }
+    };
+    tracing::info!(leader_epoch = %epoch, node_id = %log.node(), term, "leadership began");
+    let context = Arc::new(LeaderContext { log: log.clone(), epoch, clock, settings });
+    let resource_manager =
+        ResourceManagerActor::spawn_with_mailbox(context.clone(), mailbox::bounded(MAILBOX_CAPACITY));
+    let arguments = (context.clone(), resource_manager.clone());
+    let dispatcher = Dispatcher::spawn_with_mailbox(arguments, mailbox::bounded(MAILBOX_CAPACITY));
+    // Job masters must be known before task managers report, or their attempts would look unwanted.
+    dispatcher.wait_for_startup().await;
+    Some(LeaderHandle { context, dispatcher, resource_manager })
+}
+
+async fn lead(
+    handle: LeaderHandle,
+    term: u64,
+    leadership: &mut watch::Receiver<Leadership>,
+    published: &watch::Sender<Option<LeaderHandle>>,
+) {
+    let (dispatcher, resource_manager) = (handle.dispatcher.clone(), handle.resource_manager.clone());
+    let epoch = handle.epoch();
+    published.send_replace(Some(handle));
+    let still_leads = |leadership: &Leadership| *leadership == Leadership::Leader { term };
+    tokio::select! {
+        biased;
+        _ = leadership.wait_for(|leadership| !still_leads(leadership)) => {}
+        () = published.closed() => {}
+        () = dispatcher.wait_for_shutdown() => tracing::error!(leader_epoch = %epoch, "the dispatcher ended"),
+        () = resource_manager.wait_for_shutdown() => {
+            tracing::error!(leader_epoch = %epoch, "the resource manager ended");
+        }
+    }
+    // Sessions end with their outbound halves: task managers look for the other side. Nothing is killed.
+    published.send_replace(None);
+    stop(&dispatcher).await;
+    stop(&resource_manager).await;
+    tracing::info!(leader_epoch = %epoch, "leadership ended");
+}
+
+async fn stop<A: kameo::Actor>(actor: &ActorRef<A>) {
+    // It may have ended already.
+    let _ = actor.stop_gracefully().await;
+    actor.wait_for_shutdown().await;
+}

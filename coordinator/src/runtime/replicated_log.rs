@@ -1,0 +1,125 @@
+//! The one thing that the control plane needs of consensus: an ordered, durable log of commands.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::future::BoxFuture;
+use tidemill_model::id::NodeId;
+use tokio::sync::watch;
+
+use crate::engine::replicated::{ClusterState, Command, Response};
+
+/// Why a proposal has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// This replica does not lead; surely not applied.
+    #[error("propose command: this coordinator does not lead")]
+    NotLeader {
+        /// Who does, when known.
+        leader: Option<NodeId>,
+    },
+    /// The answer was lost: the command may or may not be applied.
+    #[error("propose command: the outcome is unknown: {reason}; read the state before trying again")]
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+    /// The log is broken or has been shut down.
+    #[error("propose command: the replicated log has stopped: {reason}; see this coordinator's log")]
+    Stopped {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether the same proposal may be lawful later, perhaps elsewhere.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::NotLeader { .. } | Self::Unknown { .. } => true,
+            Self::Stopped { .. } => false,
+        }
+    }
+}
+
+/// A command that has been applied here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its place in the log.
+    pub index: u64,
+    /// What applying it answered.
+    pub response: Response,
+}
+
+/// Who leads, as this replica sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leadership {
+    /// This replica, elected in `term`, with a quorum that answers.
+    Leader {
+        /// The Raft term of the election.
+        term: u64,
+    },
+    /// Another one, or nobody that is known.
+    Follower {
+        /// Who, when known.
+        leader: Option<NodeId>,
+    },
+}
+
+/// The state as applied on this replica, shared between the log (the only writer) and readers.
+#[derive(Debug, Clone)]
+pub struct SharedState {
+    state: Arc<RwLock<ClusterState>>,
+    applied: watch::Sender<u64>,
+}
+
+impl Default for SharedState {
+    fn default() -> Self {
+        Self { state: Arc::default(), applied: watch::Sender::new(0) }
+    }
+}
+
+impl SharedState {
+    /// Reads the applied state. Short critical sections only: apply waits for them.
+    pub fn read<T>(&self, read: impl FnOnce(&ClusterState) -> T) -> T {
+        read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The applied index; changes after the state does.
+    #[must_use]
+    pub fn applied_index(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Changes the state and then announces the index up to which it is now applied.
+    pub fn write<T>(&self, index: u64, write: impl FnOnce(&mut ClusterState) -> T) -> T {
+        let result = write(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
+        self.applied.send_replace(index);
+        result
+    }
+}
+
+/// An ordered, durable log of commands, and the state that results.
+///
+/// # To ensure correctness
+///
+/// - `propose` answers only after the command is committed (on a majority, fsync'd) *and* applied to
+///   [`state`](Self::state) here: promise `durable-before-visible`.
+/// - Commands are applied in the same order on every replica, each with the term in which it was appended.
+/// - `leadership` says `Leader` only while a quorum has answered within its lease.
+pub trait ReplicatedLog: Send + Sync + 'static {
+    /// Appends a command and waits until it is applied here.
+    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Applied, Error>>;
+
+    /// Waits until the state here contains everything that was acknowledged anywhere before the call (`ReadIndex`).
+    fn linearize(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// The state as applied here.
+    fn state(&self) -> &SharedState;
+
+    /// Who leads, and each change of it.
+    fn leadership(&self) -> watch::Receiver<Leadership>;
+
+    /// This replica.
+    fn node(&self) -> NodeId;
+}
