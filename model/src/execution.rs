@@ -168,6 +168,27 @@ pub struct AttemptReport {
     pub state: ExecutionState,
 }
 
+/// What to do with the output that a job's sinks have staged, once per job and on one task manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Finalization {
+    /// Publish what this attempt of the job staged, and drop what other attempts did.
+    Commit {
+        /// The attempt whose sub-tasks have all finished.
+        attempt: AttemptNumber,
+    },
+    /// Drop whatever is staged.
+    Abort,
+}
+
+impl fmt::Display for Finalization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Commit { attempt } => write!(f, "commit of attempt {attempt}"),
+            Self::Abort => f.write_str("abort"),
+        }
+    }
+}
+
 /// Where a task manager incarnation is found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskManagerLocation {

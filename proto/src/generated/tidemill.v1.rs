@@ -2305,6 +2305,9 @@ pub struct IdentifyResponse {
     pub cluster_id: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "6")]
     pub node_id: u64,
+    /// Whether its Raft log has a first entry: then the cluster is made, and no empty directory may join by `init`.
+    #[prost(bool, tag = "7")]
+    pub initialized: bool,
 }
 /// Makes the receiving directory a member; refused when it belongs to another cluster or node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,111 @@
+//! The table of all options: the one place where each is declared.
+
+use std::time::Duration;
+
+use super::option::{
+    ConfigOption, Declaration, Scope, addresses, count, duration, memory_size, optional_memory_size, optional_text,
+    pause, port, required_text, runtime_mode, text,
+};
+use crate::job::RuntimeMode;
+use crate::key_group::MAX_PARALLELISM_LIMIT;
+
+const COORDINATOR: &[Scope] = &[Scope::Coordinator];
+const TASK_MANAGER: &[Scope] = &[Scope::TaskManager];
+const JOB: &[Scope] = &[Scope::Job];
+const SERVERS: &[Scope] = &[Scope::Coordinator, Scope::TaskManager];
+const COORDINATOR_CALLERS: &[Scope] = &[Scope::TaskManager, Scope::Job];
+const EVERYONE: &[Scope] = &[Scope::Coordinator, Scope::TaskManager, Scope::Job];
+
+const MEBIBYTE: u64 = 1 << 20;
+
+/// Each option's documentation is the line above it.
+macro_rules! options {
+    ($(#[doc = $doc:literal] $name:ident: $type:ty = $key:literal, $scopes:expr, $allowed:expr;)*) => {
+        $(
+            #[doc = $doc]
+            pub const $name: ConfigOption<$type> = ConfigOption::new($key, $scopes, $allowed, $doc);
+        )*
+
+        /// Every option, in the order of the documentation.
+        pub const ALL: &[Declaration] = &[$($name.declaration),*];
+    };
+}
+
+options! {
+    /// The name of this coordinator, for people; it must differ from the other coordinators' names.
+    COORDINATOR_NAME: Option<String> = "coordinator.name", COORDINATOR, optional_text("its host and Raft port");
+    /// The folder in which this coordinator keeps its log, its state and its blobs; never shared, never temporary.
+    COORDINATOR_DIR: String = "coordinator.dir", COORDINATOR, required_text();
+    /// The address that this coordinator listens on.
+    COORDINATOR_BIND_HOST: String = "coordinator.bind-host", COORDINATOR, text("127.0.0.1");
+    /// The host under which others reach this coordinator.
+    COORDINATOR_HOST: Option<String> = "coordinator.host", COORDINATOR, optional_text("`coordinator.bind-host`");
+    /// The port for clients, the command line and task managers.
+    COORDINATOR_CLIENT_PORT: u16 = "coordinator.client.port", COORDINATOR, port("6123");
+    /// The port for the other coordinators.
+    COORDINATOR_RAFT_PORT: u16 = "coordinator.raft.port", COORDINATOR, port("6124");
+    /// The port for health checks and metrics.
+    COORDINATOR_HTTP_PORT: u16 = "coordinator.http.port", COORDINATOR, port("8081");
+    /// The Raft addresses of all coordinators that `tidemill cluster init` shall make one cluster of.
+    COORDINATOR_JOIN: Vec<String> = "coordinator.join", COORDINATOR, addresses("");
+    /// The client addresses of all coordinators; any that answers is enough to find the leader.
+    COORDINATOR_ADDRESSES: Vec<String> = "coordinator.addresses", COORDINATOR_CALLERS, addresses("127.0.0.1:6123");
+    /// How long a new leader waits for a silent task manager's report before it gives up what runs there.
+    COORDINATOR_RECONCILE_TIMEOUT: Duration = "coordinator.reconcile-timeout", SERVERS, duration("10 s");
+    /// How often the leader tells the other coordinators that it is there.
+    COORDINATOR_RAFT_HEARTBEAT_INTERVAL: Duration = "coordinator.raft.heartbeat-interval", COORDINATOR, duration("40 ms");
+    /// The shortest silence of a leader after which another coordinator stands for election.
+    COORDINATOR_RAFT_ELECTION_TIMEOUT_MIN: Duration = "coordinator.raft.election-timeout-min", COORDINATOR, duration("100 ms");
+    /// The longest silence of a leader after which another coordinator stands for election.
+    COORDINATOR_RAFT_ELECTION_TIMEOUT_MAX: Duration = "coordinator.raft.election-timeout-max", COORDINATOR, duration("200 ms");
+    /// How many log entries are written between two snapshots of the state.
+    COORDINATOR_RAFT_SNAPSHOT_EVERY: u32 = "coordinator.raft.snapshot-every", COORDINATOR, count(10, 10_000_000, "10000");
+    /// How many finished jobs are remembered.
+    COORDINATOR_HISTORY_SIZE: u32 = "coordinator.history.size", COORDINATOR, count(0, 1_000_000, "100");
+    /// The largest blob (a job's executable, what a `collect()` gathers) that a coordinator accepts.
+    BLOB_MAX_SIZE: u64 = "blob.max-size", COORDINATOR, memory_size(MEBIBYTE, "1 gb");
+    /// The largest single message between processes; large contents travel in pieces.
+    RPC_MAX_MESSAGE_SIZE: u64 = "rpc.max-message-size", EVERYONE, memory_size(2 * MEBIBYTE, "16 mb");
+    /// How often a task manager says that it is there.
+    HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", SERVERS, duration("500 ms");
+    /// After how long a silence either side of a task manager's stream takes the other for lost.
+    HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", SERVERS, duration("3 s");
+    /// How long after the loss of its stream a task manager may return before the leader looks whether it lives.
+    HEARTBEAT_GRACE: Duration = "heartbeat.grace", SERVERS, pause("300 ms");
+    /// How many task slots this task manager offers.
+    TASKMANAGER_NUMBER_OF_TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots", TASK_MANAGER, count(1, 4096, "1");
+    /// The memory for state and network buffers, divided evenly among the slots.
+    TASKMANAGER_MEMORY_MANAGED_SIZE: u64 = "taskmanager.memory.managed.size", TASK_MANAGER, memory_size(MEBIBYTE, "512 mb");
+    /// The address that this task manager listens on.
+    TASKMANAGER_BIND_HOST: String = "taskmanager.bind-host", TASK_MANAGER, text("127.0.0.1");
+    /// The host under which other task managers reach this one.
+    TASKMANAGER_HOST: Option<String> = "taskmanager.host", TASK_MANAGER, optional_text("`taskmanager.bind-host`");
+    /// The port for records from other task managers.
+    TASKMANAGER_DATA_PORT: u16 = "taskmanager.data.port", TASK_MANAGER, port("6121");
+    /// The port for health checks and metrics.
+    TASKMANAGER_HTTP_PORT: u16 = "taskmanager.http.port", TASK_MANAGER, port("8082");
+    /// The stable name of this task manager, kept over its restarts.
+    TASKMANAGER_RESOURCE_ID: Option<String> = "taskmanager.resource-id", TASK_MANAGER, optional_text("its host and data port");
+    /// The folder for artifacts, logs and temporary files of jobs; never shared by two task managers.
+    TASKMANAGER_DIR: String = "taskmanager.dir", TASK_MANAGER, required_text();
+    /// How long tasks are kept running while no coordinator can be reached.
+    TASKMANAGER_ORPHAN_TIMEOUT: Duration = "taskmanager.orphan-timeout", TASK_MANAGER, duration("10 min");
+    /// The first pause between two attempts to reach the leader.
+    TASKMANAGER_REGISTRATION_INITIAL_BACKOFF: Duration = "taskmanager.registration.initial-backoff", TASK_MANAGER, duration("20 ms");
+    /// The longest pause between two attempts to reach the leader.
+    TASKMANAGER_REGISTRATION_MAX_BACKOFF: Duration = "taskmanager.registration.max-backoff", TASK_MANAGER, duration("1 s");
+    /// How long a task may take to stop when it is told to, before its executor is killed.
+    TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout", TASK_MANAGER, duration("30 s");
+    /// How long one call of a client may take, retries and the search for the leader included.
+    CLIENT_TIMEOUT: Duration = "client.timeout", JOB, duration("60 s");
+    /// The parallelism of a job that does not set its own.
+    PARALLELISM_DEFAULT: u32 = "parallelism.default", JOB, count(1, MAX_PARALLELISM_LIMIT, "1");
+    /// When aggregates speak: once at the end, with each record, or whichever fits the sources.
+    EXECUTION_RUNTIME_MODE: RuntimeMode = "execution.runtime-mode", JOB, runtime_mode("automatic");
+    /// How often a job is started again after a failure that may pass.
+    RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS: u32 = "restart-strategy.fixed-delay.attempts", JOB, count(0, u32::MAX, "3");
+    /// How long to wait before a job is started again.
+    RESTART_STRATEGY_FIXED_DELAY_DELAY: Duration = "restart-strategy.fixed-delay.delay", JOB, pause("200 ms");
+    /// The most address space that one executor process of the job may use.
+    EXECUTOR_MEMORY_LIMIT: Option<u64> = "executor.memory.limit", JOB, optional_memory_size(16 * MEBIBYTE, "no limit");
+}

@@ -1,0 +1,160 @@
+//! The job graph on the wire.
+//!
+//! Whether a graph makes sense is checked where it is submitted ([`JobGraph::validate`]); here only its form is.
+
+use tidemill_model::id::JobVertexId;
+use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning};
+
+use super::{Error, list};
+use crate::pb;
+
+impl From<Partitioning> for pb::Partitioning {
+    fn from(partitioning: Partitioning) -> Self {
+        match partitioning {
+            Partitioning::Forward => Self::Forward,
+            Partitioning::Hash => Self::Hash,
+            Partitioning::Rebalance => Self::Rebalance,
+        }
+    }
+}
+
+fn partitioning(value: i32) -> Result<Partitioning, Error> {
+    match pb::Partitioning::try_from(value) {
+        Ok(pb::Partitioning::Forward) => Ok(Partitioning::Forward),
+        Ok(pb::Partitioning::Hash) => Ok(Partitioning::Hash),
+        Ok(pb::Partitioning::Rebalance) => Ok(Partitioning::Rebalance),
+        Ok(pb::Partitioning::Unspecified) | Err(_) => Err(Error::UnknownEnum { field: "JobEdge.partitioning", value }),
+    }
+}
+
+impl From<OperatorDescriptor> for pb::OperatorDescriptor {
+    fn from(operator: OperatorDescriptor) -> Self {
+        Self { name: operator.name, uid: operator.uid }
+    }
+}
+
+impl TryFrom<pb::OperatorDescriptor> for OperatorDescriptor {
+    type Error = Error;
+
+    fn try_from(operator: pb::OperatorDescriptor) -> Result<Self, Error> {
+        Ok(Self { name: operator.name, uid: operator.uid })
+    }
+}
+
+impl From<JobVertex> for pb::JobVertex {
+    fn from(vertex: JobVertex) -> Self {
+        Self {
+            id: vertex.id.0,
+            operators: vertex.operators.into_iter().map(Into::into).collect(),
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            record_types: vertex.record_types,
+        }
+    }
+}
+
+impl TryFrom<pb::JobVertex> for JobVertex {
+    type Error = Error;
+
+    fn try_from(vertex: pb::JobVertex) -> Result<Self, Error> {
+        if vertex.operators.is_empty() {
+            return Err(Error::Empty { field: "JobVertex.operators" });
+        }
+        Ok(Self {
+            id: JobVertexId(vertex.id),
+            operators: list(vertex.operators)?,
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            record_types: vertex.record_types,
+        })
+    }
+}
+
+impl From<JobEdge> for pb::JobEdge {
+    fn from(edge: JobEdge) -> Self {
+        let partitioning = pb::Partitioning::from(edge.partitioning).into();
+        Self { source: edge.source.0, target: edge.target.0, partitioning }
+    }
+}
+
+impl TryFrom<pb::JobEdge> for JobEdge {
+    type Error = Error;
+
+    fn try_from(edge: pb::JobEdge) -> Result<Self, Error> {
+        Ok(Self {
+            source: JobVertexId(edge.source),
+            target: JobVertexId(edge.target),
+            partitioning: partitioning(edge.partitioning)?,
+        })
+    }
+}
+
+impl From<JobGraph> for pb::JobGraph {
+    fn from(graph: JobGraph) -> Self {
+        Self {
+            vertices: graph.vertices.into_iter().map(Into::into).collect(),
+            edges: graph.edges.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::JobGraph> for JobGraph {
+    type Error = Error;
+
+    fn try_from(graph: pb::JobGraph) -> Result<Self, Error> {
+        Ok(Self { vertices: list(graph.vertices)?, edges: list(graph.edges)? })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::convert) fn graph() -> JobGraph {
+        let vertex = |id: u32, names: &[&str]| JobVertex {
+            id: JobVertexId(id),
+            operators: names
+                .iter()
+                .map(|&name| OperatorDescriptor { name: name.into(), uid: format!("{id}") })
+                .collect(),
+            parallelism: 2,
+            max_parallelism: 128,
+            record_types: vec!["String".into(), "(String, u64)".into()],
+        };
+        let edge = |source: u32, target: u32, partitioning| JobEdge {
+            source: JobVertexId(source),
+            target: JobVertexId(target),
+            partitioning,
+        };
+        JobGraph {
+            vertices: vec![vertex(0, &["Source", "FlatMap"]), vertex(1, &["Sum"]), vertex(7, &["Sink"])],
+            edges: vec![
+                edge(0, 1, Partitioning::Hash),
+                edge(1, 7, Partitioning::Forward),
+                edge(0, 7, Partitioning::Rebalance),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_graph_round_trips() {
+        assert_eq!(JobGraph::try_from(pb::JobGraph::from(graph())), Ok(graph()));
+    }
+
+    #[test]
+    fn an_unspecified_or_unknown_partitioning_is_refused() {
+        for value in [0, 99] {
+            let mut message = pb::JobGraph::from(graph());
+            message.edges[1].partitioning = value;
+            let expected = Error::UnknownEnum { field: "JobEdge.partitioning", value };
+            assert_eq!(JobGraph::try_from(message), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_vertex_without_operators_is_refused() {
+        let mut message = pb::JobGraph::from(graph());
+        message.vertices[0].operators.clear();
+        assert_eq!(JobGraph::try_from(message), Err(Error::Empty { field: "JobVertex.operators" }));
+    }
+}
