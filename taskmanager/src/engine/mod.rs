@@ -1,0 +1,24 @@
+//! What a task manager decides: events and the time go in, actions come out.
+//!
+//! Architecture invariant: pure. No clock, socket, file, thread or hash order, and nothing of the wire format.
+
+mod action;
+mod action_text;
+mod admission;
+mod agent;
+mod directives;
+mod event;
+mod executor_lifecycle;
+mod fence;
+mod hosted_job;
+mod outbox;
+
+#[cfg(test)]
+mod agent_tests;
+
+pub use action::{Action, ExecutorCommand, ExecutorReport, ExecutorStart, FinalizationOutcome, Outbound, Report};
+pub use admission::{Admission, Handshake};
+pub use agent::{Agent, JobOverview, Settings};
+pub use event::{AttemptChange, Collected, Directive, Event, ExitStatus, FinalizationStep, Progress};
+pub use executor_lifecycle::{ExecutorId, ExecutorPhase};
+pub use fence::{Fence, FenceOutcome};

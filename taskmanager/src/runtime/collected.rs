@@ -1,0 +1,69 @@
+//! Stores what `collect()` sub-tasks gathered as blobs at the leader, before the leader hears that they finished.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tidemill_model::execution::CollectedPart;
+use tidemill_model::id::{BlobId, ExecutionAttemptId};
+use tidemill_proto::{convert, pb};
+use tokio_stream::StreamExt;
+use tracing::warn;
+
+use super::backoff::Backoff;
+use super::coordinators::Coordinators;
+use crate::engine::{Collected, Event};
+
+/// The size of the pieces in which a blob travels: far below any message limit.
+const CHUNK_BYTES: usize = 256 << 10;
+
+const BACKOFF_INITIAL: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Stores all parts, however long that takes; aborted when nobody waits for them any more.
+pub(crate) async fn store(
+    attempt: ExecutionAttemptId,
+    collected: Vec<Collected>,
+    coordinators: Arc<Coordinators>,
+) -> Event {
+    let mut parts = Vec::with_capacity(collected.len());
+    for Collected { collect_index, subtask, records } in collected {
+        let records = Bytes::from_owner(records);
+        let blob = hash(records.clone()).await;
+        put(blob, &records, &coordinators).await;
+        parts.push(CollectedPart { collect_index, subtask, blob });
+    }
+    Event::CollectedStored { attempt, parts }
+}
+
+async fn hash(records: Bytes) -> BlobId {
+    let digest = move || BlobId(Sha256::digest(&records).into());
+    tokio::task::spawn_blocking(digest).await.expect("hashing does not panic, and nobody aborts it")
+}
+
+async fn put(blob: BlobId, records: &Bytes, coordinators: &Coordinators) {
+    let mut backoff = Backoff::new(BACKOFF_INITIAL, BACKOFF_MAX);
+    loop {
+        for address in coordinators.leader_first() {
+            match put_at(blob, records, &address, coordinators).await {
+                Ok(()) => return,
+                Err(reason) => warn!(%blob, %address, "store collected records: {reason}"),
+            }
+        }
+        backoff.pause().await;
+    }
+}
+
+async fn put_at(blob: BlobId, records: &Bytes, address: &str, coordinators: &Coordinators) -> Result<(), String> {
+    let mut client = coordinators.client(address).map_err(|error| error.to_string())?;
+    let first = pb::BlobChunk { id: convert::blob_bytes(blob), data: Bytes::new() };
+    let records = records.clone();
+    let starts = (0..records.len()).step_by(CHUNK_BYTES);
+    let rest = starts.map(move |start| {
+        let end = records.len().min(start + CHUNK_BYTES);
+        pb::BlobChunk { id: Bytes::new(), data: records.slice(start..end) }
+    });
+    let chunks = tokio_stream::once(first).chain(tokio_stream::iter(rest));
+    client.put_blob(chunks).await.map(drop).map_err(|status| status.to_string())
+}
