@@ -1,1 +1,46 @@
-//! scaffold
+//! Tidemill: a distributed stream processor. This crate is what programs use: streams, environments, submission.
+//!
+//! ```
+//! use tidemill::Environment;
+//!
+//! # fn main() -> Result<(), tidemill::Error> {
+//! let env = Environment::from_args()?;
+//! let counts = env
+//!     .from_collection(vec!["to be or not to be".to_owned()])
+//!     .flat_map(|line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+//!     .map(|word| (word, 1u64))
+//!     .key_by(|pair| pair.0.clone())
+//!     .sum(|pair| &mut pair.1)
+//!     .collect();
+//! let result = env.execute("word count")?;
+//! let mut counts = result.collected(&counts)?;
+//! counts.sort();
+//! assert_eq!(counts[0], ("be".to_owned(), 2));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Started plainly, the program runs in an embedded cluster in its own process; with `--coordinators host:port,...` it
+//! submits itself to a cluster. See [`Environment`].
+
+mod arguments;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+mod clock;
+mod embedded;
+mod environment;
+mod error;
+pub mod job_client;
+mod result;
+pub mod stream;
+pub mod submission;
+
+pub use environment::Environment;
+pub use error::Error;
+pub use result::JobExecutionResult;
+pub use stream::{Collected, DataSink, DataStream, FileSink, KeyedStream, SequenceRange};
+pub use tidemill_dataflow::pipe::Pipe;
+pub use tidemill_dataflow::record::Data;
+pub use tidemill_dataflow::runtime::counter::Counter;
+pub use tidemill_model::key::Key;

@@ -1,1 +1,4 @@
-//! scaffold
+//! What the demo, the benchmarks and the tests of whole clusters share.
+
+pub mod cluster;
+pub mod demo;

@@ -1,2 +1,5 @@
-//! scaffold
-fn main() {}
+//! The `tidemill` command line.
+
+fn main() -> std::process::ExitCode {
+    tidemill::cli::main()
+}

@@ -1,0 +1,65 @@
+# The only door to building, testing and trying Tidemill. `make` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test verify fix bench golden setup build-release
+
+# Where everything that is built goes; set it to share one folder between checkouts.
+override CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export CARGO_TARGET_DIR
+
+# What scripts/setup.sh found out about this machine.
+ENVIRONMENT := source "$(CARGO_TARGET_DIR)/tidemill-env.sh"
+
+help: ## This list.
+	@echo "Tidemill: a distributed stream processor. What make can do here:"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Start with 'make demo'. Before handing in a change: 'make verify'; green is done."
+	@echo "The first build makes RocksDB: about 24 minutes on two idle cores, once, kept in ~/.cache/tidemill."
+	@echo "To call cargo yourself: scripts/setup.sh && source $(CARGO_TARGET_DIR)/tidemill-env.sh"
+
+demo: build-release ## A cluster of real processes, a job, a killed leader: see it work.
+	$(ENVIRONMENT)
+	"$(CARGO_TARGET_DIR)/release/tidemill-demo"
+
+test: setup ## All tests: unit, integration, whole clusters, documentation.
+	$(ENVIRONMENT)
+	cargo build --workspace --bins --examples
+	TIDEMILL_BIN_DIR="$(CARGO_TARGET_DIR)/debug" cargo test --workspace --no-fail-fast
+
+verify: setup ## Everything that must hold before a change is handed in; changes no file.
+	$(ENVIRONMENT)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	if cargo deny --version >/dev/null 2>&1; then
+	  cargo deny check licenses bans sources
+	  if cargo deny fetch db >/dev/null 2>&1; then cargo deny check advisories; else echo "skipped: advisories (their database cannot be reached)"; fi
+	else
+	  echo "skipped: cargo deny (not installed: cargo install cargo-deny)"
+	fi
+	$(MAKE) test
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps
+
+fix: setup ## Formatting and what Clippy can repair by itself.
+	$(ENVIRONMENT)
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+bench: build-release ## Words of 500 MB of text counted, embedded and on a local cluster.
+	scripts/bench.sh
+
+golden: setup ## Rewrite generated code, golden files and expected texts; read the difference before committing it.
+	$(ENVIRONMENT)
+	TIDEMILL_UPDATE_GOLDEN=1 UPDATE_EXPECT=1 cargo test --workspace --no-fail-fast
+
+setup:
+	@scripts/setup.sh
+
+build-release: setup
+	$(ENVIRONMENT)
+	cargo build --release --workspace --bins --examples
+
+.ONESHELL:

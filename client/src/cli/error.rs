@@ -1,0 +1,59 @@
+//! How a command fails, and what its exit code then is.
+
+use std::process::ExitCode;
+
+use super::local_cluster;
+use crate::job_client;
+
+/// The thing asked for failed.
+pub(super) const FAILED: u8 = 1;
+/// The command line was wrong.
+const USAGE: u8 = 2;
+/// The cluster cannot be reached, or has no leader.
+pub(super) const NO_CLUSTER: u8 = 3;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The cluster could not be asked, or refused.
+    #[error(transparent)]
+    Client(#[from] job_client::Error),
+    /// The local cluster does not do what it was told.
+    #[error(transparent)]
+    LocalCluster(#[from] local_cluster::Error),
+    /// A program was not started.
+    #[error("run program {program}: {reason}")]
+    Program {
+        /// As it was given.
+        program: String,
+        /// Why.
+        reason: String,
+    },
+    /// An address is not `host:port`.
+    #[error("read coordinators: {address:?} is not host:port; give a list such as --coordinators a:6123,b:6123,c:6123")]
+    Address {
+        /// The text.
+        address: String,
+    },
+    /// The command line's own runtime did not start.
+    #[error("start client: {0}")]
+    Runtime(#[source] std::io::Error),
+    /// The result was not written.
+    #[error("write to standard output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Error {
+    /// What the shell shall see.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Client(error) | Self::LocalCluster(local_cluster::Error::Client(error)) if error.retryable() => {
+                NO_CLUSTER.into()
+            }
+            Self::LocalCluster(local_cluster::Error::Setting(_)) | Self::Address { .. } => USAGE.into(),
+            Self::Client(_) | Self::LocalCluster(_) | Self::Program { .. } | Self::Runtime(_) | Self::Output(_) => {
+                FAILED.into()
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What coordinators tell about jobs and about themselves, in the model's types.
+
+use tidemill_model::execution::AttemptReport;
+use tidemill_model::id::{ClusterId, JobId, LeaderEpoch, NodeId, TaskManagerId, TaskManagerName};
+use tidemill_model::job::{HistoryEntry, JobStatus};
+use tidemill_model::job_graph::JobGraph;
+use tidemill_model::time::Timestamp;
+use tidemill_proto::{convert, pb};
+
+/// One line of the list of jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSummary {
+    /// The job.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    pub status: JobStatus,
+    /// When the leader accepted it.
+    pub submitted: Timestamp,
+}
+
+/// All that the leader knows of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobDetails {
+    /// The job.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    pub status: JobStatus,
+    /// When the leader accepted it.
+    pub submitted: Timestamp,
+    /// Its statuses so far.
+    pub history: Vec<HistoryEntry>,
+    /// Its sub-tasks' current attempts.
+    pub attempts: Vec<AttemptDetails>,
+    /// Why it waits, when it does.
+    pub waiting_reason: Option<String>,
+    /// Its graph.
+    pub graph: JobGraph,
+    /// Records that sources emitted in this run, as last reported.
+    pub records_in: u64,
+    /// Records that sinks took in this run, as last reported.
+    pub records_out: u64,
+    /// How often it was restarted.
+    pub restarts: u32,
+}
+
+/// One attempt of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptDetails {
+    /// Its id and state.
+    pub report: AttemptReport,
+    /// Where it runs.
+    pub task_manager: Option<TaskManagerName>,
+    /// The executor's process id there.
+    pub process_id: Option<u32>,
+}
+
+/// What one coordinator says of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The current leadership, when there is one.
+    pub epoch: Option<LeaderEpoch>,
+    /// The replicas.
+    pub nodes: Vec<NodeStatus>,
+    /// The task managers; only the leader knows them.
+    pub task_managers: Vec<TaskManagerStatus>,
+    /// The inheritances of this leadership; only the leader knows them.
+    pub takeovers: Vec<Takeover>,
+    /// The node that answered.
+    pub node: NodeId,
+    /// The last log index that it applied.
+    pub applied_index: u64,
+    /// A checksum of its state at that index.
+    pub state_checksum: u64,
+}
+
+impl ClusterStatus {
+    /// The leader, as this coordinator sees it.
+    #[must_use]
+    pub fn leader(&self) -> Option<&NodeStatus> {
+        self.nodes.iter().find(|node| node.leader)
+    }
+
+    /// Whether the coordinator that answered is the leader, so that nothing is left out.
+    #[must_use]
+    pub fn from_leader(&self) -> bool {
+        self.leader().is_some_and(|leader| leader.id == self.node)
+    }
+}
+
+/// One coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its number in the Raft group.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// `host:port` for clients.
+    pub client_address: String,
+    /// `host:port` for its peers.
+    pub raft_address: String,
+    /// Whether it leads.
+    pub leader: bool,
+}
+
+/// One task manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskManagerStatus {
+    /// Its incarnation.
+    pub id: TaskManagerId,
+    /// Its stable name.
+    pub name: TaskManagerName,
+    /// `host:port` of its data port.
+    pub data_address: String,
+    /// How many slots it offers.
+    pub slots: u32,
+    /// How many of them are free.
+    pub free_slots: u32,
+    /// Each slot's share of managed memory.
+    pub slot_memory_bytes: u64,
+    /// How long ago its last heartbeat came.
+    pub heartbeat_age: std::time::Duration,
+    /// Its process id.
+    pub process_id: u32,
+}
+
+/// How one leadership inherited one running job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    /// The leadership.
+    pub epoch: LeaderEpoch,
+    /// The job.
+    pub job: JobId,
+    /// Tasks that went on undisturbed.
+    pub tasks_adopted: u32,
+    /// Tasks that had to be started again.
+    pub tasks_restarted: u32,
+}
+
+impl TryFrom<pb::JobSummary> for JobSummary {
+    type Error = convert::Error;
+
+    fn try_from(summary: pb::JobSummary) -> Result<Self, convert::Error> {
+        Ok(Self {
+            id: convert::job_id(&summary.id, "JobSummary.id")?,
+            name: summary.name,
+            status: summary.status.unwrap_or_default().try_into()?,
+            submitted: Timestamp(summary.submitted_ms),
+        })
+    }
+}
+
+impl TryFrom<pb::JobDetails> for JobDetails {
+    type Error = convert::Error;
+
+    fn try_from(details: pb::JobDetails) -> Result<Self, convert::Error> {
+        Ok(Self {
+            id: convert::job_id(&details.id, "JobDetails.id")?,
+            name: details.name,
+            status: details.status.unwrap_or_default().try_into()?,
+            submitted: Timestamp(details.submitted_ms),
+            history: details.history.into_iter().map(HistoryEntry::try_from).collect::<Result<_, _>>()?,
+            attempts: details.attempts.into_iter().map(AttemptDetails::try_from).collect::<Result<_, _>>()?,
+            waiting_reason: details.waiting_reason,
+            graph: details.graph.unwrap_or_default().try_into()?,
+            records_in: details.records_in,
+            records_out: details.records_out,
+            restarts: details.restarts,
+        })
+    }
+}
+
+impl TryFrom<pb::AttemptDetails> for AttemptDetails {
+    type Error = convert::Error;
+
+    fn try_from(details: pb::AttemptDetails) -> Result<Self, convert::Error> {
+        Ok(Self {
+            report: details.report.unwrap_or_default().try_into()?,
+            task_manager: Some(details.task_manager).filter(|name| !name.is_empty()).map(TaskManagerName),
+            process_id: Some(details.process_id).filter(|&id| id != 0),
+        })
+    }
+}
+
+impl TryFrom<pb::ClusterStatusResponse> for ClusterStatus {
+    type Error = convert::Error;
+
+    fn try_from(status: pb::ClusterStatusResponse) -> Result<Self, convert::Error> {
+        Ok(Self {
+            cluster: convert::cluster_id(&status.cluster_id, "ClusterStatusResponse.cluster_id")?,
+            epoch: Some(LeaderEpoch(status.epoch)).filter(|epoch| epoch.0 != 0),
+            nodes: status.nodes.into_iter().map(NodeStatus::from).collect(),
+            task_managers: status
+                .task_managers
+                .into_iter()
+                .map(TaskManagerStatus::try_from)
+                .collect::<Result<_, _>>()?,
+            takeovers: status.takeovers.into_iter().map(Takeover::try_from).collect::<Result<_, _>>()?,
+            node: NodeId(status.node_id),
+            applied_index: status.applied_index,
+            state_checksum: status.state_checksum,
+        })
+    }
+}
+
+impl From<pb::NodeStatus> for NodeStatus {
+    fn from(node: pb::NodeStatus) -> Self {
+        Self {
+            id: NodeId(node.node_id),
+            name: node.name,
+            client_address: node.client_address,
+            raft_address: node.raft_address,
+            leader: node.leader,
+        }
+    }
+}
+
+impl TryFrom<pb::TaskManagerStatus> for TaskManagerStatus {
+    type Error = convert::Error;
+
+    fn try_from(status: pb::TaskManagerStatus) -> Result<Self, convert::Error> {
+        Ok(Self {
+            id: convert::task_manager_id(&status.id, "TaskManagerStatus.id")?,
+            name: TaskManagerName(status.name),
+            data_address: status.data_address,
+            slots: status.slots,
+            free_slots: status.free_slots,
+            slot_memory_bytes: status.slot_memory_bytes,
+            heartbeat_age: std::time::Duration::from_millis(status.heartbeat_age_ms),
+            process_id: status.process_id,
+        })
+    }
+}
+
+impl TryFrom<pb::Takeover> for Takeover {
+    type Error = convert::Error;
+
+    fn try_from(takeover: pb::Takeover) -> Result<Self, convert::Error> {
+        Ok(Self {
+            epoch: LeaderEpoch(takeover.epoch),
+            job: convert::job_id(&takeover.job, "Takeover.job")?,
+            tasks_adopted: takeover.tasks_adopted,
+            tasks_restarted: takeover.tasks_restarted,
+        })
+    }
+}

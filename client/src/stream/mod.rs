@@ -1,0 +1,152 @@
+//! Streams: what a program says about its records, one operator a file.
+
+mod collect;
+mod collection;
+mod csv;
+mod discard;
+mod filter;
+mod flat_map;
+mod key_by;
+mod map;
+mod print;
+mod reduce;
+mod sequence;
+mod sink;
+mod sum;
+mod text;
+mod text_file;
+
+use tidemill_dataflow::flow::{OperatorIndex, VertexIndex};
+use tidemill_dataflow::pipe::{Pipe, Placement};
+
+use crate::environment::Environment;
+
+pub use collect::Collected;
+pub use key_by::KeyedStream;
+pub use sequence::SequenceRange;
+pub use sink::{DataSink, FileSink};
+
+/// A stream of records of type `P::Out`.
+///
+/// `P` is the chain of operators so far, as a type, so that the compiler makes one loop of it. A function that takes
+/// or returns streams names it by its bound:
+///
+/// ```
+/// use tidemill::{DataStream, Environment, Pipe};
+///
+/// fn words(lines: DataStream<impl Pipe<Out = String>>) -> DataStream<impl Pipe<Out = String>> {
+///     lines.flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+/// }
+///
+/// # fn main() -> Result<(), tidemill::Error> {
+/// let env = Environment::from_args()?;
+/// let words = words(env.from_collection(vec!["to be or".to_owned(), "not to be".to_owned()])).collect();
+/// assert_eq!(env.execute("words")?.collected(&words)?.len(), 6);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// An operator has its input's parallelism unless it is given its own; sources and keyed operators begin with the
+/// environment's. What leads to no sink is not run.
+#[must_use = "a stream that leads to no sink is not run"]
+pub struct DataStream<P> {
+    environment: Environment,
+    pipe: P,
+    vertex: VertexIndex,
+    /// The last operator.
+    operator: OperatorIndex,
+}
+
+impl<P: Pipe> DataStream<P> {
+    /// Appends an operator to the chain.
+    fn then<Q: Pipe>(
+        self,
+        name: &str,
+        details: Vec<String>,
+        pipe: impl FnOnce(P, OperatorIndex) -> Q,
+    ) -> DataStream<Q> {
+        let vertex = self.vertex;
+        let operator = self.environment.build(|builder| builder.add_operator(vertex, name, details));
+        DataStream { environment: self.environment, pipe: pipe(self.pipe, operator), vertex, operator }
+    }
+
+    /// Sets how many sub-tasks the last operator has.
+    ///
+    /// Where it differs from the input's, records are handed round robin from one to the other; else they stay in one
+    /// chain.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tidemill::Error> {
+    /// # let env = tidemill::Environment::from_args()?;
+    /// let numbers = env.generate_sequence(0..10, None).set_parallelism(1);
+    /// let squares = numbers.map(|number| number * number).set_parallelism(3).collect();
+    /// # let mut squares = env.execute("squares")?.collected(&squares)?;
+    /// # squares.sort();
+    /// # assert_eq!(squares, (0..10).map(|number| number * number).collect::<Vec<u64>>());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_parallelism(self, parallelism: u32) -> DataStream<P::Placed> {
+        let (vertex, pipe) = self.environment.build(|builder| {
+            let mut placement = Placement::new(builder, self.vertex, parallelism);
+            let pipe = self.pipe.place(&mut placement);
+            (placement.vertex(), pipe)
+        });
+        DataStream { environment: self.environment, pipe, vertex, operator: self.operator }
+    }
+
+    /// Names the last operator for people: in plans, errors and thread names.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tidemill::Error> {
+    /// # let env = tidemill::Environment::from_args()?;
+    /// env.generate_sequence(0..10, None).map(|number| number + 1).name("Add one").discard();
+    /// # env.execute("names")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn name(self, name: &str) -> Self {
+        self.environment.build(|builder| builder.set_name(self.operator, name));
+        self
+    }
+
+    /// Gives the last operator a stable identity, unique in the program.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tidemill::Error> {
+    /// # let env = tidemill::Environment::from_args()?;
+    /// env.generate_sequence(0..10, None).uid("numbers").discard();
+    /// # env.execute("uids")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn uid(self, uid: &str) -> Self {
+        self.environment.build(|builder| builder.set_uid(self.operator, uid));
+        self
+    }
+}
+
+/// The record types of an operator, for the graph's fingerprint.
+fn types<In, Out>() -> Vec<String> {
+    vec![std::any::type_name::<In>().to_owned(), std::any::type_name::<Out>().to_owned()]
+}
+
+impl Environment {
+    /// A stream that begins with a source.
+    fn source<S: tidemill_dataflow::runtime::source::Source>(
+        &self,
+        name: &str,
+        parameters: Vec<String>,
+        source: impl FnOnce(OperatorIndex) -> S,
+    ) -> DataStream<tidemill_dataflow::pipe::FromSource<S>> {
+        let parallelism = self.parallelism();
+        let mut details = vec![std::any::type_name::<S::Out>().to_owned()];
+        details.extend(parameters);
+        let (vertex, operator) = self.build(|builder| {
+            let vertex = builder.add_vertex(parallelism);
+            (vertex, builder.add_operator(vertex, name, details))
+        });
+        let pipe = tidemill_dataflow::pipe::FromSource::new(source(operator));
+        DataStream { environment: self.clone(), pipe, vertex, operator }
+    }
+}

@@ -1,0 +1,8 @@
+//! The decisions of the data flow, pure: alignment of inputs, pacing of sources, splits of files, frames and credits.
+
+pub mod alignment;
+pub mod credit;
+pub mod frame;
+pub mod pace;
+pub mod split;
+pub mod topology;

@@ -1,0 +1,166 @@
+//! A stream as a type: a source, or a chain's input, followed by operators, to be fused with what comes next.
+
+use std::marker::PhantomData;
+
+use tidemill_model::execution::Failure;
+
+use crate::flow::{FlowBuilder, VertexIndex, rebalance_factory};
+use crate::push::Push;
+use crate::record::Data;
+use crate::runtime::gate::InputTask;
+use crate::runtime::source::Source;
+use crate::runtime::task::{Task, TaskContext};
+
+/// The description of a chain up to some point; each sub-task fuses a copy of it into one loop.
+pub trait Pipe: Send + Sync + Sized + 'static {
+    /// The records that come out.
+    type Out: Data;
+
+    /// The same pipe when its last operator may run in a vertex of its own.
+    type Placed: Pipe<Out = Self::Out>;
+
+    /// The chain that ends in `next`, ready to run on this thread.
+    ///
+    /// # Errors
+    /// An input or output cannot be opened.
+    fn fuse<N: Push<Self::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure>;
+
+    /// Gives the last operator its own parallelism, which may move it to a vertex of its own.
+    fn place(self, placement: &mut Placement<'_>) -> Self::Placed;
+}
+
+/// Where the last operator of a stream is to run.
+pub struct Placement<'a> {
+    builder: &'a mut FlowBuilder,
+    vertex: VertexIndex,
+    parallelism: u32,
+}
+
+impl<'a> Placement<'a> {
+    /// `vertex` is the one that the stream ends in.
+    pub fn new(builder: &'a mut FlowBuilder, vertex: VertexIndex, parallelism: u32) -> Self {
+        Self { builder, vertex, parallelism }
+    }
+
+    /// The vertex that the stream ends in now.
+    #[must_use]
+    pub fn vertex(&self) -> VertexIndex {
+        self.vertex
+    }
+
+    /// For an operator that begins its vertex.
+    pub(crate) fn whole_vertex(&mut self) {
+        self.builder.set_parallelism(self.vertex, self.parallelism);
+    }
+
+    /// For an operator that follows `upstream` in its chain: equal parallelism keeps them together.
+    pub(crate) fn after<P: Pipe>(&mut self, upstream: P) -> Upstream<P> {
+        if self.builder.is_alone(self.vertex) {
+            self.whole_vertex();
+            return Upstream::Fused(upstream);
+        }
+        if self.builder.parallelism(self.vertex) == self.parallelism {
+            return Upstream::Fused(upstream);
+        }
+        self.vertex = self.builder.cut_last_operator(self.vertex, rebalance_factory(upstream), self.parallelism);
+        Upstream::Exchanged(Input::new())
+    }
+}
+
+/// What precedes an operator whose parallelism was set: the same chain, or an exchange.
+pub enum Upstream<P: Pipe> {
+    /// In one loop with it.
+    Fused(P),
+    /// In another vertex.
+    Exchanged(Input<P::Out>),
+}
+
+impl<P: Pipe> Pipe for Upstream<P> {
+    type Out = P::Out;
+    type Placed = Self;
+
+    fn fuse<N: Push<P::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
+        match self {
+            Self::Fused(pipe) => pipe.fuse(next, context),
+            Self::Exchanged(input) => input.fuse(next, context),
+        }
+    }
+
+    fn place(self, placement: &mut Placement<'_>) -> Self {
+        placement.whole_vertex();
+        self
+    }
+}
+
+/// The records that arrive over an exchange.
+pub struct Input<T> {
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> Input<T> {
+    /// The input of a vertex.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { records: PhantomData }
+    }
+}
+
+impl<T> Default for Input<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Data> Pipe for Input<T> {
+    type Out = T;
+    type Placed = Self;
+
+    fn fuse<N: Push<T> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
+        Ok(Box::new(InputTask::new(context.input_gate::<T>()?, next)))
+    }
+
+    fn place(self, placement: &mut Placement<'_>) -> Self {
+        placement.whole_vertex();
+        self
+    }
+}
+
+/// The records of a source.
+pub struct FromSource<S> {
+    source: S,
+}
+
+impl<S> FromSource<S> {
+    /// The stream of `source`.
+    pub fn new(source: S) -> Self {
+        Self { source }
+    }
+}
+
+impl<S: Source> Pipe for FromSource<S> {
+    type Out = S::Out;
+    type Placed = Self;
+
+    fn fuse<N: Push<S::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
+        Ok(Box::new(SourceTask { source: self.source.clone(), next, context: context.clone() }))
+    }
+
+    fn place(self, placement: &mut Placement<'_>) -> Self {
+        placement.whole_vertex();
+        self
+    }
+}
+
+/// A chain that begins with a source.
+struct SourceTask<S, N> {
+    source: S,
+    next: N,
+    context: TaskContext,
+}
+
+impl<S: Source, N: Push<S::Out>> Task for SourceTask<S, N> {
+    fn run(&mut self) -> Result<(), crate::push::Stopped> {
+        self.source.run(&mut self.next, &self.context)?;
+        self.next.control(crate::record::Control::EndOfInput)
+    }
+}

@@ -1,0 +1,236 @@
+//! All sub-tasks of one job and one attempt number on one task manager: starts them, stops them, publishes their output.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use crossbeam_channel::{Sender, bounded};
+use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, Finalization, TerminalState};
+use tidemill_model::execution::{JobDeployment, Schedule};
+use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
+
+use crate::flow::Flow;
+use crate::push::{Stopped, take_blamed};
+use crate::runtime::network::Network;
+use crate::runtime::spawn::{TaskKind, spawn};
+use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment};
+use crate::runtime::wiring::Wiring;
+
+/// How much mail may wait: only cancellations, of which the first suffices.
+const MAILBOX_CAPACITY: usize = 4;
+
+/// What an executor says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutorEvent {
+    /// An attempt changed its state, or was asked for it.
+    Attempt {
+        /// The state.
+        report: AttemptReport,
+        /// What its `collect()` sinks gathered, with `Finished`.
+        collected: Vec<CollectedRecords>,
+    },
+}
+
+/// What one sub-task of a `collect()` sink gathered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectedRecords {
+    /// Which of the program's `collect()` calls, from 0.
+    pub collect_index: u32,
+    /// Which sub-task of the sink.
+    pub subtask: SubtaskIndex,
+    /// The encoded records.
+    pub records: Bytes,
+}
+
+/// How far an executor has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Records that sources emitted.
+    pub records_in: u64,
+    /// Records that sinks took.
+    pub records_out: u64,
+}
+
+/// Passes an attempt's states on, and remembers the last.
+struct Reporter {
+    attempt: ExecutionAttemptId,
+    last: Mutex<Option<ExecutorEvent>>,
+    events: Sender<ExecutorEvent>,
+}
+
+impl Reporter {
+    fn report(&self, state: ExecutionState, collected: Vec<CollectedRecords>) {
+        let event = ExecutorEvent::Attempt { report: AttemptReport { attempt: self.attempt, state }, collected };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.clone());
+        self.send(event);
+    }
+
+    fn repeat(&self) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(event) = last {
+            self.send(event);
+        }
+    }
+
+    fn send(&self, event: ExecutorEvent) {
+        // Nobody listens any more: the executor is being dropped.
+        let _ = self.events.send(event);
+    }
+}
+
+struct RunningTask {
+    mailbox: Sender<Mail>,
+    reporter: Arc<Reporter>,
+}
+
+/// All sub-tasks of one job and one attempt number on one task manager.
+///
+/// Dropping it cancels them.
+pub struct Executor {
+    job: JobId,
+    flow: Arc<Flow>,
+    task_manager: TaskManagerId,
+    network: Arc<dyn Network>,
+    events: Sender<ExecutorEvent>,
+    progress: Arc<ProgressCounters>,
+    wirings: BTreeMap<AttemptNumber, Arc<Wiring>>,
+    tasks: BTreeMap<ExecutionAttemptId, RunningTask>,
+}
+
+impl Executor {
+    /// An executor without tasks.
+    ///
+    /// `events` must be drained by another thread than the one that calls `deploy`, or have room for four events an
+    /// attempt: reports wait for room.
+    pub fn new(
+        job: JobId,
+        flow: Arc<Flow>,
+        task_manager: TaskManagerId,
+        network: Arc<dyn Network>,
+        events: Sender<ExecutorEvent>,
+    ) -> Self {
+        // What an earlier attempt in this process counted is not this one's.
+        let _ = flow.counters().take();
+        let progress = Arc::default();
+        Self { job, flow, task_manager, network, events, progress, wirings: BTreeMap::new(), tasks: BTreeMap::new() }
+    }
+
+    /// Starts the named attempts; one already known is not started again, its state is reported again.
+    pub fn deploy(&mut self, deployment: &JobDeployment) {
+        for &attempt in &deployment.start {
+            match self.tasks.get(&attempt) {
+                Some(task) => task.reporter.repeat(),
+                None => self.start(attempt, &deployment.schedule),
+            }
+        }
+    }
+
+    fn start(&mut self, attempt: ExecutionAttemptId, schedule: &Schedule) {
+        let reporter = Arc::new(Reporter { attempt, last: Mutex::default(), events: self.events.clone() });
+        let (mailbox, mails) = bounded(MAILBOX_CAPACITY);
+        self.tasks.insert(attempt, RunningTask { mailbox, reporter: Arc::clone(&reporter) });
+        let vertex = self.flow.graph().vertex(attempt.vertex.vertex);
+        let known = vertex.filter(|vertex| attempt.job == self.job && attempt.vertex.subtask.0 < vertex.parallelism);
+        let Some(vertex) = known else {
+            let message = format!("start attempt {attempt}: this program's graph has no such sub-task");
+            return reporter.report(failed(FailureKind::GraphMismatch, attempt, message), Vec::new());
+        };
+        let wiring = self
+            .wirings
+            .entry(attempt.attempt)
+            .or_insert_with(|| Arc::new(Wiring::new(self.task_manager, schedule.clone(), Arc::clone(&self.network))));
+        let environment = TaskEnvironment {
+            attempt,
+            flow: Arc::clone(&self.flow),
+            mailbox: mails,
+            wiring: Arc::clone(wiring),
+            progress: Arc::clone(&self.progress),
+        };
+        let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
+        let subtask_reporter = Arc::clone(&reporter);
+        if let Err(error) = spawn(TaskKind::Subtask, &name, move || run_subtask(environment, &subtask_reporter)) {
+            let message = format!("start thread {name:?}: {error}; lower the job's parallelism or raise the limit");
+            reporter.report(failed(FailureKind::Io, attempt, message), Vec::new());
+        }
+    }
+
+    /// Stops the named attempts, even while they wait for input or output; unknown ones are ignored.
+    pub fn cancel(&mut self, attempts: &[ExecutionAttemptId]) {
+        for task in attempts.iter().filter_map(|attempt| self.tasks.get(attempt)) {
+            // Full: a cancellation waits there already. Disconnected: the task has ended.
+            let _ = task.mailbox.try_send(Mail::Cancel);
+        }
+    }
+
+    /// Publishes, or removes, what the job's sinks have staged; repeating it is harmless.
+    ///
+    /// # Errors
+    /// The first output that could not be dealt with; the others were.
+    pub fn finalize(&self, finalization: Finalization) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for (output, parallelism) in self.flow.outputs() {
+            let outcome = match finalization {
+                Finalization::Commit { attempt } => output.commit(self.job, attempt, parallelism),
+                Finalization::Abort => output.abort(self.job),
+            };
+            if let Err(error) = outcome {
+                let failure = Failure { kind: error.kind(), vertex: None, operator: None, message: error.to_string() };
+                result = result.and(Err(failure));
+            }
+        }
+        result
+    }
+
+    /// How far the tasks have come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            records_in: self.progress.records_in.load(Ordering::Relaxed),
+            records_out: self.progress.records_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn failed(kind: FailureKind, attempt: ExecutionAttemptId, message: String) -> ExecutionState {
+    let failure = Failure { kind, vertex: Some(attempt.vertex), operator: None, message };
+    ExecutionState::Terminal(TerminalState::Failed(failure))
+}
+
+/// The life of a sub-task on its thread.
+fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
+    reporter.report(ExecutionState::Initializing, Vec::new());
+    let flow = Arc::clone(&environment.flow);
+    let context = TaskContext::new(environment);
+    let mut task: Option<Box<dyn Task>> = None;
+    let run = || {
+        let built = flow.task(&context).map_err(|failure| context.fail(failure))?;
+        let task = task.insert(built);
+        reporter.report(ExecutionState::Running, Vec::new());
+        task.run()
+    };
+    let end = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => TerminalState::Finished { accumulators: flow.counters().take(), collected: Vec::new() },
+        Ok(Err(Stopped)) => match context.take_stop_reason() {
+            Some(StopReason::Failed(failure)) => TerminalState::Failed(failure),
+            Some(StopReason::Canceled) | None => TerminalState::Canceled,
+        },
+        Err(panic) => {
+            let message = panic_message(panic.as_ref());
+            TerminalState::Failed(context.failure(FailureKind::Panic, take_blamed().as_deref(), message))
+        }
+    };
+    // Reported before the chain is dropped: a neighbour sees its channel end only after the cause is known.
+    reporter.report(ExecutionState::Terminal(end), context.take_collected());
+    drop(task);
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "the panic has no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! A sub-task's input: its channels, taken in turn, and what their control means together.
+
+use crossbeam_channel::{RecvError, Select, TryRecvError};
+use tidemill_model::execution::FailureKind;
+
+use crate::engine::alignment::Alignment;
+use crate::push::{Push, Stopped};
+use crate::record::{Control, Data, StreamElement, decode};
+use crate::runtime::network::{ConnectionLost, WireElement};
+use crate::runtime::task::{Task, TaskContext};
+use crate::runtime::wiring::ReceivingHalf;
+
+/// The input channels of one sub-task.
+pub struct InputGate<T> {
+    channels: Vec<ReceivingHalf<T>>,
+    alignment: Alignment,
+    /// Where the search for input goes on, so that no channel starves.
+    next: usize,
+    context: TaskContext,
+}
+
+/// What a channel had.
+enum Taken<T> {
+    Local(Result<StreamElement<T>, RecvError>),
+    Remote(Result<Result<WireElement, ConnectionLost>, RecvError>),
+}
+
+impl<T> InputGate<T> {
+    pub(crate) fn new(channels: Vec<ReceivingHalf<T>>, context: TaskContext) -> Self {
+        let alignment = Alignment::new(channels.len());
+        Self { channels, alignment, next: 0, context }
+    }
+
+    /// An element that is there already.
+    fn try_take(&mut self) -> Option<(usize, Taken<T>)> {
+        let count = self.channels.len();
+        for offset in 0..count {
+            let channel = (self.next + offset) % count;
+            if !self.alignment.readable(channel) {
+                continue;
+            }
+            let taken = match &self.channels[channel] {
+                ReceivingHalf::Local(receiver) => match receiver.elements.try_recv() {
+                    Ok(element) => Taken::Local(Ok(element)),
+                    Err(TryRecvError::Disconnected) => Taken::Local(Err(RecvError)),
+                    Err(TryRecvError::Empty) => continue,
+                },
+                ReceivingHalf::Remote(receiver) => match receiver.elements().try_recv() {
+                    Ok(element) => Taken::Remote(Ok(element)),
+                    Err(TryRecvError::Disconnected) => Taken::Remote(Err(RecvError)),
+                    Err(TryRecvError::Empty) => continue,
+                },
+            };
+            self.next = (channel + 1) % count;
+            return Some((channel, taken));
+        }
+        None
+    }
+
+    /// Waits for an element or mail.
+    fn take(&mut self) -> Result<(usize, Taken<T>), Stopped> {
+        loop {
+            let mut select = Select::new();
+            let mail = select.recv(self.context.mailbox());
+            let mut watched = Vec::with_capacity(self.channels.len() + 1);
+            watched.push(usize::MAX);
+            for (channel, half) in self.channels.iter().enumerate() {
+                if self.alignment.readable(channel) {
+                    match half {
+                        ReceivingHalf::Local(receiver) => select.recv(&receiver.elements),
+                        ReceivingHalf::Remote(receiver) => select.recv(receiver.elements()),
+                    };
+                    watched.push(channel);
+                }
+            }
+            let ready = select.select();
+            if ready.index() == mail {
+                self.context.on_mail(ready.recv(self.context.mailbox()))?;
+                continue;
+            }
+            let channel = watched[ready.index()];
+            let taken = match &self.channels[channel] {
+                ReceivingHalf::Local(receiver) => Taken::Local(ready.recv(&receiver.elements)),
+                ReceivingHalf::Remote(receiver) => Taken::Remote(ready.recv(receiver.elements())),
+            };
+            return Ok((channel, taken));
+        }
+    }
+}
+
+/// A chain that is fed by an exchange.
+pub(crate) struct InputTask<T, N> {
+    gate: InputGate<T>,
+    next: N,
+}
+
+impl<T: Data, N: Push<T>> InputTask<T, N> {
+    pub(crate) fn new(gate: InputGate<T>, next: N) -> Self {
+        Self { gate, next }
+    }
+
+    fn element(&mut self, channel: usize, taken: Taken<T>) -> Result<(), Stopped> {
+        match taken {
+            Taken::Local(Ok(StreamElement::Batch(batch))) => self.batch(channel, batch),
+            Taken::Local(Ok(StreamElement::Control(control))) => self.control(channel, control),
+            Taken::Local(Err(RecvError)) => Err(self.gate.context.abandoned()),
+            Taken::Remote(Ok(Ok(element))) => {
+                if let ReceivingHalf::Remote(receiver) = &self.gate.channels[channel] {
+                    // Given back before the work: the next element travels meanwhile.
+                    receiver.release();
+                }
+                self.wire_element(channel, element)
+            }
+            Taken::Remote(Ok(Err(lost))) => {
+                let context = &self.gate.context;
+                Err(context.fail(context.connection_failure(&lost)))
+            }
+            Taken::Remote(Err(RecvError)) => {
+                let context = &self.gate.context;
+                let message = "the data connection was closed before the end of input".to_owned();
+                Err(context.fail(context.failure(FailureKind::ConnectionLost, None, message)))
+            }
+        }
+    }
+
+    fn wire_element(&mut self, channel: usize, element: WireElement) -> Result<(), Stopped> {
+        match element {
+            WireElement::Batch(bytes) => {
+                let context = &self.gate.context;
+                let batch = decode(&bytes).map_err(|error| {
+                    context.fail(context.failure(FailureKind::ConnectionLost, None, error.to_string()))
+                })?;
+                self.batch(channel, batch)
+            }
+            WireElement::Watermark(time) => self.control(channel, Control::Watermark(time)),
+            WireElement::Barrier(checkpoint) => self.control(channel, Control::Barrier(checkpoint)),
+            WireElement::EndOfInput => self.control(channel, Control::EndOfInput),
+        }
+    }
+
+    fn batch(&mut self, channel: usize, mut batch: Vec<T>) -> Result<(), Stopped> {
+        self.next.push_batch(&mut batch)?;
+        if let ReceivingHalf::Local(receiver) = &self.gate.channels[channel] {
+            receiver.recycle(batch);
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, channel: usize, control: Control) -> Result<(), Stopped> {
+        let forward = self.gate.alignment.step(channel, control);
+        forward.into_iter().try_for_each(|control| self.next.control(control))
+    }
+}
+
+impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
+    fn run(&mut self) -> Result<(), Stopped> {
+        while !self.gate.alignment.ended() {
+            self.gate.context.poll()?;
+            let (channel, taken) = match self.gate.try_take() {
+                Some(taken) => taken,
+                None => {
+                    self.next.flush()?;
+                    self.gate.take()?
+                }
+            };
+            self.element(channel, taken)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! The data flow at work: tasks on their threads, the channels between them, sources, sinks, and the executor role.
+
+pub mod clock;
+pub mod counter;
+pub mod executor;
+pub mod gate;
+pub mod local_channel;
+pub mod network;
+pub mod partition;
+pub mod process;
+pub mod sink;
+pub mod source;
+pub mod spawn;
+pub mod task;
+pub mod wiring;

@@ -1,0 +1,30 @@
+//! The options of a data connection's socket.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+
+/// After how long without an acknowledgement a peer counts as gone: as long as a task manager's heartbeat time-out.
+const PEER_TIMEOUT_MS: u32 = 3_000;
+
+/// How often an idle connection is probed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many probes may stay unanswered.
+const PROBES: u32 = 3;
+
+/// Makes a connection blocking (whatever its former owner did), undelayed, and aware of a peer that is gone.
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(None)?;
+    stream.set_write_timeout(None)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PROBE_INTERVAL)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    sockopt::set_tcp_user_timeout(stream, PEER_TIMEOUT_MS)?;
+    Ok(())
+}

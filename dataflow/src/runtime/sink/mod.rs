@@ -1,0 +1,31 @@
+//! Where records go.
+
+mod collect;
+mod csv;
+mod discard;
+mod file;
+mod print;
+pub mod staged;
+
+use tidemill_model::execution::Failure;
+
+use crate::push::Push;
+use crate::runtime::task::TaskContext;
+
+pub use collect::{CollectSink, Error as CollectError, read_collected};
+pub use csv::CsvFormat;
+pub use discard::DiscardSink;
+pub use file::{FileSink, Format, TextFormat};
+pub use print::PrintSink;
+
+/// Takes records at the end of a chain.
+pub trait Sink<T>: Clone + Send + Sync + 'static {
+    /// What one sub-task writes with.
+    type Writer: Push<T> + 'static;
+
+    /// Opens the output of one sub-task.
+    ///
+    /// # Errors
+    /// The output is not usable.
+    fn open(&self, context: &TaskContext) -> Result<Self::Writer, Failure>;
+}

@@ -1,0 +1,316 @@
+//! Output that appears all at once: written to a hidden folder beside its place, then renamed.
+//!
+//! ```text
+//! <dir>/.<name>.tidemill-<job>-<attempt>/1 2 3 ..   while the job runs
+//! <dir>/<name>                                       afterwards: the folder, or its single file
+//! ```
+//!
+//! Why a commit may be repeated: the folder of an attempt whose tasks have all finished is complete, and only a commit
+//! takes it away (an abort never follows the decision to commit). So when it is gone and the output is there, the
+//! commit has happened. Where the file system keeps extended attributes, the published output also carries the job's
+//! id (`user.tidemill.job`), and a repeated commit insists on it. Replacing a folder exchanges it with the staged
+//! one, which would be undone by a second exchange: the staged folder therefore carries a mark until the old content
+//! is deleted.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, XattrFlags, getxattr, renameat_with, setxattr};
+use rustix::io::Errno;
+use tidemill_model::execution::FailureKind;
+use tidemill_model::id::{AttemptNumber, JobId, SubtaskIndex};
+
+/// The extended attribute that names the job of a published output.
+const JOB_ATTRIBUTE: &str = "user.tidemill.job";
+
+/// What went wrong with an output.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something is in the output's place.
+    #[error("write {path}: it exists already; remove it, choose another path, or ask for overwrite()")]
+    Exists {
+        /// The place.
+        path: PathBuf,
+    },
+    /// Overwriting would delete files that no sink wrote.
+    #[error(
+        "overwrite {path}: it holds {entry:?}, which is no part of an earlier output; remove it yourself if you mean it"
+    )]
+    ForeignContent {
+        /// The place.
+        path: PathBuf,
+        /// The name of a foreign entry.
+        entry: String,
+    },
+    /// The path names no file.
+    #[error("write {path:?}: the path has no file name")]
+    NoFileName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Parts of the output are not here.
+    #[error(
+        "publish {path}: {found} of {wanted} parts are here; the path must be on a file system that all task managers share"
+    )]
+    MissingParts {
+        /// The place.
+        path: PathBuf,
+        /// How many parts there are.
+        found: u32,
+        /// How many there should be.
+        wanted: u32,
+    },
+    /// The file system refused.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What sort of failure it is for a task.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Exists { .. } | Self::ForeignContent { .. } | Self::NoFileName { .. } | Self::MissingParts { .. } => {
+                FailureKind::InvalidInput
+            }
+            Self::Io { source, .. } => {
+                use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+                let hopeless = matches!(source.kind(), NotADirectory | PermissionDenied | ReadOnlyFilesystem);
+                if hopeless { FailureKind::InvalidInput } else { FailureKind::Io }
+            }
+        }
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+/// An output and whether it may replace what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagedOutput {
+    /// Where it appears.
+    pub path: PathBuf,
+    /// Whether it replaces an earlier output.
+    pub overwrite: bool,
+}
+
+/// The names that an output uses.
+struct Places {
+    parent: PathBuf,
+    name: String,
+}
+
+impl Places {
+    fn staging(&self, job: JobId, attempt: AttemptNumber) -> PathBuf {
+        self.parent.join(format!("{}{attempt}", self.staging_prefix(job)))
+    }
+
+    fn staging_prefix(&self, job: JobId) -> String {
+        format!(".{}.tidemill-{job}-", self.name)
+    }
+
+    /// The staging folders of a job, except one.
+    fn stagings_but(&self, job: JobId, kept: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
+        let entries = match fs::read_dir(&self.parent) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io_error("list", &self.parent)(error)),
+        };
+        let prefix = self.staging_prefix(job);
+        let ours = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(&prefix)) && Some(path.as_path()) != kept
+        };
+        Ok(entries.flatten().map(|entry| entry.path()).filter(ours).collect())
+    }
+}
+
+impl StagedOutput {
+    fn places(&self) -> Result<Places, Error> {
+        let name = self.path.file_name().ok_or_else(|| Error::NoFileName { path: self.path.clone() })?;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Ok(Places { parent: parent.unwrap_or(Path::new(".")).to_owned(), name: name.to_string_lossy().into_owned() })
+    }
+
+    /// Opens the file of one sub-task.
+    ///
+    /// # Errors
+    /// The output exists and may not be replaced, or the file system refuses.
+    pub fn open_part(
+        &self,
+        job: JobId,
+        attempt: AttemptNumber,
+        subtask: SubtaskIndex,
+    ) -> Result<(PathBuf, File), Error> {
+        self.check_place()?;
+        let staging = self.places()?.staging(job, attempt);
+        fs::create_dir_all(&staging).map_err(io_error("create folder", &staging))?;
+        let path = staging.join((subtask.0 + 1).to_string());
+        let file = File::create(&path).map_err(io_error("create", &path))?;
+        Ok((path, file))
+    }
+
+    /// Whether the output may appear in its place.
+    fn check_place(&self) -> Result<(), Error> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error("look at", &self.path)(error)),
+            Ok(_) if !self.overwrite => Err(Error::Exists { path: self.path.clone() }),
+            Ok(metadata) if metadata.is_dir() => self.check_replaceable(),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// A folder may be replaced when it holds nothing but the parts of an earlier output.
+    fn check_replaceable(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.path).map_err(io_error("list", &self.path))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let part = name.parse::<u32>().is_ok() || name.starts_with(".tidemill-");
+            if !part || entry.path().is_dir() {
+                return Err(Error::ForeignContent { path: self.path.clone(), entry: name });
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes what the tasks of `attempt` staged, and removes what other attempts did.
+    ///
+    /// # Errors
+    /// The output exists and may not be replaced, parts are missing, or the file system refuses.
+    pub fn commit(&self, job: JobId, attempt: AttemptNumber, parallelism: u32) -> Result<(), Error> {
+        let places = self.places()?;
+        let staging = places.staging(job, attempt);
+        remove_all(places.stagings_but(job, Some(&staging))?)?;
+        let mark = format!(".tidemill-{job}");
+        if fs::symlink_metadata(self.path.join(&mark)).is_ok() {
+            // An exchange was interrupted: what is staged now is the old content.
+        } else if staging.is_dir() {
+            if parallelism == 1 {
+                self.publish_file(job, &staging.join("1"))?;
+            } else {
+                self.publish_folder(job, &staging, &mark, parallelism)?;
+            }
+        } else {
+            self.check_published(job, 0, parallelism)?;
+        }
+        sync_folder(&places.parent)?;
+        remove_all(places.stagings_but(job, None)?)?;
+        remove_mark(&self.path.join(&mark))?;
+        sync_folder(&places.parent)
+    }
+
+    fn publish_file(&self, job: JobId, part: &Path) -> Result<(), Error> {
+        // A folder in the part's place is the old content that an interrupted commit has exchanged with it.
+        if !part.is_file() {
+            return self.check_published(job, 0, 1);
+        }
+        name_job(part, job);
+        let old = fs::symlink_metadata(&self.path).ok();
+        match old {
+            Some(old) if self.overwrite && old.is_dir() => {
+                self.check_replaceable()?;
+                self.rename(part, RenameFlags::EXCHANGE)
+            }
+            Some(_) if self.overwrite => self.rename(part, RenameFlags::empty()),
+            Some(_) | None => self.rename(part, RenameFlags::NOREPLACE),
+        }
+    }
+
+    fn publish_folder(&self, job: JobId, staging: &Path, mark: &str, parallelism: u32) -> Result<(), Error> {
+        let parts = (1..=parallelism).filter(|part| staging.join(part.to_string()).is_file()).count();
+        let found = u32::try_from(parts).unwrap_or(u32::MAX);
+        if found != parallelism {
+            return Err(Error::MissingParts { path: self.path.clone(), found, wanted: parallelism });
+        }
+        name_job(staging, job);
+        sync_folder(staging)?;
+        if !self.overwrite || fs::symlink_metadata(&self.path).is_err() {
+            return self.rename(staging, RenameFlags::NOREPLACE);
+        }
+        if self.path.is_dir() {
+            self.check_replaceable()?;
+        }
+        let mark = staging.join(mark);
+        File::create(&mark).and_then(|file| file.sync_all()).map_err(io_error("mark", &mark))?;
+        sync_folder(staging)?;
+        self.rename(staging, RenameFlags::EXCHANGE)
+    }
+
+    fn rename(&self, from: &Path, flags: RenameFlags) -> Result<(), Error> {
+        match renameat_with(CWD, from, CWD, &self.path, flags) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(Error::Exists { path: self.path.clone() }),
+            Err(error) => Err(io_error("publish", &self.path)(error.into())),
+        }
+    }
+
+    /// Nothing is staged: an earlier commit must have published it.
+    fn check_published(&self, job: JobId, found: u32, wanted: u32) -> Result<(), Error> {
+        let missing = || Error::MissingParts { path: self.path.clone(), found, wanted };
+        fs::symlink_metadata(&self.path).map_err(|_| missing())?;
+        let mut value = [0u8; 64];
+        match getxattr(&self.path, JOB_ATTRIBUTE, &mut value) {
+            Ok(length) if value[..length] == *job.to_string().as_bytes() => Ok(()),
+            Ok(_) | Err(Errno::NODATA) => Err(missing()),
+            // No extended attributes here: the absence of the staging folder must do.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes whatever any attempt staged.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn abort(&self, job: JobId) -> Result<(), Error> {
+        remove_all(self.places()?.stagings_but(job, None)?)
+    }
+}
+
+/// Writes the job's id on an output; where that is not supported, nothing is lost but a check.
+fn name_job(path: &Path, job: JobId) {
+    if let Err(error) = setxattr(path, JOB_ATTRIBUTE, job.to_string().as_bytes(), XattrFlags::empty()) {
+        tracing::debug!(path = %path.display(), %error, "output carries no job id");
+    }
+}
+
+fn remove_all(folders: Vec<PathBuf>) -> Result<(), Error> {
+    for folder in folders {
+        let removed = match fs::symlink_metadata(&folder) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&folder),
+            // An output that was a file is staged now, exchanged with the folder that replaced it.
+            Ok(_) => fs::remove_file(&folder),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &folder)(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn remove_mark(mark: &Path) -> Result<(), Error> {
+    match fs::remove_file(mark) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(io_error("remove", mark)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
+}
+
+#[cfg(test)]
+mod tests;

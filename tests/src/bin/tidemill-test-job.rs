@@ -1,0 +1,92 @@
+//! Small jobs with known results and known ways to fail, for the tests of whole clusters.
+//!
+//! `tidemill-test-job MODE ...`: `sequence COUNT RATE OUTPUT` sums the numbers below COUNT by their last digit, RATE
+//! a second; `collect COUNT`; `panic AT`; `abort ONCE-FILE COUNT RATE OUTPUT` aborts the process the first time;
+//! `twice COUNT` runs two jobs, the second on the first one's result; `differs` builds another graph in the executor.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tidemill::Environment;
+
+fn main() -> Result<()> {
+    let env = Environment::from_args()?;
+    let arguments = env.args().to_vec();
+    let argument = |index: usize| arguments.get(index).map(String::as_str).with_context(|| format!("argument {index}"));
+    let number = |index: usize| -> Result<u64> { Ok(argument(index)?.parse()?) };
+    match argument(0)? {
+        "sequence" => sequence(&env, number(1)?, number(2)?, argument(3)?.into(), |_| {}),
+        "collect" => collect(&env, number(1)?),
+        "panic" => {
+            let at = number(1)?;
+            let panic_at = move |n: u64| assert!(n != at, "record {n} is the one");
+            sequence(&env, at * 2, 1_000_000, PathBuf::from(argument(2)?), panic_at)
+        }
+        "abort" => {
+            let once = PathBuf::from(argument(1)?);
+            let half = number(2)? / 2;
+            sequence(&env, number(2)?, number(3)?, argument(4)?.into(), move |n| abort_once(n == half, &once))
+        }
+        "twice" => twice(&env, number(1)?),
+        "differs" => differs(&env),
+        other => bail!("unknown mode {other:?}"),
+    }
+}
+
+/// The sums by last digit of the numbers below `count`, as lines `digit sum`; `trap` sees each number first.
+fn sequence(
+    env: &Environment,
+    count: u64,
+    rate: u64,
+    output: PathBuf,
+    trap: impl Fn(u64) + Clone + Send + Sync + 'static,
+) -> Result<()> {
+    let numbers = env.counter("numbers");
+    env.generate_sequence(0..count, Some(rate))
+        .map(move |n: u64| {
+            trap(n);
+            numbers.add(1);
+            (n % 10, n)
+        })
+        .name("Trap")
+        .key_by(|pair: &(u64, u64)| pair.0)
+        .sum(|pair: &mut (u64, u64)| &mut pair.1)
+        .write_as_csv(output, "\n", " ");
+    let result = env.execute("sequence")?;
+    println!("numbers={}", result.counter("numbers"));
+    Ok(())
+}
+
+fn abort_once(here: bool, once: &Path) {
+    if here && std::fs::File::create_new(once).is_ok() {
+        std::process::abort();
+    }
+}
+
+fn collect(env: &Environment, count: u64) -> Result<()> {
+    let squares = env.generate_sequence(0..count, None).map(|n: u64| n * n).collect();
+    let result = env.execute("collect")?;
+    let mut squares = result.collected(&squares)?;
+    squares.sort_unstable();
+    println!("{squares:?}");
+    Ok(())
+}
+
+/// An executor of the second job gets past the first `execute` by its recorded result.
+fn twice(env: &Environment, count: u64) -> Result<()> {
+    let numbers = env.counter("numbers");
+    env.generate_sequence(0..count, None).map(move |n: u64| numbers.add(i64::from(n > 0))).discard();
+    let first = env.execute("first")?.counter("numbers");
+    let next = env.from_collection(vec![first]).map(|n: i64| n + 1).collect();
+    let result = env.execute("second")?;
+    println!("{:?}", result.collected(&next)?);
+    Ok(())
+}
+
+/// The operator's name differs from process to process, and with it the graph.
+fn differs(env: &Environment) -> Result<()> {
+    let name = format!("Map of process {}", std::process::id());
+    env.generate_sequence(0..10, None).map(|n: u64| n).name(&name).discard();
+    env.execute("differs")?;
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! A real cluster for a test: processes, programs that are submitted to it, and conditions to wait for.
+
+use std::future::Future;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tidemill::cli::local_cluster::{LocalCluster, LocalClusterSpec, ProcessName, Programs};
+use tidemill::job_client::{ClusterStatus, JobClient, JobDetails};
+use tidemill_model::id::JobId;
+
+/// The longest that any condition may take on the slowest machine.
+const LIMIT: Duration = Duration::from_secs(120);
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(25);
+
+/// A cluster of real processes in a folder of its own; everything is killed when it goes out of scope.
+pub struct TestCluster {
+    /// The processes.
+    pub processes: LocalCluster,
+    dir: TempDir,
+}
+
+impl TestCluster {
+    /// Starts coordinators and task managers and waits until all slots are registered.
+    ///
+    /// # Errors
+    ///
+    /// When a process does not start.
+    pub async fn start(coordinators: u32, task_managers: u32, slots: u32, settings: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir().context("make a folder")?;
+        let processes = LocalCluster::start(LocalClusterSpec {
+            dir: dir.path().join("cluster"),
+            coordinators: Some(coordinators),
+            task_managers: Some(task_managers),
+            slots: Some(slots),
+            settings: settings.iter().map(ToString::to_string).collect(),
+            programs: Programs::find()?,
+            kill_on_drop: true,
+        })
+        .await?;
+        Ok(Self { processes, dir })
+    }
+
+    /// A path in the test's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A client of all coordinators.
+    #[must_use]
+    pub fn client(&self) -> JobClient {
+        self.processes.client()
+    }
+
+    /// Starts a program in the client role and waits until its job is accepted.
+    ///
+    /// # Errors
+    ///
+    /// When the program ends before that; the error has what it printed.
+    pub async fn submit(&self, program: &Path, arguments: &[&str]) -> Result<Submitted> {
+        let mut command = Command::new(program);
+        command.args(arguments).arg("--coordinators").arg(self.processes.addresses().join(","));
+        Submitted::start(command).await
+    }
+
+    /// The status as the leader tells it, once there is one.
+    ///
+    /// # Errors
+    ///
+    /// When no leader is found within the limit.
+    pub async fn leader_status(&self) -> Result<ClusterStatus> {
+        let client = self.client();
+        until("a leader", || async { client.leader_status().await.ok() }).await
+    }
+
+    /// Which coordinator process leads.
+    ///
+    /// # Errors
+    ///
+    /// When no leader is found within the limit.
+    pub async fn leader(&self) -> Result<ProcessName> {
+        let status = self.leader_status().await?;
+        let address = status.leader().context("the leader names itself")?.client_address.clone();
+        let addresses = self.processes.addresses();
+        let index = addresses.iter().position(|candidate| *candidate == address).context("a known address")?;
+        Ok(ProcessName::Coordinator(u32::try_from(index)? + 1))
+    }
+
+    /// Waits until the job's details satisfy the condition.
+    ///
+    /// # Errors
+    ///
+    /// When they do not within the limit.
+    pub async fn until_job(
+        &self,
+        job: JobId,
+        what: &str,
+        condition: impl Fn(&JobDetails) -> bool,
+    ) -> Result<JobDetails> {
+        let client = self.client();
+        until(what, || async { client.get_job(job).await.ok().filter(&condition) }).await
+    }
+
+    /// Waits until every attempt runs and at least this many records have flowed from the sources.
+    ///
+    /// # Errors
+    ///
+    /// When that does not happen within the limit.
+    pub async fn until_flowing(&self, job: JobId, records: u64) -> Result<JobDetails> {
+        let flowing = |details: &JobDetails| {
+            let running = |attempt: &tidemill::job_client::AttemptDetails| attempt.report.state.name() == "RUNNING";
+            details.records_in >= records && !details.attempts.is_empty() && details.attempts.iter().all(running)
+        };
+        self.until_job(job, "records flow in all attempts", flowing).await
+    }
+}
+
+/// A program that has submitted a job and waits for its end.
+pub struct Submitted {
+    /// The job.
+    pub job: JobId,
+    child: Child,
+    errors: std::thread::JoinHandle<String>,
+}
+
+impl Submitted {
+    async fn start(mut command: Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start the program")?;
+        let stderr = child.stderr.take().context("a pipe")?;
+        let (told, tell) = tokio::sync::oneshot::channel();
+        let errors = std::thread::spawn(move || read_errors(stderr, told));
+        let Ok(job) = tell.await else {
+            let status = child.wait()?;
+            let printed = errors.join().unwrap_or_default();
+            bail!("the program ended ({status}) without a job: {printed}");
+        };
+        Ok(Self { job, child, errors })
+    }
+
+    /// The client's process id.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the program's end.
+    ///
+    /// # Errors
+    ///
+    /// When its output cannot be read.
+    pub async fn wait(mut self) -> Result<Ended> {
+        let waiting = std::thread::spawn(move || -> Result<Ended> {
+            let mut stdout = String::new();
+            self.child.stdout.take().context("a pipe")?.read_to_string(&mut stdout)?;
+            let code = self.child.wait()?.code();
+            Ok(Ended { code, stdout, stderr: self.errors.join().unwrap_or_default() })
+        });
+        until("the program ends", || async { waiting.is_finished().then_some(()) }).await?;
+        waiting.join().map_err(|_| anyhow::anyhow!("reading the program's output panicked"))?
+    }
+}
+
+/// Reads what a client prints; the first line that names the job is told.
+fn read_errors(stderr: ChildStderr, told: tokio::sync::oneshot::Sender<JobId>) -> String {
+    let mut told = Some(told);
+    let mut text = String::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let job = line.strip_prefix("job ").and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        if let Some((job, told)) = job.zip(told.take_if(|_| line.contains("has been submitted"))) {
+            // The test may have given up.
+            let _ = told.send(job);
+        }
+        text += &line;
+        text.push('\n');
+    }
+    text
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code, none after a signal.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Waits until `poll` gives a value.
+///
+/// # Errors
+///
+/// When it does not within the limit.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, poll: impl Fn() -> F) -> Result<T> {
+    let wait = async {
+        loop {
+            if let Some(value) = poll().await {
+                return value;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.with_context(|| format!("waited {LIMIT:?} until {what}"))
+}
+
+/// Whether a process exists and is no zombie.
+#[must_use]
+pub fn is_alive(process_id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The lines of every file of an output, sorted.
+///
+/// # Errors
+///
+/// When the output is missing or not text.
+pub fn sorted_lines(output: &Path) -> Result<Vec<String>> {
+    let mut files = vec![output.to_owned()];
+    if output.is_dir() {
+        files = std::fs::read_dir(output)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    }
+    let mut lines = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    lines.sort();
+    Ok(lines)
+}
