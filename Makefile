@@ -12,6 +12,12 @@ export CARGO_TARGET_DIR
 # What scripts/setup.sh found out about this machine.
 ENVIRONMENT := source "$(CARGO_TARGET_DIR)/tidemill-env.sh"
 
+# Whole-cluster tests start the binaries, which `cargo test` alone would not build.
+define RUN_TESTS
+cargo build --workspace --bins --examples
+TIDEMILL_BIN_DIR="$(CARGO_TARGET_DIR)/debug" cargo test --workspace --no-fail-fast
+endef
+
 help: ## This list.
 	@echo "Tidemill: a distributed stream processor. What make can do here:"
 	@echo
@@ -27,8 +33,7 @@ demo: build-release ## A cluster of real processes, a job, a killed leader: see 
 
 test: setup ## All tests: unit, integration, whole clusters, documentation.
 	$(ENVIRONMENT)
-	cargo build --workspace --bins --examples
-	TIDEMILL_BIN_DIR="$(CARGO_TARGET_DIR)/debug" cargo test --workspace --no-fail-fast
+	$(RUN_TESTS)
 
 verify: setup ## Everything that must hold before a change is handed in; changes no file.
 	$(ENVIRONMENT)
@@ -40,7 +45,7 @@ verify: setup ## Everything that must hold before a change is handed in; changes
 	else
 	  echo "skipped: cargo deny (not installed: cargo install cargo-deny)"
 	fi
-	$(MAKE) test
+	$(RUN_TESTS)
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps
 
 fix: setup ## Formatting and what Clippy can repair by itself.

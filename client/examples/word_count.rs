@@ -10,7 +10,7 @@ use tidemill::{Environment, Error};
 fn words(line: &str) -> Vec<String> {
     let letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let runs = line.as_bytes().split(move |byte| !letter(byte)).filter(|run| !run.is_empty());
-    runs.map(|run| run.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect()).collect()
+    runs.map(|run| String::from_utf8(run.to_ascii_lowercase()).expect("ASCII letters")).collect()
 }
 
 fn count_words(env: &Environment, input: &str, output: &str, overwrite: bool) -> Result<(), Error> {

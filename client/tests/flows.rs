@@ -1,5 +1,7 @@
 //! Whole flows in an embedded cluster, against plain oracles.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot do fails the test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -182,10 +184,8 @@ fn an_empty_input_makes_empty_output() {
 }
 
 fn failure(error: Error) -> tidemill_model::execution::Failure {
-    match error {
-        Error::JobFailed { failure, .. } => failure,
-        other => panic!("another error: {other}"),
-    }
+    let Error::JobFailed { failure, .. } = error else { panic!("another error: {error}") };
+    failure
 }
 
 #[test]
@@ -201,7 +201,8 @@ fn a_missing_input_is_named_and_nothing_is_left_behind() {
 
 #[test]
 fn a_panic_in_user_code_names_its_operator_and_its_message() {
-    let cases: [(&str, fn(&Environment)); 4] = [
+    type Program = fn(&Environment);
+    let cases: [(&str, Program); 4] = [
         ("Map", |env| {
             env.generate_sequence(0..100_000, None).filter(|_| true).map(|number| explode("Map", number)).discard();
         }),

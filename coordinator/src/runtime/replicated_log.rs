@@ -85,6 +85,13 @@ impl SharedState {
         read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Reads the applied state together with its index.
+    pub fn read_with_index<T>(&self, read: impl FnOnce(u64, &ClusterState) -> T) -> T {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let index = *self.applied.borrow();
+        read(index, &state)
+    }
+
     /// The applied index; changes after the state does.
     #[must_use]
     pub fn applied_index(&self) -> watch::Receiver<u64> {
@@ -93,7 +100,9 @@ impl SharedState {
 
     /// Changes the state and then announces the index up to which it is now applied.
     pub fn write<T>(&self, index: u64, write: impl FnOnce(&mut ClusterState) -> T) -> T {
-        let result = write(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let result = write(&mut state);
+        // Under the lock, so that `read_with_index` finds the two together.
         self.applied.send_replace(index);
         result
     }

@@ -53,7 +53,7 @@ fn sequence(
         .sum(|pair: &mut (u64, u64)| &mut pair.1)
         .write_as_csv(output, "\n", " ");
     let result = env.execute("sequence")?;
-    println!("numbers={}", result.counter("numbers"));
+    println!("numbers={}", result.counter("numbers").unwrap_or_default());
     Ok(())
 }
 
@@ -76,7 +76,7 @@ fn collect(env: &Environment, count: u64) -> Result<()> {
 fn twice(env: &Environment, count: u64) -> Result<()> {
     let numbers = env.counter("numbers");
     env.generate_sequence(0..count, None).map(move |n: u64| numbers.add(i64::from(n > 0))).discard();
-    let first = env.execute("first")?.counter("numbers");
+    let first = env.execute("first")?.counter("numbers").unwrap_or_default();
     let next = env.from_collection(vec![first]).map(|n: i64| n + 1).collect();
     let result = env.execute("second")?;
     println!("{:?}", result.collected(&next)?);

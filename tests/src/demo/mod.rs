@@ -70,7 +70,7 @@ impl Demo {
         let begun = now();
         let output = self.dir.join("calibration");
         let status = Command::new(self.example("word_count"))
-            .args([text.generated(), &output])
+            .args([&text.generated(), &output])
             .args(["-p", "4"])
             .stdout(Stdio::null())
             .status()
@@ -105,7 +105,7 @@ impl Demo {
     async fn kill_the_leader(&self, cluster: &mut LocalCluster, input: &Path) -> Result<Vec<u32>> {
         let output = self.dir.join("counts");
         let mut job = Command::new(self.example("word_count"))
-            .args([input, &output])
+            .args([input, output.as_path()])
             .args(["-p", "4", "--coordinators", &cluster.addresses().join(",")])
             .stdout(Stdio::null())
             .spawn()
