@@ -57,8 +57,7 @@ async fn a_job_does_not_notice_that_its_leader_was_killed() -> Result<()> {
     assert!(status.epoch > old_epoch);
     let takeover = status.takeovers.iter().find(|takeover| takeover.job == submitted.job).context("it is there")?;
     assert_eq!((takeover.tasks_adopted, takeover.tasks_restarted), (8, 0));
-    let more = |details: &JobDetails| details.records_in > before.records_in;
-    let after = cluster.until_job(submitted.job, "records flow under the new leader", more).await?;
+    let after = cluster.until_flowing(submitted.job, before.records_in + 1).await?;
     assert_eq!(placements(&after), placements(&before));
     assert_eq!(after.restarts, 0);
     check_result(submitted, &output).await
@@ -73,8 +72,7 @@ async fn a_follower_may_come_and_go() -> Result<()> {
     let leader = cluster.leader().await?;
     let follower = (1..=3).map(ProcessName::Coordinator).find(|name| *name != leader).context("a follower")?;
     cluster.processes.kill(follower).await?;
-    let more = |details: &JobDetails| details.records_in > before.records_in;
-    let during = cluster.until_job(submitted.job, "records flow without the follower", more).await?;
+    let during = cluster.until_flowing(submitted.job, before.records_in + 1).await?;
     cluster.processes.start_process(follower).await?;
     assert_eq!(placements(&during), placements(&before));
     check_result(submitted, &output).await?;
@@ -106,8 +104,7 @@ async fn a_job_runs_on_while_all_coordinators_are_dead_and_is_adopted_when_they_
     for name in coordinators() {
         cluster.processes.start_process(name).await?;
     }
-    let more = |details: &JobDetails| details.records_in > before.records_in;
-    let after = cluster.until_job(submitted.job, "records are seen to flow again", more).await?;
+    let after = cluster.until_flowing(submitted.job, before.records_in + 1).await?;
     assert_eq!(placements(&after), placements(&before));
     assert_eq!(after.restarts, 0);
     check_result(submitted, &output).await
@@ -134,8 +131,7 @@ async fn a_pause_of_everything_declares_nobody_dead() -> Result<()> {
     // The pause itself is what is tested: longer than every time-out of the control plane.
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     signal(rustix::process::Signal::CONT)?;
-    let more = |details: &JobDetails| details.records_in > before.records_in;
-    let after = cluster.until_job(submitted.job, "records flow after the pause", more).await?;
+    let after = cluster.until_flowing(submitted.job, before.records_in + 1).await?;
     assert_eq!(placements(&after), placements(&before));
     assert!(after.attempts.iter().all(|attempt| matches!(
         attempt.report.state,

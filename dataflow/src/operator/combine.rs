@@ -9,7 +9,7 @@ use crate::record::{Control, Data};
 use crate::runtime::partition::HashPartitioner;
 
 /// The most keys that are held back: their slots should stay in the second-level cache.
-const KEYS_MAX: usize = 8 * 1024;
+const KEYS_MAX: usize = 32 * 1024;
 
 /// Combining pays when a key held back absorbs at least this many records.
 const RECORDS_PER_KEY_MIN: usize = 2;

@@ -6,17 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemill_model::execution::Accumulators;
 
+/// What was added through one handle; alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cell(AtomicI64);
+
 /// One counter's parts: each clone of the handle adds to a cell of its own, so that sub-tasks do not contend.
 #[derive(Debug, Default)]
 struct Parts {
-    cells: Vec<Arc<AtomicI64>>,
+    cells: Vec<Arc<Cell>>,
     /// What dropped handles had added.
     settled: i64,
 }
 
 impl Parts {
     fn take(&mut self) -> i64 {
-        let open = self.cells.iter().map(|cell| cell.swap(0, Ordering::Relaxed));
+        let open = self.cells.iter().map(|cell| cell.0.swap(0, Ordering::Relaxed));
         open.fold(std::mem::take(&mut self.settled), i64::wrapping_add)
     }
 }
@@ -36,7 +41,7 @@ impl Counters {
     /// A handle to the counter of this name, which exists from now on.
     #[must_use]
     pub fn counter(&self, name: &str) -> Counter {
-        let cell = Arc::new(AtomicI64::new(0));
+        let cell = Arc::new(Cell::default());
         self.lock().entry(name.to_owned()).or_default().cells.push(Arc::clone(&cell));
         Counter { counters: self.clone(), name: name.to_owned(), cell }
     }
@@ -53,14 +58,14 @@ impl Counters {
 pub struct Counter {
     counters: Counters,
     name: String,
-    cell: Arc<AtomicI64>,
+    cell: Arc<Cell>,
 }
 
 impl Counter {
     /// Adds to the counter.
     #[inline]
     pub fn add(&self, amount: i64) {
-        self.cell.fetch_add(amount, Ordering::Relaxed);
+        self.cell.0.fetch_add(amount, Ordering::Relaxed);
     }
 
     /// The counter's name.
@@ -79,7 +84,7 @@ impl Clone for Counter {
 impl Drop for Counter {
     fn drop(&mut self) {
         if let Some(parts) = self.counters.lock().get_mut(&self.name) {
-            parts.settled = parts.settled.wrapping_add(self.cell.swap(0, Ordering::Relaxed));
+            parts.settled = parts.settled.wrapping_add(self.cell.0.swap(0, Ordering::Relaxed));
             parts.cells.retain(|cell| !Arc::ptr_eq(cell, &self.cell));
         }
     }

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-/// After how long without an acknowledgement a peer counts as gone: as long as a task manager's heartbeat time-out.
-const PEER_TIMEOUT_MS: u32 = 3_000;
+/// After how long without an acknowledgement a peer counts as gone.
+///
+/// Losing a connection restarts the job, and a peer whose host is suspended for some seconds acknowledges nothing once
+/// its receive window is full. Dead task managers are found by their heartbeats, long before this.
+const PEER_TIMEOUT_MS: u32 = 20_000;
 
 /// How often an idle connection is probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many probes may stay unanswered.
-const PROBES: u32 = 3;
+/// How many probes may stay unanswered; with the user time-out above it is that which counts.
+const PROBES: u32 = 20;
 
 /// Makes a connection blocking (whatever its former owner did), undelayed, and aware of a peer that is gone.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {

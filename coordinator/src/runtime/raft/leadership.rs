@@ -1,0 +1,129 @@
+//! Who leads, from openraft's metrics: a leader without a quorum that answers does not lead here.
+
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::alias::WatchReceiverOf;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
+use tidemill_model::id::NodeId;
+use tokio::sync::watch;
+
+use super::types::{Metrics, TypeConfig};
+use crate::runtime::replicated_log::Leadership;
+
+/// What the watcher tells the rest of the process.
+#[derive(Debug)]
+pub(crate) struct Announcements {
+    pub(crate) leadership: watch::Sender<Leadership>,
+    /// Why the log has stopped for good, once it has.
+    pub(crate) failure: watch::Sender<Option<String>>,
+}
+
+/// Announces leadership until Raft stops. Looks again at each `tick`, since a lease lapses without an event.
+pub(crate) async fn watch_leadership(
+    mut metrics: WatchReceiverOf<TypeConfig, Metrics>,
+    lease: Duration,
+    tick: Duration,
+    announcements: Announcements,
+) {
+    loop {
+        let (leadership, failure) = {
+            let metrics = metrics.borrow_watched();
+            (judge(&metrics, since_quorum_ack(&metrics), lease), failure(&metrics))
+        };
+        announcements.leadership.send_if_modified(|current| {
+            let changed = *current != leadership;
+            *current = leadership;
+            changed
+        });
+        if let Some(failure) = failure {
+            announcements.leadership.send_replace(Leadership::Follower { leader: None });
+            announcements.failure.send_replace(failure);
+            return;
+        }
+        let changed = tokio::time::timeout(tick, metrics.changed()).await;
+        if matches!(changed, Ok(Err(_))) {
+            announcements.leadership.send_replace(Leadership::Follower { leader: None });
+            return;
+        }
+    }
+}
+
+/// How long ago a quorum was last known to follow this leader; none when it never was. A cluster of one is its
+/// own quorum.
+pub(crate) fn since_quorum_ack(metrics: &Metrics) -> Option<Duration> {
+    if metrics.membership_config.voter_ids().eq([metrics.id]) {
+        return Some(Duration::ZERO);
+    }
+    let acked = metrics.last_quorum_acked?;
+    Some(openraft::Instant::elapsed(&acked.into_inner()))
+}
+
+fn judge(metrics: &Metrics, since_quorum_ack: Option<Duration>, lease: Duration) -> Leadership {
+    let elected = metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
+    if elected && since_quorum_ack.is_some_and(|since| since <= lease) {
+        return Leadership::Leader { term: metrics.current_term };
+    }
+    let leader = metrics.current_leader.filter(|&leader| leader != metrics.id);
+    Leadership::Follower { leader: leader.map(NodeId) }
+}
+
+/// Whether Raft has stopped: `Some(None)` by request, `Some(Some(reason))` by a failure.
+fn failure(metrics: &Metrics) -> Option<Option<String>> {
+    let fatal: &Fatal<TypeConfig> = metrics.running_state.as_ref().err()?;
+    Some(match fatal {
+        Fatal::StorageError(error) => Some(error.to_string()),
+        Fatal::Panicked => Some("Raft panicked; see this coordinator's log".to_owned()),
+        Fatal::Stopped => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::runtime::raft::member::Member;
+    use crate::runtime::raft::types::{Membership, StoredMembership};
+
+    const LEASE: Duration = Duration::from_millis(300);
+
+    fn elected() -> Metrics {
+        let mut metrics = Metrics::new_initial(1);
+        metrics.state = ServerState::Leader;
+        metrics.current_leader = Some(1);
+        metrics.current_term = 4;
+        metrics
+    }
+
+    #[test]
+    fn a_leader_leads_only_while_its_quorum_answers() {
+        let metrics = elected();
+        let nobody = Leadership::Follower { leader: None };
+        assert_eq!(judge(&metrics, Some(LEASE), LEASE), Leadership::Leader { term: 4 });
+        assert_eq!(judge(&metrics, Some(LEASE + Duration::from_millis(1)), LEASE), nobody);
+        assert_eq!(judge(&metrics, None, LEASE), nobody);
+    }
+
+    #[test]
+    fn a_follower_names_the_leader() {
+        let mut metrics = elected();
+        metrics.state = ServerState::Follower;
+        metrics.current_leader = Some(2);
+        assert_eq!(judge(&metrics, None, LEASE), Leadership::Follower { leader: Some(NodeId(2)) });
+        metrics.current_leader = None;
+        assert_eq!(judge(&metrics, None, LEASE), Leadership::Follower { leader: None });
+    }
+
+    #[test]
+    fn a_cluster_of_one_is_its_own_quorum() {
+        let mut metrics = elected();
+        assert_eq!(since_quorum_ack(&metrics), None);
+        let nodes = BTreeMap::from([(1, Member::default())]);
+        let membership = Membership::new(vec![BTreeSet::from([1])], nodes).expect("sound");
+        metrics.membership_config = Arc::new(StoredMembership::new(None, membership));
+        assert_eq!(since_quorum_ack(&metrics), Some(Duration::ZERO));
+    }
+}

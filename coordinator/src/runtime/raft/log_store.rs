@@ -1,0 +1,148 @@
+//! Openraft's log and vote in RocksDB: an append is answered after its fsync.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use openraft::OptionalSend;
+use openraft::entry::RaftEntry;
+use openraft::storage::{RaftLogReader, RaftLogStorage};
+use rocksdb::{Direction, IteratorMode, WriteBatch};
+
+use super::format::{self, DurableEntry, DurableLogId, DurableVote};
+use super::storage::{LOG, META, Pending, Storage};
+use super::types::{Entry, IoFlushed, LogId, LogState, TypeConfig, Vote};
+
+const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+const COMMITTED: &str = "committed";
+
+/// The log half of a replica's storage.
+#[derive(Debug, Clone)]
+pub(crate) struct LogStore {
+    storage: Storage,
+}
+
+impl LogStore {
+    pub(crate) fn new(storage: Storage) -> Self {
+        Self { storage }
+    }
+
+    fn entry(&self, key: &[u8], value: &[u8]) -> io::Result<Entry> {
+        let index = self.index(key)?;
+        let damaged = |error: &format::Error| self.storage.damaged(LOG, index, error);
+        let entry: DurableEntry = format::open("log entry", value).map_err(|error| damaged(&error))?;
+        let entry = entry.restore().map_err(|error| damaged(&error))?;
+        if entry.log_id.index() == index {
+            return Ok(entry);
+        }
+        Err(damaged(&format::Error::Checksum { what: "log entry under another's key", length: value.len() }))
+    }
+
+    fn index(&self, key: &[u8]) -> io::Result<u64> {
+        key.try_into().map(u64::from_be_bytes).map_err(|_| {
+            let error = format::Error::Checksum { what: "key of the log", length: key.len() };
+            self.storage.damaged(LOG, format!("{key:02x?}"), &error)
+        })
+    }
+
+    fn log_id(&self, key: &'static str) -> io::Result<Option<LogId>> {
+        Ok(self.storage.get::<DurableLogId>(key, key)?.map(LogId::from))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let start = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        let mode = IteratorMode::From(&start.to_be_bytes(), Direction::Forward);
+        let family = self.storage.family(LOG);
+        for item in self.storage.database().iterator_cf(&family, mode) {
+            let (key, value) = item.map_err(|error| self.storage.failed("read log", &error))?;
+            if !range.contains(&self.index(&key)?) {
+                break;
+            }
+            entries.push(self.entry(&key, &value)?);
+        }
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.storage.get::<DurableVote>(VOTE, VOTE)?.map(Vote::from))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState, io::Error> {
+        let last_purged_log_id = self.log_id(PURGED)?;
+        let family = self.storage.family(LOG);
+        let last = self.storage.database().iterator_cf(&family, IteratorMode::End).next().transpose();
+        let last = last.map_err(|error| self.storage.failed("read end of log", &error))?;
+        let last = last.map(|(key, value)| self.entry(&key, &value)).transpose()?;
+        Ok(LogState { last_purged_log_id, last_log_id: last.map(|entry| entry.log_id()).or(last_purged_log_id) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let sealed = format::seal(&DurableVote::from(vote));
+        let written = self.storage.database().put_cf(&self.storage.family(META), VOTE, sealed);
+        written.map_err(|error| self.storage.failed("write vote", &error))?;
+        self.storage.synced().await
+    }
+
+    /// Without fsync: it only spares replay at start, and an older value is as true.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let Some(committed) = committed else { return Ok(()) };
+        let sealed = format::seal(&DurableLogId::from(committed));
+        let written = self.storage.database().put_cf(&self.storage.family(META), COMMITTED, sealed);
+        written.map_err(|error| self.storage.failed("write committed index", &error))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        self.log_id(COMMITTED)
+    }
+
+    /// Entries are readable when this returns, and durable when `callback` is called.
+    async fn append<I>(&mut self, entries: I, callback: IoFlushed) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        {
+            let mut batch = WriteBatch::default();
+            let family = self.storage.family(LOG);
+            for entry in entries {
+                batch.put_cf(&family, entry.index().to_be_bytes(), format::seal(&DurableEntry::from(&entry)));
+            }
+            self.storage.database().write(batch).map_err(|error| self.storage.failed("append to log", &error))?;
+        }
+        self.storage.sync(Pending::Append(callback))
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let from = last_log_id.map_or(0, |last| last.index() + 1);
+        let family = self.storage.family(LOG);
+        let deleted = self.storage.database().delete_range_cf(&family, from.to_be_bytes(), u64::MAX.to_be_bytes());
+        deleted.map_err(|error| self.storage.failed("truncate log", &error))
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(&self.storage.family(META), PURGED, format::seal(&DurableLogId::from(log_id)));
+        let upto = (log_id.index() + 1).to_be_bytes();
+        batch.delete_range_cf(&self.storage.family(LOG), 0_u64.to_be_bytes(), upto);
+        self.storage.database().write(batch).map_err(|error| self.storage.failed("purge log", &error))
+    }
+}

@@ -1,0 +1,162 @@
+//! Openraft's state machine: the shared in-memory state, and snapshots of it in RocksDB.
+//!
+//! The state itself is not written at each apply: after a restart it is the newest snapshot plus the log.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use rocksdb::WriteBatch;
+
+use super::format::{self, DurableSnapshotMeta};
+use super::storage::{META, SNAPSHOT, Storage};
+use super::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::engine::replicated::{ClusterState, Response};
+use crate::runtime::codec;
+use crate::runtime::replicated_log::SharedState;
+
+/// The snapshot's description in `meta`, and its state in `snapshot`; always written together.
+const DESCRIPTION: &str = "snapshot";
+const STATE: &str = "state";
+
+/// The state half of a replica's storage. Openraft calls it from one task.
+#[derive(Debug, Clone)]
+pub(crate) struct StateMachine {
+    storage: Storage,
+    shared: SharedState,
+    applied: Arc<Mutex<Applied>>,
+}
+
+/// What has been applied to the shared state.
+#[derive(Debug, Clone, Default)]
+struct Applied {
+    last_log_id: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// One state, taken at one index, on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct SnapshotBuilder {
+    storage: Storage,
+    meta: SnapshotMeta,
+    state: ClusterState,
+}
+
+impl StateMachine {
+    /// Loads the newest snapshot into `shared`.
+    pub(crate) fn load(storage: Storage, shared: SharedState) -> io::Result<Self> {
+        let machine = Self { storage, shared, applied: Arc::default() };
+        if let Some(snapshot) = read_snapshot(&machine.storage)? {
+            let state = decode_state(&machine.storage, &snapshot.snapshot)?;
+            machine.replace(&snapshot.meta, state);
+        }
+        Ok(machine)
+    }
+
+    fn replace(&self, meta: &SnapshotMeta, state: ClusterState) {
+        let applied = Applied { last_log_id: meta.last_log_id, membership: meta.last_membership.clone() };
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = applied;
+        self.shared.write(meta.last_log_id.map_or(0, |id| id.index()), |shared| *shared = state);
+    }
+
+    fn applied(&self) -> Applied {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applied = self.applied();
+        Ok((applied.last_log_id, applied.membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let id = entry.log_id;
+            let (index, term) = (id.index(), **id.committed_leader_id());
+            let (response, membership) = match entry.payload {
+                EntryPayload::Blank => (self.shared.write(index, |_| Response::Done), None),
+                EntryPayload::Normal(command) => {
+                    (self.shared.write(index, |state| state.apply(index, term, &command)), None)
+                }
+                EntryPayload::Membership(membership) => {
+                    let stored = StoredMembership::new(Some(id), membership);
+                    (self.shared.write(index, |_| Response::Done), Some(stored))
+                }
+            };
+            {
+                let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+                applied.last_log_id = Some(id);
+                if let Some(membership) = membership {
+                    applied.membership = membership;
+                }
+            }
+            if let Some(responder) = responder {
+                responder.send(response);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let applied = self.applied();
+        let meta = SnapshotMeta { last_log_id: applied.last_log_id, last_membership: applied.membership };
+        SnapshotBuilder { storage: self.storage.clone(), meta, state: self.shared.read(ClusterState::clone) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
+        let state = decode_state(&self.storage, &snapshot)?;
+        write_snapshot(&self.storage, meta, &snapshot)?;
+        self.storage.synced().await?;
+        self.replace(meta, state);
+        tracing::info!(last_log_id = ?meta.last_log_id, bytes = snapshot.len(), "installed the leader's snapshot");
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        read_snapshot(&self.storage)
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let snapshot = Bytes::from(format::seal_bytes(&codec::encode(&self.state)));
+        write_snapshot(&self.storage, &self.meta, &snapshot)?;
+        self.storage.synced().await?;
+        tracing::info!(last_log_id = ?self.meta.last_log_id, bytes = snapshot.len(), "wrote a snapshot");
+        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+    }
+}
+
+fn decode_state(storage: &Storage, sealed: &[u8]) -> io::Result<ClusterState> {
+    format::open("replicated state", sealed).map_err(|error| storage.damaged(SNAPSHOT, STATE, &error))
+}
+
+fn write_snapshot(storage: &Storage, meta: &SnapshotMeta, sealed: &[u8]) -> io::Result<()> {
+    let mut batch = WriteBatch::default();
+    batch.put_cf(&storage.family(META), DESCRIPTION, format::seal(&DurableSnapshotMeta::from(meta)));
+    batch.put_cf(&storage.family(SNAPSHOT), STATE, sealed);
+    storage.database().write(batch).map_err(|error| storage.failed("write snapshot", &error))
+}
+
+fn read_snapshot(storage: &Storage) -> io::Result<Option<Snapshot>> {
+    let Some(meta) = storage.get::<DurableSnapshotMeta>("snapshot", DESCRIPTION)? else { return Ok(None) };
+    let meta = meta.restore().map_err(|error| storage.damaged(META, DESCRIPTION, &error))?;
+    let sealed = storage.database().get_cf(&storage.family(SNAPSHOT), STATE);
+    let sealed = sealed.map_err(|error| storage.failed("read snapshot", &error))?.unwrap_or_default();
+    Ok(Some(Snapshot { meta, snapshot: Bytes::from(sealed) }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+use tidemill_model::id::{ClusterId, NodeId};
+use uuid::Uuid;
+
+use super::*;
+use crate::runtime::raft::log_store::LogStore;
+
+struct Builder;
+
+fn open(dir: &TempDir) -> (LogStore, StateMachine) {
+    let storage = Storage::create(dir.path(), ClusterId(Uuid::nil()), NodeId(1)).expect("a fresh folder");
+    let machine = StateMachine::load(storage.clone(), SharedState::default()).expect("nothing to load");
+    (LogStore::new(storage), machine)
+}
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (log, machine) = open(&dir);
+        Ok((dir, log, machine))
+    }
+}
+
+#[tokio::test]
+async fn openrafts_storage_suite_passes() {
+    Suite::test_all(Builder).await.expect("the suite passes");
+}
+
+#[tokio::test]
+async fn a_damaged_log_entry_is_an_error_that_names_its_place() {
+    use openraft::storage::RaftLogReader;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (mut log, machine) = open(&dir);
+    let storage = &machine.storage;
+    storage.database().put_cf(&storage.family("log"), 7_u64.to_be_bytes(), b"damaged bytes").expect("write");
+    let error = log.try_get_log_entries(0..10).await.expect_err("damaged").to_string();
+    assert!(error.contains("key 7 of log") && error.contains("damaged"), "{error}");
+    assert!(error.contains(&dir.path().display().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_an_error_and_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (_log, mut machine) = open(&dir);
+    let error = machine.install_snapshot(&SnapshotMeta::default(), Bytes::from_static(b"nonsense")).await;
+    assert!(error.expect_err("damaged").to_string().contains("replicated state"));
+    assert!(machine.get_current_snapshot().await.expect("readable").is_none());
+}
+
+#[test]
+fn a_log_of_another_node_and_a_lost_log_are_refused() {
+    use crate::runtime::raft::storage::Error;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (cluster, path) = (ClusterId(Uuid::nil()), dir.path().join("raft"));
+    assert!(matches!(Storage::open(&path, cluster, NodeId(1)), Err(Error::Missing { .. })));
+    drop(Storage::create(&path, cluster, NodeId(1)).expect("a fresh folder"));
+    let error = Storage::open(&path, cluster, NodeId(2)).expect_err("another node's");
+    assert!(matches!(error, Error::Owner { .. }), "{error}");
+}

@@ -1,0 +1,26 @@
+//! The coordinator as a process: its data directory, its replica of the log, its services.
+//!
+//! Services are thin: they convert, call and convert. What is decided is decided in the engines.
+
+mod blob_exchange;
+mod blob_store;
+mod bootstrap;
+mod client_service;
+mod coordinator;
+mod data_directory;
+mod http;
+mod job_details;
+mod metrics;
+mod node;
+mod raft_service;
+mod refusal;
+mod session_messages;
+mod settings;
+mod task_manager_service;
+
+pub use blob_store::{BlobStore, Error as BlobError};
+pub use bootstrap::Error as BootstrapError;
+pub use coordinator::{Coordinator, Error};
+pub use data_directory::{DataDirectory, Error as DataDirectoryError, Identity};
+pub use node::{Node, Replica};
+pub use settings::{CoordinatorSettings, Error as SettingsError};
