@@ -38,8 +38,7 @@ async fn causes(cluster: &TestCluster, job: JobId) -> Result<Vec<FailureKind>> {
 async fn a_killed_executor_restarts_its_job_and_the_result_is_right() -> Result<()> {
     let cluster = TestCluster::start(1, 2, 2, &[]).await?;
     let output = cluster.path("sums");
-    let submitted =
-        cluster.submit(Path::new(JOB), &["sequence", "100000", "20000", text(&output)?, "-p", "4"]).await?;
+    let submitted = cluster.submit(Path::new(JOB), &["sequence", "100000", "20000", text(&output)?, "-p", "4"]).await?;
     let details = cluster.until_flowing(submitted.job, 1_000).await?;
     let victim = *executors(&details).first().context("an executor")?;
     let process_id = rustix::process::Pid::from_raw(i32::try_from(victim)?).context("a process id")?;
@@ -60,8 +59,7 @@ async fn a_killed_executor_restarts_its_job_and_the_result_is_right() -> Result<
 async fn a_job_that_aborts_its_process_is_restarted_and_its_neighbour_is_not_disturbed() -> Result<()> {
     let cluster = TestCluster::start(1, 1, 4, &[]).await?;
     let (left, right, once) = (cluster.path("left"), cluster.path("right"), cluster.path("once"));
-    let neighbour =
-        cluster.submit(Path::new(JOB), &["sequence", "60000", "10000", text(&left)?, "-p", "2"]).await?;
+    let neighbour = cluster.submit(Path::new(JOB), &["sequence", "60000", "10000", text(&left)?, "-p", "2"]).await?;
     cluster.until_flowing(neighbour.job, 100).await?;
     let aborts =
         cluster.submit(Path::new(JOB), &["abort", text(&once)?, "20000", "10000", text(&right)?, "-p", "2"]).await?;
@@ -82,8 +80,7 @@ async fn a_job_that_aborts_its_process_is_restarted_and_its_neighbour_is_not_dis
 async fn a_killed_task_manager_restarts_the_job_on_the_slots_that_are_left() -> Result<()> {
     let mut cluster = TestCluster::start(1, 2, 2, &[]).await?;
     let output = cluster.path("sums");
-    let submitted =
-        cluster.submit(Path::new(JOB), &["sequence", "100000", "20000", text(&output)?, "-p", "2"]).await?;
+    let submitted = cluster.submit(Path::new(JOB), &["sequence", "100000", "20000", text(&output)?, "-p", "2"]).await?;
     let details = cluster.until_flowing(submitted.job, 1_000).await?;
     let executors = executors(&details);
     assert_eq!(executors.len(), 2, "the job is spread over both task managers");
@@ -164,8 +161,7 @@ async fn a_job_that_wants_more_slots_than_there_are_waits_and_says_what_is_missi
     let mut cluster = TestCluster::start(1, 2, 1, &[]).await?;
     cluster.processes.kill(ProcessName::TaskManager(2)).await?;
     let output = cluster.path("sums");
-    let submitted =
-        cluster.submit(Path::new(JOB), &["sequence", "1000", "100000", text(&output)?, "-p", "2"]).await?;
+    let submitted = cluster.submit(Path::new(JOB), &["sequence", "1000", "100000", text(&output)?, "-p", "2"]).await?;
     let waits = |details: &JobDetails| details.waiting_reason.as_ref().is_some_and(|reason| reason.contains("needs 2"));
     let details = cluster.until_job(submitted.job, "the job says what is missing", waits).await?;
     assert_eq!(details.status, JobStatus::Created);

@@ -116,7 +116,8 @@ async fn a_pause_of_everything_declares_nobody_dead() -> Result<()> {
     let output = cluster.path("sums");
     let submitted = submit(&cluster, &output).await?;
     let before = cluster.until_flowing(submitted.job, 1_000).await?;
-    let servers: Vec<u32> = cluster.processes.layout().running().into_iter().map(|(_, process_id)| process_id).collect();
+    let servers: Vec<u32> =
+        cluster.processes.layout().running().into_iter().map(|(_, process_id)| process_id).collect();
     let executors = before.attempts.iter().filter_map(|attempt| attempt.process_id);
     let mut all: Vec<u32> = servers.into_iter().chain(executors).chain([submitted.process_id()]).collect();
     all.dedup();
@@ -133,10 +134,12 @@ async fn a_pause_of_everything_declares_nobody_dead() -> Result<()> {
     signal(rustix::process::Signal::CONT)?;
     let after = cluster.until_flowing(submitted.job, before.records_in + 1).await?;
     assert_eq!(placements(&after), placements(&before));
-    assert!(after.attempts.iter().all(|attempt| matches!(
-        attempt.report.state,
-        ExecutionState::Running | ExecutionState::Terminal(_)
-    )));
+    assert!(
+        after
+            .attempts
+            .iter()
+            .all(|attempt| matches!(attempt.report.state, ExecutionState::Running | ExecutionState::Terminal(_)))
+    );
     check_result(submitted, &output).await
 }
 

@@ -34,7 +34,8 @@ mod tests {
     fn every_byte_belongs_to_one_subtask() {
         for lengths in [vec![], vec![0], vec![10], vec![3, 0, 7, 1], vec![1, 1, 1]] {
             for parallelism in 1..6 {
-                let mut owners: Vec<Vec<u32>> = lengths.iter().map(|&length| vec![0; usize::try_from(length).unwrap()]).collect();
+                let mut owners: Vec<Vec<u32>> =
+                    lengths.iter().map(|&length| vec![0; usize::try_from(length).unwrap()]).collect();
                 for subtask in (0..parallelism).map(SubtaskIndex) {
                     for (file, range) in ranges(&lengths, subtask, parallelism) {
                         range.for_each(|byte| owners[file][usize::try_from(byte).unwrap()] += 1);

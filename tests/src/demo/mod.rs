@@ -17,6 +17,8 @@ use verdict::check_counts;
 
 /// The time for which records shall flow after the kill.
 const AFTER_KILL: Duration = Duration::from_secs(30);
+/// The most copies of the generated text, however fast the machine is.
+const MOST_COPIES: u32 = 400;
 /// The leader is killed once this many lines have been read.
 const LINES_BEFORE_KILL: u64 = 200_000;
 
@@ -78,8 +80,8 @@ impl Demo {
         ensure!(status.success(), "the embedded word count failed: {status}");
         let seconds = now().duration_since(begun).as_secs_f64();
         println!("embedded word count of one copy: {seconds:.1} s");
-        let wanted = (AFTER_KILL.as_secs_f64() * 1.5 + 5.0) / seconds.max(0.1);
-        Ok(wanted.ceil().clamp(1.0, 400.0) as u32)
+        let wanted = AFTER_KILL.mul_f64(1.5).as_secs_f64() / seconds.max(0.1);
+        Ok((1..MOST_COPIES).find(|&copies| f64::from(copies) >= wanted).unwrap_or(MOST_COPIES))
     }
 
     async fn start_cluster(&self) -> Result<LocalCluster> {
@@ -120,7 +122,8 @@ impl Demo {
         );
 
         let victim = victim(cluster, &before)?;
-        let survivors: Vec<String> = cluster.addresses().into_iter().filter(|address| *address != before.leader).collect();
+        let survivors: Vec<String> =
+            cluster.addresses().into_iter().filter(|address| *address != before.leader).collect();
         let killed = now();
         cluster.kill(victim).await?;
         let write = first_write(&survivors, killed).await?;
@@ -164,7 +167,10 @@ impl Demo {
         );
         println!("lines read under the new epoch so far: {emitted}");
         ensure!(after.leader != before.leader && after.epoch > before.epoch, "the leader did not change");
-        ensure!(running > 0 && usize::try_from(takeover.tasks_adopted)? == running, "not every running attempt was adopted");
+        ensure!(
+            running > 0 && usize::try_from(takeover.tasks_adopted)? == running,
+            "not every running attempt was adopted"
+        );
         ensure!(takeover.tasks_restarted == 0, "attempts were restarted");
         ensure!(emitted > 0, "no record was emitted under the new epoch");
         let places = |seen: &Seen| -> Vec<_> {
@@ -180,7 +186,8 @@ impl Demo {
 }
 
 fn victim(cluster: &LocalCluster, seen: &Seen) -> Result<ProcessName> {
-    let index = cluster.addresses().iter().position(|address| *address == seen.leader).context("the leader's address")?;
+    let index =
+        cluster.addresses().iter().position(|address| *address == seen.leader).context("the leader's address")?;
     Ok(ProcessName::Coordinator(u32::try_from(index)? + 1))
 }
 

@@ -10,7 +10,8 @@ use super::text::Text;
 use crate::cluster::sorted_lines;
 
 /// Lower-case, split at whatever is no ASCII letter, digit or underscore, count.
-const COUNT: &str = r"cat -- %FILES% | LC_ALL=C tr A-Z a-z | LC_ALL=C tr -cs 'a-z0-9_' '\n' | LC_ALL=C sort -S 2G | uniq -c";
+const COUNT: &str =
+    r"cat -- %FILES% | LC_ALL=C tr A-Z a-z | LC_ALL=C tr -cs 'a-z0-9_' '\n' | LC_ALL=C sort -S 2G | uniq -c";
 
 /// Compares the job's output with what coreutils count, and prints the top words.
 pub(super) fn check_counts(text: &Text, output: &Path) -> Result<()> {
@@ -27,7 +28,11 @@ pub(super) fn check_counts(text: &Text, output: &Path) -> Result<()> {
     }
     if counted != expected {
         let differing = expected.iter().find(|(word, occurrences)| counted.get(*word) != Some(occurrences));
-        bail!("the counts differ from coreutils': first {differing:?}; {} words, {} expected", counted.len(), expected.len());
+        bail!(
+            "the counts differ from coreutils': first {differing:?}; {} words, {} expected",
+            counted.len(),
+            expected.len()
+        );
     }
     let mut top: Vec<_> = counted.iter().collect();
     top.sort_by_key(|(_, occurrences)| std::cmp::Reverse(**occurrences));

@@ -3,6 +3,7 @@
 //! An event changes what is observed; then [`JobMaster::drive`] compares the replicated status with the
 //! observations and wants the next step. Nothing follows from a decision before it is applied.
 
+mod attempts;
 mod ending;
 mod event;
 mod reconciliation;
@@ -11,9 +12,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use tidemill_model::execution::{
-    AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TaskManagerLocation, TerminalState,
-};
+use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, JobDeployment, TaskManagerLocation};
 use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::JobStatus;
 use tidemill_model::slot::SlotId;
@@ -296,93 +295,6 @@ impl JobMaster {
         let deployment = JobDeployment { job, schedule: schedule.clone(), start };
         let command = TaskManagerCommand::Deploy { spec: Box::new(self.job.spec.clone()), deployment };
         self.send(task_manager, command, actions);
-    }
-
-    fn attempt_changed(
-        &mut self,
-        task_manager: TaskManagerId,
-        report: AttemptReport,
-        actions: &mut Vec<JobMasterAction>,
-    ) {
-        if !self.job.schedule.as_ref().is_some_and(|schedule| schedule.wants(&report.attempt)) {
-            // `no-zombie`: a superseded attempt changes nothing; its task manager may forget it.
-            if report.state.is_terminal() {
-                let command = TaskManagerCommand::Acknowledge { attempts: vec![report.attempt] };
-                self.send(task_manager, command, actions);
-            }
-            return;
-        }
-        let Some(known) = self.executions.get_mut(&report.attempt.vertex) else { return };
-        if let ExecutionState::Terminal(_) = known {
-            if self.job.terminal.contains_key(&report.attempt.vertex) && report.state.is_terminal() {
-                self.acknowledge([report.attempt], actions);
-            }
-            return;
-        }
-        known.clone_from(&report.state);
-        if let ExecutionState::Terminal(state) = report.state {
-            self.observe_end(report.attempt, &state);
-            let (job, ended) = (self.job.spec.id, vec![(report.attempt, state)]);
-            actions.push(JobMasterAction::Propose(CommandBody::RecordTerminal { job, ended }));
-        }
-    }
-
-    fn observe_end(&mut self, attempt: ExecutionAttemptId, state: &TerminalState) {
-        let failure = match state {
-            TerminalState::Finished { .. } => return,
-            TerminalState::Failed(failure) => failure.clone(),
-            TerminalState::Canceled => Failure {
-                kind: FailureKind::ExecutorLost,
-                vertex: Some(attempt.vertex),
-                operator: None,
-                message: "the task was cancelled by its task manager".to_owned(),
-            },
-        };
-        if self.job.status == JobStatus::Running {
-            tracing::info!(job_id = %attempt.job, attempt_id = %attempt, %failure, "attempt failed");
-            // A failure that cannot pass outranks the lost connections that it caused elsewhere.
-            if self.failure.as_ref().is_none_or(|known| known.kind.recoverable() && !failure.kind.recoverable()) {
-                self.failure = Some(failure);
-            }
-        }
-    }
-
-    fn lost(&mut self, task_manager: TaskManagerId, reason: &str) {
-        self.registered.remove(&task_manager);
-        self.process_ids.remove(&task_manager);
-        self.progress.remove(&task_manager);
-        self.finalizing.lost(task_manager);
-        for vertex in self.live_on(task_manager) {
-            self.executions.insert(vertex, ExecutionState::Terminal(TerminalState::Canceled));
-            if self.job.status == JobStatus::Running && self.failure.is_none() {
-                self.failure = Some(Failure {
-                    kind: FailureKind::TaskManagerLost,
-                    vertex: Some(vertex),
-                    operator: None,
-                    message: reason.to_owned(),
-                });
-            }
-        }
-    }
-
-    /// The scheduled sub-tasks of a task manager that have not ended.
-    fn live_on(&self, task_manager: TaskManagerId) -> Vec<ExecutionVertexId> {
-        let Some(schedule) = &self.job.schedule else { return Vec::new() };
-        let live = |vertex: &ExecutionVertexId| self.executions.get(vertex).is_some_and(|state| !state.is_terminal());
-        let here = schedule.attempts.iter().filter(|(_, scheduled)| scheduled.slot.task_manager == task_manager);
-        here.map(|(&vertex, _)| vertex).filter(live).collect()
-    }
-
-    fn acknowledge(&self, attempts: impl IntoIterator<Item = ExecutionAttemptId>, actions: &mut Vec<JobMasterAction>) {
-        let Some(schedule) = &self.job.schedule else { return };
-        let mut by_task_manager: BTreeMap<TaskManagerId, Vec<ExecutionAttemptId>> = BTreeMap::new();
-        for attempt in attempts.into_iter().filter(|attempt| schedule.wants(attempt)) {
-            let task_manager = schedule.attempts[&attempt.vertex].slot.task_manager;
-            by_task_manager.entry(task_manager).or_default().push(attempt);
-        }
-        for (task_manager, attempts) in by_task_manager {
-            self.send(task_manager, TaskManagerCommand::Acknowledge { attempts }, actions);
-        }
     }
 
     fn send(&self, task_manager: TaskManagerId, command: TaskManagerCommand, actions: &mut Vec<JobMasterAction>) {

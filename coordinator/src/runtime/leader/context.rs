@@ -10,7 +10,7 @@ use super::handle::Error;
 use crate::engine::leader::{DetectorSettings, JobMasterSettings};
 use crate::engine::replicated::{Command, CommandBody, JobState, Response};
 use crate::runtime::clock::Clock;
-use crate::runtime::replicated_log::{self, ReplicatedLog};
+use crate::runtime::replicated_log::{self, Leadership, ReplicatedLog};
 
 /// How many messages an actor's mailbox holds. An actor whose peer's mailbox is full gives up and is restarted from
 /// the replicated state; a task manager sends tens of messages a second, so only a stuck actor gets there.
@@ -67,6 +67,7 @@ pub(super) struct Decided {
 pub(super) struct LeaderContext {
     pub(super) log: Arc<dyn ReplicatedLog>,
     pub(super) epoch: LeaderEpoch,
+    pub(super) term: u64,
     pub(super) clock: Clock,
     pub(super) settings: LeaderSettings,
 }
@@ -77,14 +78,17 @@ impl LeaderContext {
         let stamp = self.clock.wall();
         let applied = self.log.propose(Command { epoch: self.epoch, stamp, body }).await;
         match applied {
-            Ok(applied) => match applied.response {
-                Response::Stale { .. } => Err(Error::NotLeader),
-                response => Ok(Decided { stamp, response }),
-            },
+            Ok(applied) if matches!(applied.response, Response::Stale { .. }) => Err(Error::NotLeader),
+            Ok(applied) => Ok(Decided { stamp, response: applied.response }),
             Err(replicated_log::Error::NotLeader { .. }) => Err(Error::NotLeader),
             Err(replicated_log::Error::Unknown { reason }) => Err(Error::Unknown { reason }),
             Err(replicated_log::Error::Stopped { reason }) => Err(Error::Stopped { reason }),
         }
+    }
+
+    /// Whether the term in which this leadership began still lasts.
+    pub(super) fn leads(&self) -> bool {
+        *self.log.leadership().borrow() == Leadership::Leader { term: self.term }
     }
 
     pub(super) fn job(&self, job: JobId) -> Option<JobState> {

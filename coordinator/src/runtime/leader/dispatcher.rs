@@ -58,11 +58,7 @@ impl Actor for Dispatcher {
         Ok(dispatcher)
     }
 
-    async fn on_stop(
-        &mut self,
-        _: WeakActorRef<Self>,
-        _: kameo::error::ActorStopReason,
-    ) -> Result<(), Infallible> {
+    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: kameo::error::ActorStopReason) -> Result<(), Infallible> {
         self.masters.values().for_each(ActorRef::kill);
         Ok(())
     }

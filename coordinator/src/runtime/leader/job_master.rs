@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::error::{Infallible, SendError};
 use kameo::message::{Context, Message};
-use kameo::Actor;
 use tidemill_model::id::JobId;
 
 use super::context::{Decided, LeaderContext, MAILBOX_CAPACITY};
@@ -48,7 +48,12 @@ impl Actor for JobMasterActor {
         let context = &arguments.context;
         let job = context.job(arguments.job).expect("the dispatcher starts masters of jobs that are in the state");
         let engine = JobMaster::new(context.settings.job_master(), job, context.clock.now());
-        deliver(arguments.resource_manager.tell(resource_manager::JobStarted { job: arguments.job, master: me.clone() }).try_send());
+        deliver(
+            arguments
+                .resource_manager
+                .tell(resource_manager::JobStarted { job: arguments.job, master: me.clone() })
+                .try_send(),
+        );
         deliver(me.tell(Happened(JobMasterEvent::Started)).try_send());
         spawn("job-master-tick", tick(me.downgrade(), context.settings.tick));
         Ok(Self { arguments, engine })
@@ -138,8 +143,9 @@ async fn propose(context: Arc<LeaderContext>, master: ActorRef<JobMasterActor>, 
         Ok(Decided { stamp, response }) => {
             master.tell(Happened(JobMasterEvent::Applied { body, stamp, response })).await.map_err(drop)
         }
-        // The leadership is over: its actors are being stopped.
+        // The leadership is over: its actors are being stopped, and what came of the proposal is for the next to see.
         Err(Error::NotLeader | Error::Stopped { .. }) => Ok(()),
+        Err(Error::Unknown { .. }) if !context.leads() => Ok(()),
         Err(error @ (Error::Unknown { .. } | Error::Refused { .. } | Error::UnknownJob(_))) => {
             master.tell(Reload(error)).await.map_err(drop)
         }

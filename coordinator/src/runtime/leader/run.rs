@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kameo::actor::{Spawn, ActorRef};
+use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
 use tidemill_model::id::LeaderEpoch;
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use super::handle::LeaderHandle;
 use super::resource_manager::ResourceManagerActor;
 use crate::engine::replicated::{Command, CommandBody, Response};
 use crate::runtime::clock::Clock;
-use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
+use crate::runtime::replicated_log::{Applied, Leadership, ReplicatedLog};
 use crate::runtime::spawn::spawn;
 
 /// How long to wait before a leadership that failed to begin is tried again.
@@ -50,24 +50,21 @@ pub fn run_leaderships(
 }
 
 /// The leader's engines are built when its own entry is applied.
-async fn begin(log: &Arc<dyn ReplicatedLog>, term: u64, settings: LeaderSettings, clock: Clock) -> Option<LeaderHandle> {
+async fn begin(
+    log: &Arc<dyn ReplicatedLog>,
+    term: u64,
+    settings: LeaderSettings,
+    clock: Clock,
+) -> Option<LeaderHandle> {
     let body = CommandBody::LeaderStarted { node: log.node(), term };
     let command = Command { epoch: LeaderEpoch::default(), stamp: clock.wall(), body };
-    let epoch = match log.propose(command).await {
-        Ok(applied) => match applied.response {
-            Response::Started(epoch) => epoch,
-            response => {
-                tracing::debug!(%response, term, "leadership did not begin");
-                return None;
-            }
-        },
-        Err(error) => {
-            tracing::debug!(%error, term, "leadership did not begin");
-            return None;
-        }
+    let applied = log.propose(command).await;
+    let Ok(Applied { response: Response::Started(epoch), .. }) = applied else {
+        tracing::debug!(?applied, term, "leadership did not begin");
+        return None;
     };
     tracing::info!(leader_epoch = %epoch, node_id = %log.node(), term, "leadership began");
-    let context = Arc::new(LeaderContext { log: log.clone(), epoch, clock, settings });
+    let context = Arc::new(LeaderContext { log: log.clone(), epoch, term, clock, settings });
     let resource_manager =
         ResourceManagerActor::spawn_with_mailbox(context.clone(), mailbox::bounded(MAILBOX_CAPACITY));
     let arguments = (context.clone(), resource_manager.clone());

@@ -1,0 +1,152 @@
+//! How a job commits, fails and is cancelled.
+
+use std::time::Duration;
+
+use expect_test::expect;
+use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
+use tidemill_model::time::Timestamp;
+
+use super::{CommandBody, FinalizationKind, Harness, JobMasterEvent, Response};
+use crate::engine::fixture::{finished, task_manager};
+
+#[test]
+fn a_job_commits_when_all_tasks_have_finished_and_ends_when_its_sinks_have_committed() {
+    let mut harness = Harness::running();
+    for (vertex, subtask) in [(0, 0), (0, 1), (1, 0)] {
+        harness.change(vertex, subtask, ExecutionState::Terminal(finished()));
+    }
+    let last = harness.change(1, 1, ExecutionState::Terminal(finished()));
+    expect![[r#"
+        propose terminal v1[1]#0
+        tm-2 <- acknowledge v1[1]#0
+        propose StartCommitting
+        tm-1 <- commit #0
+    "#]]
+    .assert_eq(&last);
+    assert_eq!(harness.status(), "COMMITTING");
+    let committed = harness.finalized(1, FinalizationKind::Commit, None);
+    expect![[r#"
+        propose end Finished
+        tm-1 <- release
+        tm-2 <- release
+        release slots
+        ended
+    "#]]
+    .assert_eq(&committed);
+    assert_eq!(harness.status(), "FINISHED");
+}
+
+#[test]
+fn a_panic_fails_the_job_without_a_restart_and_removes_what_is_staged() {
+    let mut harness = Harness::running();
+    let failed = harness.fail(1, 0, FailureKind::Panic);
+    expect![[r#"
+        propose terminal v1[0]#0
+        propose fail: panic: broken
+        tm-1 <- acknowledge v1[0]#0
+        tm-1 <- cancel v0[0]#0
+        tm-2 <- cancel v0[1]#0 v1[1]#0
+    "#]]
+    .assert_eq(&failed);
+    let mut stopped = String::new();
+    for (vertex, subtask) in [(0, 0), (0, 1), (1, 1)] {
+        stopped += &harness.change(vertex, subtask, ExecutionState::Terminal(TerminalState::Canceled));
+    }
+    expect![[r#"
+        propose terminal v0[0]#0
+        tm-1 <- acknowledge v0[0]#0
+        propose terminal v0[1]#0
+        tm-2 <- acknowledge v0[1]#0
+        propose terminal v1[1]#0
+        tm-1 <- abort
+        tm-2 <- acknowledge v1[1]#0
+    "#]]
+    .assert_eq(&stopped);
+    let aborted = harness.finalized(1, FinalizationKind::Abort, None);
+    expect![[r#"
+        propose end Failed
+        tm-1 <- release
+        tm-2 <- release
+        release slots
+        ended
+    "#]]
+    .assert_eq(&aborted);
+    assert_eq!(harness.status(), "FAILED");
+}
+
+#[test]
+fn a_commit_is_repeated_elsewhere_when_its_task_manager_is_lost() {
+    let mut harness = Harness::running();
+    for (vertex, subtask) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        harness.change(vertex, subtask, ExecutionState::Terminal(finished()));
+    }
+    let lost = JobMasterEvent::TaskManagerLost { task_manager: task_manager(1).id, reason: "gone".into() };
+    harness.check(
+        lost,
+        expect![[r#"
+        tm-2 <- commit #0
+    "#]],
+    );
+    assert_eq!(harness.status(), "COMMITTING");
+}
+
+#[test]
+fn a_commit_that_cannot_succeed_fails_the_job() {
+    let mut harness = Harness::running();
+    for (vertex, subtask) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        harness.change(vertex, subtask, ExecutionState::Terminal(finished()));
+    }
+    let failed = harness.finalized(1, FinalizationKind::Commit, Some(FailureKind::InvalidInput));
+    expect![[r#"
+        propose fail: invalid input: broken
+        tm-1 <- abort
+    "#]]
+    .assert_eq(&failed);
+}
+
+#[test]
+fn a_cancelled_job_stops_its_tasks_first() {
+    let mut harness = Harness::running();
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    let cancel = JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done };
+    harness.check(
+        cancel,
+        expect![[r#"
+        tm-1 <- cancel v0[0]#0 v1[0]#0
+        tm-2 <- cancel v0[1]#0 v1[1]#0
+    "#]],
+    );
+    assert_eq!(harness.tick_after(Duration::from_secs(60)), "");
+    assert_eq!(harness.status(), "CANCELLING");
+}
+
+#[test]
+fn a_job_cancelled_before_it_had_slots_ends_at_once() {
+    let mut harness = Harness::new();
+    harness.step(JobMasterEvent::Started);
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    let cancel = JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done };
+    harness.check(
+        cancel,
+        expect![[r#"
+        propose end Canceled
+        release slots
+        ended
+    "#]],
+    );
+    assert_eq!(harness.status(), "CANCELED");
+}
+
+#[test]
+fn a_job_cancelled_between_two_schedules_waits_for_nobody() {
+    let mut harness = Harness::running();
+    harness.fail(0, 0, FailureKind::ExecutorLost);
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    let cancel = JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done };
+    harness.check(
+        cancel,
+        expect![[r#"
+        tm-1 <- abort
+    "#]],
+    );
+}

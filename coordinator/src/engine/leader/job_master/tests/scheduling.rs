@@ -1,0 +1,107 @@
+//! Slots, schedules and restarts.
+
+use std::time::Duration;
+
+use expect_test::expect;
+use tidemill_model::execution::{ExecutionState, FailureKind};
+
+use super::{Harness, JobMasterEvent, host};
+use crate::engine::fixture::{attempt, finished, report, task_manager};
+
+#[test]
+fn a_new_job_asks_for_slots_and_deploys_only_what_is_applied() {
+    let mut harness = Harness::new();
+    harness.check(
+        JobMasterEvent::Started,
+        expect![[r#"
+        request 2 slots
+    "#]],
+    );
+    harness.register(1, vec![]);
+    harness.register(2, vec![]);
+    let granted = harness.grant();
+    expect![[r#"
+        propose schedule v0[0]#0@tm-1/0 v0[1]#0@tm-2/0 v1[0]#0@tm-1/0 v1[1]#0@tm-2/0
+        tm-1 <- deploy v0[0]#0 v1[0]#0
+        tm-2 <- deploy v0[1]#0 v1[1]#0
+    "#]]
+    .assert_eq(&granted);
+    assert_eq!(harness.status(), "RUNNING");
+}
+
+#[test]
+fn a_lost_executor_restarts_the_whole_job_after_the_delay_with_new_attempts() {
+    let mut harness = Harness::running();
+    let failed = harness.fail(0, 0, FailureKind::ExecutorLost);
+    expect![[r#"
+        propose terminal v0[0]#0
+        propose restart: executor lost: broken
+        tm-1 <- acknowledge v0[0]#0
+        tm-1 <- release
+        tm-2 <- release
+        release slots
+    "#]]
+    .assert_eq(&failed);
+    assert_eq!(harness.tick_after(Duration::from_millis(100)), "");
+    let asked = harness.tick_after(Duration::from_millis(100));
+    expect![[r#"
+        request 2 slots
+    "#]]
+    .assert_eq(&asked);
+    let granted = harness.grant();
+    expect![[r#"
+        propose schedule v0[0]#1@tm-1/0 v0[1]#1@tm-2/0 v1[0]#1@tm-1/0 v1[1]#1@tm-2/0
+        tm-1 <- deploy v0[0]#1 v1[0]#1
+        tm-2 <- deploy v0[1]#1 v1[1]#1
+    "#]]
+    .assert_eq(&granted);
+}
+
+#[test]
+fn restarts_are_counted_and_the_last_failure_is_final() {
+    let mut harness = Harness::running();
+    for _ in 0..3 {
+        harness.fail(0, 0, FailureKind::ExecutorLost);
+        harness.tick_after(Duration::from_secs(1));
+        harness.grant();
+    }
+    let failed = harness.fail(0, 0, FailureKind::ExecutorLost);
+    assert!(failed.contains("propose fail: executor lost: broken (after 3 restarts)"), "{failed}");
+}
+
+#[test]
+fn a_late_state_of_a_superseded_attempt_changes_nothing() {
+    let mut harness = Harness::running();
+    harness.fail(0, 0, FailureKind::ExecutorLost);
+    harness.tick_after(Duration::from_secs(1));
+    harness.grant();
+    let late = report(attempt(&harness.spec, 1, 1, 0), ExecutionState::Terminal(finished()));
+    harness.check(
+        JobMasterEvent::AttemptChanged { task_manager: host(1), report: late },
+        expect![[r#"
+        tm-2 <- acknowledge v1[1]#0
+    "#]],
+    );
+}
+
+#[test]
+fn a_lost_task_manager_restarts_the_job() {
+    let mut harness = Harness::running();
+    let lost = JobMasterEvent::TaskManagerLost { task_manager: task_manager(2).id, reason: "gone".into() };
+    harness.check(
+        lost,
+        expect![[r#"
+        propose restart: task manager lost (vertex v0, sub-task 1): gone
+        tm-1 <- release
+        release slots
+    "#]],
+    );
+}
+
+#[test]
+fn a_grant_on_a_task_manager_that_has_left_is_given_back() {
+    let mut harness = Harness::new();
+    harness.step(JobMasterEvent::Started);
+    harness.register(1, vec![]);
+    assert_eq!(harness.grant(), "request 2 slots\n");
+}

@@ -1,0 +1,99 @@
+//! A new leadership meets what still runs.
+
+use std::time::Duration;
+
+use expect_test::expect;
+use tidemill_model::execution::ExecutionState;
+use tidemill_model::time::Timestamp;
+
+use super::{CommandBody, Harness, JobMasterEvent};
+use crate::engine::fixture::{attempt, finished, report};
+
+#[test]
+fn a_new_leader_adopts_every_running_attempt_and_restarts_none() {
+    let mut harness = Harness::inherit(Harness::running_job());
+    harness.check(JobMasterEvent::Started, expect![[""]]);
+    let reports = harness.running_reports(0);
+    assert_eq!(harness.register(1, reports), "");
+    let reports = harness.running_reports(1);
+    let adopted = harness.register(2, reports);
+    expect![[r#"
+        propose takeover adopted=4 restarted=0
+    "#]]
+    .assert_eq(&adopted);
+    assert_eq!(harness.tick_after(Duration::from_secs(20)), "");
+    assert_eq!(harness.status(), "RUNNING");
+}
+
+#[test]
+fn what_never_arrived_is_deployed_again_under_the_same_id() {
+    let mut harness = Harness::inherit(Harness::running_job());
+    let reports = harness.running_reports(0);
+    harness.register(1, reports[..1].to_vec());
+    let again = harness.register(2, vec![]);
+    expect![[r#"
+        tm-2 <- deploy v0[1]#0 v1[1]#0
+        propose takeover adopted=1 restarted=0
+    "#]]
+    .assert_eq(&again);
+    assert_eq!(harness.status(), "RUNNING");
+}
+
+#[test]
+fn another_incarnation_at_the_same_place_has_lost_what_was_scheduled() {
+    let mut harness = Harness::inherit(Harness::running_job());
+    let reports = harness.running_reports(0);
+    harness.register(1, reports);
+    let restarted = harness.register(12, vec![]);
+    expect![[r#"
+        propose restart: task manager lost (vertex v0, sub-task 1): task manager tm-2 was restarted
+        tm-1 <- release
+        release slots
+        propose takeover adopted=0 restarted=4
+    "#]]
+    .assert_eq(&restarted);
+}
+
+#[test]
+fn a_task_manager_that_stays_silent_is_given_up_after_the_reconcile_timeout() {
+    let mut harness = Harness::inherit(Harness::running_job());
+    let reports = harness.running_reports(0);
+    harness.register(1, reports);
+    assert_eq!(harness.tick_after(Duration::from_secs(9)), "");
+    let given_up = harness.tick_after(Duration::from_secs(1));
+    expect![[r#"
+        propose restart: task manager lost (vertex v0, sub-task 1): task manager tm-2 did not report to the new leader
+        tm-1 <- release
+        release slots
+        propose takeover adopted=0 restarted=4
+    "#]]
+    .assert_eq(&given_up);
+}
+
+#[test]
+fn an_attempt_that_ended_while_nobody_led_is_recorded_and_not_restarted() {
+    let mut harness = Harness::inherit(Harness::running_job());
+    let ended = [0, 1].map(|vertex| report(attempt(&harness.spec, vertex, 0, 0), ExecutionState::Terminal(finished())));
+    let recorded = harness.register(1, ended.into());
+    expect![[r#"
+        propose terminal v0[0]#0
+        propose terminal v1[0]#0
+        tm-1 <- acknowledge v0[0]#0
+        tm-1 <- acknowledge v1[0]#0
+    "#]]
+    .assert_eq(&recorded);
+}
+
+#[test]
+fn a_new_leader_repeats_the_commit() {
+    let mut job = Harness::running_job();
+    let ended = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(v, s)| (attempt(&job.spec, v, s, 0), finished())).into();
+    job.apply(&CommandBody::RecordTerminal { job: job.spec.id, ended }, Timestamp(3));
+    job.apply(&CommandBody::StartCommitting { job: job.spec.id }, Timestamp(3));
+    let mut harness = Harness::inherit(job);
+    let repeated = harness.register(2, vec![]);
+    expect![[r#"
+        tm-2 <- commit #0
+    "#]]
+    .assert_eq(&repeated);
+}
