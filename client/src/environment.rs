@@ -1,5 +1,6 @@
 //! The entry of a program: collects its data flow, and runs it in the role that this process has.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,12 @@ use crate::{embedded, submission};
 
 /// Names the coordinators when `--coordinators` does not.
 const COORDINATORS_VARIABLE: &str = "TIDEMILL_COORDINATORS";
+
+/// How many environments this process has begun to make.
+///
+/// An executor finds its job by counting the `execute` calls of the only one that it can have; so a job can be
+/// submitted only by a program that has one, too.
+static ENVIRONMENTS: AtomicU32 = AtomicU32::new(0);
 
 /// What this process is for.
 enum Role {
@@ -57,7 +64,8 @@ struct Inner {
 /// jobs. A task manager starts it once more, as an executor: then it must build the same flow from the same
 /// arguments, and [`execute`](Self::execute) does not return.
 ///
-/// Clones are handles to the same environment.
+/// A program that is to run on a cluster has one environment, for all its jobs: a second one in an executor, or one
+/// that would submit jobs, is refused. Clones are handles to the same environment.
 ///
 /// ```
 /// use tidemill::Environment;
@@ -93,9 +101,10 @@ impl Environment {
     /// ```
     ///
     /// # Errors
-    /// An argument or option is wrong, or the task manager's orders cannot be read.
+    /// An argument or option is wrong, the task manager's orders cannot be read, or it is a second environment on a
+    /// cluster.
     pub fn from_args() -> Result<Self, Error> {
-        let role = detect()?;
+        let role = inherited_role()?;
         let text = |argument: std::ffi::OsString| argument.to_string_lossy().into_owned();
         let mut arguments = Arguments::parse(std::env::args_os().skip(1).map(text))?;
         if arguments.coordinators.is_empty()
@@ -106,7 +115,9 @@ impl Environment {
         Self::new(arguments, role)
     }
 
-    /// The environment of a client with these arguments, whatever those of the process are.
+    /// Like [`from_args`](Self::from_args) with these arguments, whatever those and the variables of the process are.
+    ///
+    /// In an executor it has that role all the same.
     ///
     /// ```
     /// # fn main() -> Result<(), tidemill::Error> {
@@ -117,9 +128,10 @@ impl Environment {
     /// ```
     ///
     /// # Errors
-    /// An argument or option is wrong.
+    /// As [`from_args`](Self::from_args).
     pub fn with_arguments<A: Into<String>>(arguments: impl IntoIterator<Item = A>) -> Result<Self, Error> {
-        Self::new(Arguments::parse(arguments.into_iter().map(Into::into))?, None)
+        let role = inherited_role()?;
+        Self::new(Arguments::parse(arguments.into_iter().map(Into::into))?, role)
     }
 
     fn new(arguments: Arguments, executor: Option<ExecutorRole>) -> Result<Self, Error> {
@@ -130,6 +142,8 @@ impl Environment {
             Role::Plan
         } else if arguments.coordinators.is_empty() {
             Role::Embedded
+        } else if ENVIRONMENTS.load(Ordering::SeqCst) > 1 {
+            return Err(Error::SecondEnvironment);
         } else {
             let (coordinators, detached) = (arguments.coordinators.clone(), arguments.detached);
             Role::Client { coordinators, timeout: configuration.get(&CLIENT_TIMEOUT), detached }
@@ -287,6 +301,12 @@ impl Environment {
     }
 }
 
+/// The role that a task manager gave this process, whatever the arguments are.
+fn inherited_role() -> Result<Option<ExecutorRole>, Error> {
+    ENVIRONMENTS.fetch_add(1, Ordering::SeqCst);
+    Ok(detect()?)
+}
+
 fn execute_index(results: &[JobResult]) -> u32 {
     u32::try_from(results.len()).expect("fewer jobs than u32::MAX in one program")
 }
@@ -323,11 +343,14 @@ impl Drop for Inner {
         if let Role::Executor(role) = &mut state.role
             && let Some(role) = role.take()
         {
-            let message = format!(
-                "the program ended after {} execute() calls, before the one that was submitted; what it does must depend \
-                 on nothing but its arguments and its recorded environment",
-                state.results.len()
-            );
+            let advice = if ENVIRONMENTS.load(Ordering::SeqCst) > 1 {
+                "it asked for more than one Environment: create one and keep it for the whole program"
+            } else {
+                "what it does must depend on nothing but its arguments and its recorded environment"
+            };
+            let calls = state.results.len();
+            let message =
+                format!("the program ended after {calls} execute() calls, before the one that was submitted; {advice}");
             role.refuse(Failure { kind: FailureKind::GraphMismatch, vertex: None, operator: None, message });
         }
     }

@@ -30,6 +30,12 @@ pub enum Error {
     /// The process could not take the role that its task manager gave it.
     #[error(transparent)]
     Executor(#[from] process::Error),
+    /// A second environment would submit jobs, but an executor could not tell them from the first one's.
+    #[error(
+        "create environment: this process has made one before, and only the first can submit jobs; create one \
+         Environment and keep it for the whole program"
+    )]
+    SecondEnvironment,
     /// The job failed.
     #[error("run job {job}: it failed: {failure}")]
     JobFailed {
@@ -60,9 +66,10 @@ impl From<submission::Error> for Error {
         match error {
             submission::Error::JobFailed { job, failure } => Self::JobFailed { job, failure },
             submission::Error::JobCanceled { job } => Self::JobCanceled { job },
-            submission::Error::Client(_) | submission::Error::Program(_) | submission::Error::Runtime(_) => {
-                Self::Submission(error)
-            }
+            submission::Error::Client(_)
+            | submission::Error::Unconfirmed { .. }
+            | submission::Error::Program(_)
+            | submission::Error::Runtime(_) => Self::Submission(error),
         }
     }
 }

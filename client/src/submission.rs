@@ -29,6 +29,14 @@ pub enum Error {
     /// The cluster could not be asked, or refused.
     #[error(transparent)]
     Client(#[from] job_client::Error),
+    /// No coordinator confirmed the submission, but one of them may have got it.
+    #[error("submit job {job}: nobody confirmed it, so it may run all the same, ask `tidemill status {job}`: {source}")]
+    Unconfirmed {
+        /// The job.
+        job: JobId,
+        /// Why there was no answer.
+        source: job_client::Error,
+    },
     /// The job failed.
     #[error("run job {job}: it failed: {failure}")]
     JobFailed {
@@ -109,13 +117,18 @@ async fn submit_and_follow(submission: Submission) -> Result<JobOutcome, Error> 
     let detached = submission.detached;
     let artifact = client.put_blob_file(Path::new(OWN_EXECUTABLE)).await?;
     let spec = job_spec(submission, artifact)?;
-    client.submit_job(&spec).await?;
+    client.submit_job(&spec).await.map_err(|error| unanswered(spec.id, error))?;
     eprintln!("job {} ({:?}) has been submitted", spec.id, spec.name);
     if detached {
         return Ok(JobOutcome::Detached { job: spec.id });
     }
     let end = until_interrupted(&client, spec.id, follow(&client, spec.id)).await?;
     outcome(&client, end).await
+}
+
+/// A submission that was refused did not happen; one without an answer may have.
+fn unanswered(job: JobId, source: job_client::Error) -> Error {
+    if source.retryable() { Error::Unconfirmed { job, source } } else { source.into() }
 }
 
 /// Follows a job and tells the user of restarts and waiting.
@@ -316,6 +329,16 @@ mod tests {
         assert!(matches!(run(submission(&standins, true)), Ok(JobOutcome::Detached { .. })));
         *standins.world.fate.lock().unwrap() = Status::Canceled(pb::Empty {});
         assert!(matches!(run(submission(&standins, false)), Err(Error::JobCanceled { .. })));
+    }
+
+    #[test]
+    fn a_submission_without_an_answer_names_the_job_that_may_run() {
+        let job = JobId(Uuid::from_u128(7));
+        let silent =
+            job_client::Error::NoLeader { coordinators: vec!["a:1".to_owned()], last: "a:1 is silent".to_owned() };
+        let error = unanswered(job, silent);
+        assert!(matches!(error, Error::Unconfirmed { .. }) && error.to_string().contains(&job.to_string()), "{error}");
+        assert!(matches!(unanswered(job, job_client::Error::Refused("no".to_owned())), Error::Client(_)));
     }
 
     #[test]

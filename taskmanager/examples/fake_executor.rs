@@ -102,7 +102,9 @@ fn serve(mut control: UnixStream, mode: &str, spec: pb::JobSpec) -> io::Result<(
         "mismatch" => Bytes::from(vec![0; 32]),
         _ => convert::fingerprint_bytes(graph.fingerprint()),
     };
-    say(&mut control, Event::Ready(Ready { fingerprint }))?;
+    if mode != "hang" {
+        say(&mut control, Event::Ready(Ready { fingerprint }))?;
+    }
     loop {
         let command: pb::ExecutorCommand = read_frame(&mut control)?;
         match command.command {

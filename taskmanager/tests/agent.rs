@@ -248,6 +248,35 @@ async fn an_executor_that_does_not_obey_a_cancel_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_hangs_before_its_execute_is_ended_by_a_cancel_and_does_not_hold_up_the_jobs_end() {
+    let mut leader = Coordinator::leader().await;
+    let spec = spec(leader.put(fake_executor()), "hang");
+    let _agent = Agent::start(&[&leader.address], &["task.cancellation.timeout=1 ms"]);
+    let mut session = leader.session().await;
+    session.register(EPOCH).await;
+    session.send(EPOCH, deploy(&session, &spec, 0)).await;
+    assert_eq!(session.state_of(&attempt(0)).await, State::Deploying(pb::Empty {}));
+    let Some(ToLeader::Executor(hanging)) = session.next().await else { panic!("expected its process") };
+    session.send(EPOCH, FromLeader::Cancel(pb::CancelTasks { attempts: vec![attempt(0)] })).await;
+    assert_eq!(session.state_of(&attempt(0)).await, State::Canceled(pb::Empty {}));
+    until("the executor is gone", || (!runs(hanging.process_id)).then_some(())).await;
+    let action = pb::Finalization::Abort.into();
+    session.send(EPOCH, FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempt: 0 })).await;
+    let finalized = loop {
+        match session.next().await.expect("the stream goes on") {
+            ToLeader::Finalized(finalized) => break finalized,
+            ToLeader::Executor(_) => {}
+            other @ (ToLeader::Hello(_) | ToLeader::Report(_) | ToLeader::Heartbeat(_) | ToLeader::Attempt(_)) => {
+                panic!("expected the end of the removal, got {other:?}")
+            }
+        }
+    };
+    let failure = finalized.failure.expect("nobody removed anything");
+    assert_eq!(failure.kind(), pb::FailureKind::ExecutorLost);
+    assert!(failure.message.contains("did not reach execute()"), "{}", failure.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn collected_records_are_at_the_leader_before_the_attempt_is_finished_and_the_job_can_be_finalized() {
     let (leader, _agent, mut session, spec, _) = running("finish").await;
     let State::Finished(finished) = session.state_of(&attempt(0)).await else { panic!("expected its end") };

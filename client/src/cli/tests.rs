@@ -200,6 +200,7 @@ fn a_job_reads_well() {
         operator: Some("Sum".to_owned()),
         message: "attempt to divide by zero".to_owned(),
     };
+    assert!(text::job(&details(JobStatus::Running), Timestamp(1_700_000_075_000)).contains("Records     7 in, 3 out"));
     let job = details(JobStatus::Failed(failure));
     expect![[r#"
         Job 01900000000070008000000000000001 "word count"
@@ -207,7 +208,6 @@ fn a_job_reads_well() {
         Failure     panic in operator "Sum" (vertex v1, sub-task 0): attempt to divide by zero
         Submitted   2023-11-14 22:13:20.123 UTC (1 min 14 s ago)
         Restarts    2
-        Records     7 in, 3 out
 
         SINCE (UTC)              STATUS   CAUSE
         2023-11-14 22:13:20.123  CREATED

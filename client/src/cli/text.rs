@@ -43,7 +43,10 @@ pub(super) fn job(job: &JobDetails, now: Timestamp) -> String {
     }
     field("Submitted", format!("{} UTC ({} ago)", moment(job.submitted), duration(now.since(job.submitted))));
     field("Restarts", job.restarts.to_string());
-    field("Records", format!("{} in, {} out", job.records_in, job.records_out));
+    // Observed, not replicated: with the executors the figures go.
+    if !job.status.is_terminal() {
+        field("Records", format!("{} in, {} out", job.records_in, job.records_out));
+    }
     let history = job.history.iter().map(|entry| {
         let cause = entry.cause.as_ref().map(ToString::to_string).unwrap_or_default();
         vec![moment(entry.at), entry.status.clone(), cause]

@@ -1,18 +1,15 @@
 //! The agent: which jobs this task manager hosts, and what follows from each event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::{BlobId, ClusterId, JobId, LeaderEpoch, TaskManagerId};
-use tidemill_model::job_graph::Fingerprint;
 use tidemill_model::slot::SlotOffer;
 use tidemill_model::time::Instant;
 
-use super::action::{Action, ExecutorReport, ExecutorStart, Outbound, Report};
-use super::event::{Event, ExitStatus, Progress};
-use super::executor_lifecycle::{ExecutorId, ExecutorPhase};
+use super::action::{Action, ExecutorReport, Outbound, Report};
+use super::event::{Event, Progress};
+use super::executor_lifecycle::ExecutorId;
 use super::fence::{Fence, FenceOutcome};
 use super::hosted_job::HostedJob;
 use super::outbox::Outbox;
@@ -26,7 +23,7 @@ pub struct Settings {
     pub offer: SlotOffer,
     /// How long executors go on without any coordinator.
     pub orphan_timeout: Duration,
-    /// How long an executor may take to stop an attempt.
+    /// How long an executor may take to stop an attempt, or to become ready for the removal of staged output.
     pub cancellation_timeout: Duration,
 }
 
@@ -57,11 +54,11 @@ pub struct Agent {
     contact: Contact,
     pub(super) jobs: BTreeMap<JobId, HostedJob>,
     /// Executors that were killed and whose exit has not been seen.
-    dying: BTreeMap<ExecutorId, JobId>,
+    pub(super) dying: BTreeMap<ExecutorId, JobId>,
     /// Jobs whose files go when the last of their executors has exited.
     pub(super) released: BTreeSet<JobId>,
-    fetching: BTreeSet<BlobId>,
-    last_executor: u64,
+    pub(super) fetching: BTreeSet<BlobId>,
+    pub(super) last_executor: u64,
 }
 
 impl Agent {
@@ -151,7 +148,7 @@ impl Agent {
             // A leader that was refused was no contact: losing it leaves the orphan timer where it is.
             Event::SessionLost if self.connected() => self.contact = Contact::Lost { since: now },
             Event::SessionLost => {}
-            Event::ArtifactReady { artifact } => self.artifact_ready(artifact, &mut outbox),
+            Event::ArtifactReady { artifact } => self.artifact_ready(now, artifact, &mut outbox),
             Event::ArtifactFailed { artifact, failure } => self.artifact_failed(artifact, &failure, &mut outbox),
             Event::CollectedStored { attempt, parts } => {
                 if let Some(hosted) = self.jobs.get_mut(&attempt.job).filter(|job| job.attempt == attempt.attempt) {
@@ -190,7 +187,7 @@ impl Agent {
     }
 
     /// The job whose current executor this is; none for one that was superseded.
-    fn hosted_by(&mut self, executor: ExecutorId) -> Option<&mut HostedJob> {
+    pub(super) fn hosted_by(&mut self, executor: ExecutorId) -> Option<&mut HostedJob> {
         self.jobs.values_mut().find(|job| job.phase.executor() == Some(executor))
     }
 
@@ -233,136 +230,8 @@ impl Agent {
         outbox.tell(Outbound::Report(self.report()));
     }
 
-    /// Forgets a job and ends whatever works for it.
-    pub(super) fn end(&mut self, job: JobId, outbox: &mut Outbox) {
-        let Some(hosted) = self.jobs.remove(&job) else { return };
-        for attempt in hosted.storing() {
-            outbox.push(Action::AbandonCollected { attempt });
-        }
-        if let Some(executor) = hosted.phase.executor() {
-            self.kill(executor, job, outbox);
-        }
-    }
-
-    pub(super) fn kill(&mut self, executor: ExecutorId, job: JobId, outbox: &mut Outbox) {
-        outbox.push(Action::KillExecutor { executor });
-        self.dying.insert(executor, job);
-    }
-
-    /// Starts what a job needs and does not have.
-    pub(super) fn ensure_executor(&mut self, job: JobId, outbox: &mut Outbox) {
-        let Some(hosted) = self.jobs.get_mut(&job) else { return };
-        if hosted.phase != ExecutorPhase::Exited || !hosted.needs_executor() {
-            return;
-        }
-        let Some(artifact) = hosted.spec.artifact() else { return };
-        hosted.phase = ExecutorPhase::WaitingForArtifact;
-        if self.fetching.insert(artifact) {
-            outbox.push(Action::FetchArtifact { artifact });
-        }
-    }
-
-    fn waiting_for(&self, artifact: BlobId) -> Vec<JobId> {
-        let waits = |hosted: &HostedJob| {
-            hosted.phase == ExecutorPhase::WaitingForArtifact && hosted.spec.artifact() == Some(artifact)
-        };
-        self.jobs.iter().filter(|(_, hosted)| waits(hosted)).map(|(&job, _)| job).collect()
-    }
-
-    fn artifact_ready(&mut self, artifact: BlobId, outbox: &mut Outbox) {
-        self.fetching.remove(&artifact);
-        let Some(cluster) = self.cluster else { return };
-        for job in self.waiting_for(artifact) {
-            let Some(hosted) = self.jobs.get_mut(&job) else { continue };
-            self.last_executor += 1;
-            let executor = ExecutorId(self.last_executor);
-            hosted.phase = ExecutorPhase::Starting { executor };
-            let slots = u64::try_from(hosted.slots().len()).unwrap_or(u64::MAX).max(1);
-            let memory_bytes = self.settings.offer.memory_bytes.saturating_mul(slots);
-            let (spec, attempt) = (Arc::clone(&hosted.spec), hosted.attempt);
-            outbox.push(Action::StartExecutor(ExecutorStart { executor, spec, attempt, memory_bytes, cluster }));
-        }
-    }
-
-    fn artifact_failed(&mut self, artifact: BlobId, failure: &Failure, outbox: &mut Outbox) {
-        self.fetching.remove(&artifact);
-        for job in self.waiting_for(artifact) {
-            if let Some(hosted) = self.jobs.get_mut(&job) {
-                hosted.executor_gone(failure, outbox);
-            }
-        }
-    }
-
-    fn started(&mut self, executor: ExecutorId, process_id: u32, outbox: &mut Outbox) {
-        if let Some(hosted) = self.hosted_by(executor) {
-            hosted.phase = ExecutorPhase::WaitingReady { executor, process_id };
-            outbox.tell(Outbound::Executor(ExecutorReport { job: hosted.spec.id, process_id }));
-        }
-    }
-
-    fn ready(&mut self, executor: ExecutorId, fingerprint: Fingerprint, outbox: &mut Outbox) {
-        let Some(hosted) = self.hosted_by(executor) else { return };
-        let Some(process_id) = hosted.phase.process_id() else { return };
-        let wanted = hosted.spec.fingerprint();
-        if fingerprint == wanted {
-            return hosted.ready(executor, process_id, outbox);
-        }
-        let message = format!(
-            "the program built graph {fingerprint} here, but {wanted} was submitted: build the flow from the \
-             arguments alone, not from the clock, the machine or the environment"
-        );
-        let failure = Failure { kind: FailureKind::GraphMismatch, vertex: None, operator: None, message };
-        self.give_up(executor, &failure, outbox);
-    }
-
-    /// Ends an executor that is of no use, with a reason of its own.
-    fn give_up(&mut self, executor: ExecutorId, failure: &Failure, outbox: &mut Outbox) {
-        let Some(hosted) = self.hosted_by(executor) else { return };
-        let job = hosted.spec.id;
-        hosted.executor_gone(failure, outbox);
-        self.kill(executor, job, outbox);
-    }
-
-    fn exited(&mut self, executor: ExecutorId, status: ExitStatus, last_words: &str, outbox: &mut Outbox) {
-        let process = self.hosted_by(executor).and_then(|hosted| hosted.phase.process_id());
-        let process = process.map_or_else(|| "of unknown id".to_owned(), |id| id.to_string());
-        let mut message = format!("executor process {process} {status}");
-        if !last_words.is_empty() {
-            message += &format!("; the end of its standard error: {last_words}");
-        }
-        let failure = executor_lost(message);
-        self.ended(executor, &failure, outbox);
-    }
-
-    /// The process is gone, or never came.
-    fn ended(&mut self, executor: ExecutorId, failure: &Failure, outbox: &mut Outbox) {
-        if let Some(hosted) = self.hosted_by(executor) {
-            hosted.executor_gone(failure, outbox);
-        }
-        if let Some(job) = self.dying.remove(&executor) {
-            self.remove_files(job, outbox);
-        }
-    }
-
-    /// Removes a released job's folder once none of its processes can write there.
-    pub(super) fn remove_files(&mut self, job: JobId, outbox: &mut Outbox) {
-        if !self.dying.values().any(|&dying| dying == job) && self.released.remove(&job) {
-            outbox.push(Action::RemoveJobFiles { job });
-        }
-    }
-
     fn tick(&mut self, now: Instant, outbox: &mut Outbox) {
-        let overdue: Vec<ExecutorId> = self
-            .jobs
-            .values()
-            .filter(|hosted| hosted.cancellation_overdue(now))
-            .filter_map(|hosted| hosted.phase.executor())
-            .collect();
-        for executor in overdue {
-            let limit = self.settings.cancellation_timeout;
-            let message = format!("the executor was killed: a task did not stop within {limit:?} of its cancellation");
-            self.give_up(executor, &executor_lost(message), outbox);
-        }
+        self.end_overdue(now, outbox);
         if let Contact::Lost { since } = self.contact
             && now.since(since) >= self.settings.orphan_timeout
         {
@@ -373,24 +242,4 @@ impl Agent {
             self.end_all(&reason, outbox);
         }
     }
-
-    /// Ends every executor; the jobs stay, to be reported.
-    fn end_all(&mut self, reason: &str, outbox: &mut Outbox) {
-        let failure = executor_lost(reason.to_owned());
-        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
-        for job in jobs {
-            let Some(hosted) = self.jobs.get_mut(&job) else { continue };
-            let executor = hosted.phase.executor();
-            if hosted.phase != ExecutorPhase::Exited {
-                hosted.executor_gone(&failure, outbox);
-            }
-            if let Some(executor) = executor {
-                self.kill(executor, job, outbox);
-            }
-        }
-    }
-}
-
-fn executor_lost(message: String) -> Failure {
-    Failure { kind: FailureKind::ExecutorLost, vertex: None, operator: None, message }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemill_model::execution::{
-    Accumulators, AttemptReport, CollectedPart, ExecutionState, Failure, Finalization, JobDeployment, TerminalState,
+    AttemptReport, CollectedPart, ExecutionState, Failure, Finalization, JobDeployment, TerminalState,
 };
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, JobId};
 use tidemill_model::job::JobSpec;
@@ -13,49 +13,8 @@ use tidemill_model::time::Instant;
 use super::action::{Action, ExecutorCommand, FinalizationOutcome, Outbound};
 use super::event::{AttemptChange, Collected, FinalizationStep, Progress};
 use super::executor_lifecycle::{ExecutorId, ExecutorPhase};
+use super::hosted_attempt::{AttemptState, HostedAttempt};
 use super::outbox::Outbox;
-
-/// How an attempt stands here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum AttemptState {
-    /// Deploying, initializing or running.
-    Live(ExecutionState),
-    /// Told to stop; killed with its executor when it has not by `deadline`.
-    Canceling { deadline: Instant },
-    /// Finished, but what it gathered is not yet stored: the leader still sees it running.
-    Storing { accumulators: Accumulators },
-    /// Ended, and kept until a leader has acknowledged it.
-    Ended(TerminalState),
-    /// Ended and acknowledged: kept only so that a repeated deployment does not run it again.
-    Acknowledged,
-}
-
-#[derive(Debug)]
-struct HostedAttempt {
-    slot: u32,
-    state: AttemptState,
-}
-
-impl HostedAttempt {
-    /// What a report says of it; nothing once it was acknowledged.
-    fn reported(&self) -> Option<ExecutionState> {
-        match &self.state {
-            AttemptState::Live(state) => Some(state.clone()),
-            AttemptState::Canceling { .. } => Some(ExecutionState::Canceling),
-            AttemptState::Storing { .. } => Some(ExecutionState::Running),
-            AttemptState::Ended(terminal) => Some(ExecutionState::Terminal(terminal.clone())),
-            AttemptState::Acknowledged => None,
-        }
-    }
-
-    /// Whether it needs its executor.
-    fn is_live(&self) -> bool {
-        match self.state {
-            AttemptState::Live(_) | AttemptState::Canceling { .. } => true,
-            AttemptState::Storing { .. } | AttemptState::Ended(_) | AttemptState::Acknowledged => false,
-        }
-    }
-}
 
 #[derive(Debug)]
 enum HostedFinalization {
@@ -83,6 +42,8 @@ pub(crate) struct HostedJob {
     pub(crate) attempt: AttemptNumber,
     pub(crate) phase: ExecutorPhase,
     pub(crate) progress: Progress,
+    /// When an executor that is started only to remove staged output must be ready.
+    ready_by: Instant,
     /// Invariant: an attempt that is live implies a phase other than `Exited`.
     attempts: BTreeMap<ExecutionVertexId, HostedAttempt>,
     /// What to tell the executor when it is ready; `start` holds what it has not been told.
@@ -97,6 +58,7 @@ impl HostedJob {
             attempt,
             phase: ExecutorPhase::Exited,
             progress: Progress::default(),
+            ready_by: Instant::default(),
             attempts: BTreeMap::new(),
             deployment: None,
             finalization: None,
@@ -240,6 +202,20 @@ impl HostedJob {
             | AttemptState::Ended(_)
             | AttemptState::Acknowledged => false,
         })
+    }
+
+    /// An executor is being started.
+    pub(crate) fn starting(&mut self, executor: ExecutorId, ready_by: Instant) {
+        self.phase = ExecutorPhase::Starting { executor };
+        self.ready_by = ready_by;
+    }
+
+    /// Whether the removal of staged output still waits for its executor although the time is up.
+    ///
+    /// A program that hangs before its `execute` would otherwise keep a job that was cancelled from ever ending.
+    pub(crate) fn removal_overdue(&self, now: Instant) -> bool {
+        let waits = matches!(self.finalization, Some(HostedFinalization::Wanted(Finalization::Abort)));
+        waits && self.phase.executor().is_some() && self.ready_by <= now
     }
 
     /// Forgets a terminal state that is applied.

@@ -9,7 +9,9 @@ mod agent;
 mod directives;
 mod event;
 mod executor_lifecycle;
+mod executors;
 mod fence;
+mod hosted_attempt;
 mod hosted_job;
 mod outbox;
 

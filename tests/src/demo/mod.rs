@@ -217,7 +217,9 @@ pub async fn first_write(coordinators: &[String], since: Instant) -> Result<Dura
     Ok(first.context("a probe")??.duration_since(since))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the demo measures wall time")]
-fn now() -> Instant {
+/// The monotonic clock, for figures that are printed.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the demo and the benchmarks measure wall time")]
+pub fn now() -> Instant {
     Instant::now()
 }

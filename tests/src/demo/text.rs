@@ -40,7 +40,11 @@ fn copy_real(folder: &Path) -> Result<usize> {
     files.sort();
     let (mut bytes, mut count) = (0, 0);
     for file in files {
-        let Ok(text) = fs::read(&file) else { continue };
+        let Ok(mut text) = fs::read(&file) else { continue };
+        // Or `cat` would join the last word of one file with the first of the next.
+        if text.last().is_some_and(|last| *last != b'\n') {
+            text.push(b'\n');
+        }
         let length = u64::try_from(text.len())?;
         if bytes + length > REAL_BYTES {
             break;

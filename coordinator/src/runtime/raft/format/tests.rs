@@ -1,3 +1,5 @@
+//! The durable bytes as golden values, and what happens to damaged ones.
+
 use expect_test::{Expect, expect};
 use tidemill_model::id::{JobId, LeaderEpoch};
 use tidemill_model::time::Timestamp;

@@ -1,3 +1,5 @@
+//! The storage under openraft's own suite, and on a disk that lost or damaged something.
+
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
