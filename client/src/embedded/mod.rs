@@ -49,10 +49,16 @@ async fn run_cluster(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error
         .and_then(|leader| leader.clone())
         .ok_or_else(|| Error::Runtime(std::io::Error::other("the embedded coordinator did not start")))?;
     let memory = Memory::default();
-    let task_manager = EmbeddedTaskManager::start(&leader, &spec, flow, memory.clone()).await?;
+    let mut task_manager = EmbeddedTaskManager::start(&leader, &spec, flow, memory.clone()).await?;
     leader.submit(spec).await.map_err(|error| Error::Program(error.to_string()))?;
-    let end = wait_for_end(&*log, job).await;
+    let end = tokio::select! {
+        biased;
+        end = wait_for_end(&*log, job) => Some(end),
+        () = task_manager.cut_off() => None,
+    };
     task_manager.stop();
+    let cut_off = || Error::Runtime(std::io::Error::other("the embedded coordinator has ended; its log says why"));
+    let end = end.ok_or_else(cut_off)?;
     match end {
         JobStatus::Finished(result) => {
             let collected = collected(&result, &memory);

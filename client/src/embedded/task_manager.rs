@@ -21,7 +21,7 @@ use tidemill_model::id::{AttemptNumber, BlobId, JobId, TaskManagerId, TaskManage
 use tidemill_model::job::JobSpec;
 use tidemill_model::slot::SlotOffer;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::submission::Error;
@@ -57,6 +57,8 @@ enum Input {
 pub(super) struct EmbeddedTaskManager {
     inputs: Sender<Input>,
     thread: std::thread::JoinHandle<()>,
+    /// Its sender goes with the session.
+    session: oneshot::Receiver<()>,
 }
 
 impl EmbeddedTaskManager {
@@ -83,7 +85,9 @@ impl EmbeddedTaskManager {
         let (inputs, received) = bounded(INBOX_CAPACITY);
         let (events, executor_events) = bounded(INBOX_CAPACITY);
         let forward = inputs.clone();
+        let (open, session) = oneshot::channel();
         spawn_thread("tidemill-embedded-commands", move || {
+            let _open: oneshot::Sender<()> = open;
             while let Some(command) = commands.blocking_recv() {
                 if forward.send(Input::Command(command)).is_err() {
                     return;
@@ -101,7 +105,13 @@ impl EmbeddedTaskManager {
         let (job, runtime) = (spec.id, Handle::current());
         let agent = Agent { id, job, flow, memory, inbox, runtime, events, executor: None, known: BTreeMap::new() };
         let thread = spawn_thread("tidemill-embedded-agent", move || agent.run(&received))?;
-        Ok(Self { inputs, thread })
+        Ok(Self { inputs, thread, session })
+    }
+
+    /// Waits until the leader has ended the session, which it does only when something in it has panicked.
+    pub(super) async fn cut_off(&mut self) {
+        // Nothing is ever sent.
+        let _ = (&mut self.session).await;
     }
 
     /// Ends the thread, and with it whatever still runs.

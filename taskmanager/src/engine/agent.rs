@@ -155,6 +155,11 @@ impl Agent {
                     hosted.collected_stored(attempt, parts, &mut outbox);
                 }
             }
+            Event::CollectedRefused { attempt, failure } => {
+                if let Some(hosted) = self.jobs.get_mut(&attempt.job).filter(|job| job.attempt == attempt.attempt) {
+                    hosted.collected_refused(attempt, failure, &mut outbox);
+                }
+            }
             Event::ExecutorStarted { executor, process_id } => self.started(executor, process_id, &mut outbox),
             Event::ExecutorStartFailed { executor, failure } => self.ended(executor, &failure, &mut outbox),
             Event::ExecutorReady { executor, fingerprint } => self.ready(executor, fingerprint, &mut outbox),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_model::execution::{ExecutionState, Finalization, JobDeployment, TerminalState};
+use tidemill_model::execution::{ExecutionState, Failure, FailureKind, Finalization, JobDeployment, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Instant;
 
+use super::action::{FinalizationOutcome, Outbound};
 use super::agent::Agent;
 use super::event::Directive;
 use super::executor_lifecycle::ExecutorPhase;
@@ -34,6 +35,13 @@ impl Agent {
     }
 
     fn deploy(&mut self, spec: JobSpec, deployment: JobDeployment, outbox: &mut Outbox) {
+        if spec.artifact().is_none() {
+            // Said to the leader, which would wait for these attempts for ever.
+            for &id in &deployment.start {
+                outbox.report(id, ExecutionState::Terminal(TerminalState::Failed(no_artifact(spec.id))));
+            }
+            return;
+        }
         let number = match self.checked_number(&spec, &deployment) {
             Ok(number) => number,
             Err(reason) => return outbox.refuse(format!("deploy job {}: {reason}", spec.id)),
@@ -53,9 +61,6 @@ impl Agent {
     /// The one attempt number of a deployment that fits this task manager.
     fn checked_number(&self, spec: &JobSpec, deployment: &JobDeployment) -> Result<AttemptNumber, String> {
         let first = deployment.start.first().ok_or("no attempt to start")?;
-        if spec.artifact().is_none() {
-            return Err("the job has no artifact, so no executor can be started".into());
-        }
         for id in &deployment.start {
             let scheduled = deployment.schedule.attempts.get(&id.vertex);
             let here = scheduled.is_some_and(|scheduled| {
@@ -111,7 +116,8 @@ impl Agent {
     fn finalize(&mut self, spec: JobSpec, finalization: Finalization, outbox: &mut Outbox) {
         let job = spec.id;
         if spec.artifact().is_none() {
-            return outbox.refuse(format!("finalize job {job}: it has no artifact"));
+            let failure = Some(no_artifact(job));
+            return outbox.tell(Outbound::Finalized(FinalizationOutcome { job, finalization, failure }));
         }
         let hosted_number = self.jobs.get(&job).map(|hosted| hosted.attempt);
         let number = match finalization {
@@ -132,4 +138,10 @@ impl Agent {
         self.released.insert(job);
         self.remove_files(job, outbox);
     }
+}
+
+fn no_artifact(job: JobId) -> Failure {
+    let message =
+        format!("start job {job}: it has no artifact, so no executor can be started; submit it by its program");
+    Failure { kind: FailureKind::InvalidArtifact, vertex: None, operator: None, message }
 }

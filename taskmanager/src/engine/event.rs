@@ -242,6 +242,13 @@ pub enum Event {
         /// The blobs.
         parts: Vec<CollectedPart>,
     },
+    /// What an attempt gathered is not accepted, and never will be.
+    CollectedRefused {
+        /// Which attempt.
+        attempt: ExecutionAttemptId,
+        /// Why not.
+        failure: Failure,
+    },
     /// Some time has passed.
     Tick,
     /// This agent is about to end.

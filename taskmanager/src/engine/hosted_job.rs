@@ -280,6 +280,16 @@ impl HostedJob {
         }
     }
 
+    /// What an attempt gathered will never be stored: it has failed after all.
+    pub(crate) fn collected_refused(&mut self, id: ExecutionAttemptId, failure: Failure, outbox: &mut Outbox) {
+        let Some(attempt) = self.attempts.get_mut(&id.vertex) else { return };
+        if matches!(attempt.state, AttemptState::Storing { .. }) {
+            let terminal = TerminalState::Failed(Failure { vertex: Some(id.vertex), ..failure });
+            attempt.state = AttemptState::Ended(terminal.clone());
+            outbox.report(id, ExecutionState::Terminal(terminal));
+        }
+    }
+
     /// A leader wants staged output published or dropped.
     pub(crate) fn finalize(&mut self, wanted: Finalization, outbox: &mut Outbox) -> FinalizationWish {
         match &self.finalization {

@@ -158,7 +158,7 @@ impl AgentLoop {
         if let Event::ExecutorExited { executor, .. } | Event::ExecutorStartFailed { executor, .. } = event {
             self.executors.remove(executor);
         }
-        if let Event::CollectedStored { attempt, .. } = event {
+        if let Event::CollectedStored { attempt, .. } | Event::CollectedRefused { attempt, .. } = event {
             self.uploads.remove(attempt);
         }
         if *event == Event::SessionLost {

@@ -71,7 +71,7 @@ impl JobMaster {
         let executions: BTreeMap<_, _> = scheduled.map(|&vertex| (vertex, inherited(vertex))).collect();
         let inherits = executions.values().any(|state| *state == ExecutionState::Reconciling);
         let reconciliation = inherits.then(|| Reconciliation::new(now + settings.reconcile_timeout));
-        Self {
+        let mut master = Self {
             settings,
             job,
             registered: BTreeMap::new(),
@@ -85,7 +85,9 @@ impl JobMaster {
             failure: None,
             finalizing: Finalizing::default(),
             released: false,
-        }
+        };
+        master.inherit_failure();
+        master
     }
 
     /// The one door: what happened, and what is to be done.

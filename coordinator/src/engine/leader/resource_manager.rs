@@ -67,7 +67,7 @@ impl ResourceManager {
             }
             ResourceManagerEvent::SlotsRequested { job, count } => self.pool.request(job, count),
             ResourceManagerEvent::SlotsReleased { job } => self.pool.release(job),
-            ResourceManagerEvent::JobStarted { job } => self.job_started(job, &mut actions),
+            ResourceManagerEvent::JobStarted { job } => self.job_started(now, job, &mut actions),
             ResourceManagerEvent::JobEnded { job } => {
                 self.jobs.remove(&job);
                 self.pool.release(job);
@@ -126,6 +126,7 @@ impl ResourceManager {
         if let Some(known) = self.task_managers.get(&id) {
             actions.extend(known.link.session().map(|session| ResourceManagerAction::Close { session }));
         }
+        self.pool.suspend(id);
         self.task_managers.insert(id, TaskManager { hello, link: Link::Greeting { session }, heard: now });
         actions.push(ResourceManagerAction::Send { session, task_manager: id, command: TaskManagerCommand::Welcome });
     }
@@ -226,9 +227,10 @@ impl ResourceManager {
     }
 
     fn session_closed(&mut self, now: Instant, session: SessionId) {
-        let known = self.task_managers.values_mut().find(|known| known.link.session() == Some(session));
-        if let Some(known) = known {
+        let known = self.task_managers.iter_mut().find(|(_, known)| known.link.session() == Some(session));
+        if let Some((&id, known)) = known {
             known.link = Link::Broken { since: now, probing: false };
+            self.pool.suspend(id);
         }
     }
 
@@ -243,13 +245,27 @@ impl ResourceManager {
     }
 
     /// A job master starts from the replicated state; what registered task managers have reported of an unknown
-    /// job was released, so they run nothing of it.
-    fn job_started(&mut self, job: JobId, actions: &mut Vec<ResourceManagerAction>) {
-        self.jobs.insert(job);
+    /// job was released, so they run nothing of it. Of a known job, whose master starts again, only their own reports
+    /// can say what they run.
+    fn job_started(&mut self, now: Instant, job: JobId, actions: &mut Vec<ResourceManagerAction>) {
+        if !self.jobs.insert(job) {
+            return self.have_reported_again(now, actions);
+        }
         for known in self.task_managers.values() {
             if matches!(known.link, Link::Registered { .. }) {
                 let (location, report) = (known.hello.location.clone(), JobReport::default());
                 actions.push(ResourceManagerAction::Registered { job, location, report });
+            }
+        }
+    }
+
+    /// A task manager reports once a session: with a new one.
+    fn have_reported_again(&mut self, now: Instant, actions: &mut Vec<ResourceManagerAction>) {
+        for (&id, known) in &mut self.task_managers {
+            if let Some(session) = known.link.session() {
+                known.link = Link::Broken { since: now, probing: false };
+                self.pool.suspend(id);
+                actions.push(ResourceManagerAction::Close { session });
             }
         }
     }

@@ -17,6 +17,7 @@ pub struct Grant {
 /// Registered task managers' slots, allocations, and waiting jobs in the order of their requests.
 #[derive(Debug, Clone, Default)]
 pub struct SlotPool {
+    /// Of task managers whose stream stands.
     offers: BTreeMap<TaskManagerId, u32>,
     /// May name slots of task managers that have not registered with this leader yet.
     allocated: BTreeMap<SlotId, JobId>,
@@ -33,6 +34,12 @@ impl SlotPool {
     /// A task manager offers its slots.
     pub fn offer(&mut self, task_manager: TaskManagerId, count: u32) {
         self.offers.insert(task_manager, count);
+    }
+
+    /// A task manager's stream broke: jobs keep its slots, but nobody gets new ones before it has reported again. (A
+    /// job's master may not know it yet, and would only give them back.)
+    pub fn suspend(&mut self, task_manager: TaskManagerId) {
+        self.offers.remove(&task_manager);
     }
 
     /// A task manager is gone, with its slots.

@@ -1,6 +1,7 @@
 //! The whole replicated state: a function of the log alone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
@@ -13,6 +14,9 @@ use super::job_state::JobState;
 /// How many takeovers are remembered.
 const TAKEOVERS_KEPT: usize = 64;
 
+/// A blob that nothing refers to is kept this long: the job or the result that it was stored for comes after it.
+const UNREFERENCED_KEPT: Duration = Duration::from_secs(600);
+
 /// A blob that a majority holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobState {
@@ -20,6 +24,8 @@ pub struct BlobState {
     pub size_bytes: u64,
     /// Who stored it when it was registered.
     pub holders: BTreeSet<NodeId>,
+    /// When it was last registered: what will refer to it may still be on its way.
+    pub registered: Timestamp,
 }
 
 /// What a leadership found of one running job.
@@ -77,7 +83,7 @@ impl ClusterState {
             CommandBody::LeaderStarted { .. } => Response::Lingered,
             CommandBody::RegisterBlob { blob, size_bytes, holders } => {
                 let (size_bytes, holders) = (*size_bytes, holders.clone());
-                self.blobs.insert(*blob, BlobState { size_bytes, holders });
+                self.blobs.insert(*blob, BlobState { size_bytes, holders, registered: self.now });
                 Response::Done
             }
             CommandBody::SubmitJob { spec } => self.submit(spec),
@@ -143,7 +149,7 @@ impl ClusterState {
         response
     }
 
-    /// Drops the oldest ended jobs and the blobs that nothing refers to any more.
+    /// Drops the oldest ended jobs and the blobs that nothing refers to, and nothing is about to.
     fn forget_beyond(&mut self, history_size: u32) {
         let keep = usize::try_from(history_size).unwrap_or(usize::MAX);
         let mut forgot = false;
@@ -154,8 +160,9 @@ impl ClusterState {
             forgot = true;
         }
         if forgot {
-            let referenced = self.referenced_blobs();
-            self.blobs.retain(|blob, _| referenced.contains(blob));
+            let (referenced, now) = (self.referenced_blobs(), self.now);
+            let fresh = |blob: &BlobState| now.since(blob.registered) < UNREFERENCED_KEPT;
+            self.blobs.retain(|id, blob| referenced.contains(id) || fresh(blob));
         }
     }
 

@@ -192,6 +192,20 @@ fn forgotten_jobs_leave_a_horizon_behind_which_ids_are_refused() {
 }
 
 #[test]
+fn a_blob_outlives_the_history_while_what_refers_to_it_may_be_on_its_way() {
+    let mut log = Log::led();
+    let (old, fresh) = (BlobId([1; 32]), BlobId([2; 32]));
+    log.apply(CommandBody::RegisterBlob { blob: old, size_bytes: 3, holders: [NodeId(1)].into() });
+    log.state.now = Timestamp(700_000);
+    log.apply(CommandBody::RegisterBlob { blob: fresh, size_bytes: 3, holders: [NodeId(1)].into() });
+    let spec = spec(5);
+    log.submit(&spec);
+    log.apply(CommandBody::CancelJob { job: spec.id });
+    assert_eq!(log.end(&spec, Ending::Canceled, 0), Response::Done);
+    assert_eq!(log.state.blobs.keys().copied().collect::<Vec<_>>(), vec![fresh]);
+}
+
+#[test]
 fn a_takeover_is_recorded_once_per_leadership_and_job() {
     let mut log = Log::led();
     let spec = spec(5);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidemill_model::id::{JobId, LeaderEpoch};
 use tidemill_model::time::Timestamp;
+use tokio::sync::Notify;
 
 use super::handle::Error;
 use crate::engine::leader::{DetectorSettings, JobMasterSettings};
@@ -63,32 +64,56 @@ pub(super) struct Decided {
     pub(super) response: Response,
 }
 
-/// The log, the epoch and the clock.
+/// The log, the epoch, the clock, and whether it is over.
 pub(super) struct LeaderContext {
     pub(super) log: Arc<dyn ReplicatedLog>,
     pub(super) epoch: LeaderEpoch,
     pub(super) term: u64,
     pub(super) clock: Clock,
     pub(super) settings: LeaderSettings,
+    over: Notify,
 }
 
 impl LeaderContext {
+    pub(super) fn new(
+        log: Arc<dyn ReplicatedLog>,
+        epoch: LeaderEpoch,
+        term: u64,
+        clock: Clock,
+        settings: LeaderSettings,
+    ) -> Self {
+        Self { log, epoch, term, clock, settings, over: Notify::new() }
+    }
+
     /// Proposes under this leadership's epoch and waits until it is applied.
+    ///
+    /// A proposal without an answer ends the leadership: an actor waits for it, and only a new leadership reads from
+    /// the state what came of it. The term may last all the same, when a lease has lapsed and was renewed at once.
     pub(super) async fn propose(&self, body: CommandBody) -> Result<Decided, Error> {
         let stamp = self.clock.wall();
         let applied = self.log.propose(Command { epoch: self.epoch, stamp, body }).await;
-        match applied {
+        let decided = match applied {
             Ok(applied) if matches!(applied.response, Response::Stale { .. }) => Err(Error::NotLeader),
             Ok(applied) => Ok(Decided { stamp, response: applied.response }),
             Err(replicated_log::Error::NotLeader { .. }) => Err(Error::NotLeader),
             Err(replicated_log::Error::Unknown { reason }) => Err(Error::Unknown { reason }),
             Err(replicated_log::Error::Stopped { reason }) => Err(Error::Stopped { reason }),
+        };
+        if decided.is_err() {
+            self.over.notify_one();
         }
+        decided
     }
 
-    /// Whether the term in which this leadership began still lasts.
-    pub(super) fn leads(&self) -> bool {
-        *self.log.leadership().borrow() == Leadership::Leader { term: self.term }
+    /// Waits until the term in which this leadership began is over, or a proposal remained without an answer.
+    pub(super) async fn over(&self) {
+        let mut leadership = self.log.leadership();
+        tokio::select! {
+            biased;
+            // An error means that the log has ended, and every leadership with it.
+            _ = leadership.wait_for(|now| *now != Leadership::Leader { term: self.term }) => {}
+            () = self.over.notified() => {}
+        }
     }
 
     pub(super) fn job(&self, job: JobId) -> Option<JobState> {

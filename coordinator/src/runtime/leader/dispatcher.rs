@@ -90,6 +90,8 @@ impl Dispatcher {
                 .restart_limit(RESTART_LIMIT, RESTART_WINDOW)
                 .spawn_with_mailbox(mailbox::bounded(MAILBOX_CAPACITY))
                 .await;
+            // It is known to the resource manager once it has started, and not before.
+            master.wait_for_startup().await;
             tracing::info!(job_id = %job, leader_epoch = %self.context.epoch, "job master started");
             self.masters.insert(job, master);
         }

@@ -10,7 +10,7 @@ use tidemill_model::id::JobId;
 
 use super::context::{Decided, LeaderContext, MAILBOX_CAPACITY};
 use super::dispatcher::{self, Dispatcher};
-use super::handle::{Error, JobObservation};
+use super::handle::JobObservation;
 use super::resource_manager::{self, ResourceManagerActor};
 use crate::engine::leader::{JobMaster, JobMasterAction, JobMasterEvent};
 use crate::engine::replicated::CommandBody;
@@ -36,9 +36,6 @@ pub(super) struct Happened(pub(super) JobMasterEvent);
 
 /// Asks for what is observed.
 pub(super) struct Observe;
-
-/// A proposal's answer was lost: what is replicated must be read again.
-struct Reload(Error);
 
 impl Actor for JobMasterActor {
     type Args = Arguments;
@@ -103,15 +100,6 @@ impl Message<Observe> for JobMasterActor {
     }
 }
 
-impl Message<Reload> for JobMasterActor {
-    type Reply = ();
-
-    async fn handle(&mut self, Reload(error): Reload, _: &mut Context<Self, ()>) {
-        // A restart by the supervisor is a reload from the replicated state.
-        panic!("job {}: {error}", self.arguments.job);
-    }
-}
-
 impl JobMasterActor {
     fn act(&self, action: JobMasterAction, me: &ActorRef<Self>) {
         let job = self.arguments.job;
@@ -139,17 +127,9 @@ impl JobMasterActor {
 
 #[tracing::instrument(skip_all, fields(leader_epoch = %context.epoch, command = body.name()))]
 async fn propose(context: Arc<LeaderContext>, master: ActorRef<JobMasterActor>, body: CommandBody) {
-    let told = match context.propose(body.clone()).await {
-        Ok(Decided { stamp, response }) => {
-            master.tell(Happened(JobMasterEvent::Applied { body, stamp, response })).await.map_err(drop)
-        }
-        // The leadership is over: its actors are being stopped, and what came of the proposal is for the next to see.
-        Err(Error::NotLeader | Error::Stopped { .. }) => Ok(()),
-        Err(Error::Unknown { .. }) if !context.leads() => Ok(()),
-        Err(error @ (Error::Unknown { .. } | Error::Refused { .. } | Error::UnknownJob(_))) => {
-            master.tell(Reload(error)).await.map_err(drop)
-        }
-    };
+    // Without an answer the leadership ends, and what came of the proposal is for the next one to see.
+    let Ok(Decided { stamp, response }) = context.propose(body.clone()).await else { return };
+    let told = master.tell(Happened(JobMasterEvent::Applied { body, stamp, response })).await;
     if told.is_err() {
         tracing::debug!("the job master ended before its proposal did");
     }

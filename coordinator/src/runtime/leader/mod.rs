@@ -1,6 +1,6 @@
 //! One leadership: its epoch, its actors, and the handle through which services reach them.
 //!
-//! The tree: a [`Dispatcher`](dispatcher::Dispatcher) with one job master per unfinished job, and beside it the
+//! The tree: a `Dispatcher` with one job master per unfinished job, and beside it the
 //! resource manager. A job master that panics is restarted from the replicated state; if the dispatcher or the
 //! resource manager ends, the leadership ends and a new epoch begins.
 

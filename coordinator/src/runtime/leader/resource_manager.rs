@@ -208,6 +208,16 @@ impl Message<Open> for ResourceManagerActor {
     }
 }
 
+impl Message<Closed> for ResourceManagerActor {
+    type Reply = ();
+
+    async fn handle(&mut self, Closed(session): Closed, context: &mut Context<Self, ()>) {
+        self.sessions.remove(&session);
+        let me = context.actor_ref().clone();
+        self.step(ResourceManagerEvent::SessionClosed { session }, &me);
+    }
+}
+
 impl Message<JobStarted> for ResourceManagerActor {
     type Reply = ();
 
@@ -269,7 +279,6 @@ macro_rules! events {
 }
 events! {
     Inbound Inbound { session, message } => ResourceManagerEvent::Message { session, message };
-    Closed Closed(session) => ResourceManagerEvent::SessionClosed { session };
     RequestSlots RequestSlots { job, count } => ResourceManagerEvent::SlotsRequested { job, count };
     ReleaseSlots ReleaseSlots(job) => ResourceManagerEvent::SlotsReleased { job };
     Probed Probed { task_manager, refused } => ResourceManagerEvent::PortProbed { task_manager, refused };

@@ -17,7 +17,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::replicated_log::{Applied, Leadership, ReplicatedLog};
 use crate::runtime::spawn::spawn;
 
-/// How long to wait before a leadership that failed to begin is tried again.
+/// How long to wait before a leadership that failed to begin, or ended, is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Waits for leadership, makes it a `LeaderStarted` entry, runs its actors while it lasts, and begins again.
@@ -34,10 +34,11 @@ pub fn run_leaderships(
         loop {
             let current = *leadership.borrow_and_update();
             if let Leadership::Leader { term } = current {
-                match begin(&log, term, settings, clock).await {
-                    Some(handle) => lead(handle, term, &mut leadership, &published).await,
-                    None => tokio::time::sleep(RETRY).await,
+                if let Some(handle) = begin(&log, term, settings, clock).await {
+                    lead(handle, &published).await;
                 }
+                // One that ends again and again must not fill the log.
+                tokio::time::sleep(RETRY).await;
             } else if leadership.changed().await.is_err() {
                 return;
             }
@@ -64,7 +65,7 @@ async fn begin(
         return None;
     };
     tracing::info!(leader_epoch = %epoch, node_id = %log.node(), term, "leadership began");
-    let context = Arc::new(LeaderContext { log: log.clone(), epoch, term, clock, settings });
+    let context = Arc::new(LeaderContext::new(log.clone(), epoch, term, clock, settings));
     let resource_manager =
         ResourceManagerActor::spawn_with_mailbox(context.clone(), mailbox::bounded(MAILBOX_CAPACITY));
     let arguments = (context.clone(), resource_manager.clone());
@@ -74,19 +75,13 @@ async fn begin(
     Some(LeaderHandle { context, dispatcher, resource_manager })
 }
 
-async fn lead(
-    handle: LeaderHandle,
-    term: u64,
-    leadership: &mut watch::Receiver<Leadership>,
-    published: &watch::Sender<Option<LeaderHandle>>,
-) {
+async fn lead(handle: LeaderHandle, published: &watch::Sender<Option<LeaderHandle>>) {
     let (dispatcher, resource_manager) = (handle.dispatcher.clone(), handle.resource_manager.clone());
-    let epoch = handle.epoch();
+    let (context, epoch) = (handle.context.clone(), handle.epoch());
     published.send_replace(Some(handle));
-    let still_leads = |leadership: &Leadership| *leadership == Leadership::Leader { term };
     tokio::select! {
         biased;
-        _ = leadership.wait_for(|leadership| !still_leads(leadership)) => {}
+        () = context.over() => {}
         () = published.closed() => {}
         () = dispatcher.wait_for_shutdown() => tracing::error!(leader_epoch = %epoch, "the dispatcher ended"),
         () = resource_manager.wait_for_shutdown() => {
@@ -105,3 +100,6 @@ async fn stop<A: kameo::Actor>(actor: &ActorRef<A>) {
     let _ = actor.stop_gracefully().await;
     actor.wait_for_shutdown().await;
 }
+
+#[cfg(test)]
+mod tests;

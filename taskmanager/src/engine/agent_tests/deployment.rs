@@ -165,3 +165,17 @@ fn data_connections_reach_the_ready_executor_of_their_attempt_only() {
     let foreign = ClusterId(Uuid::from_u128(77));
     assert!(refused(bench.agent.admit(&Handshake { cluster: foreign, ..here })).contains("cluster"));
 }
+
+#[test]
+fn a_job_without_an_artifact_fails_in_words_and_nobody_waits_for_it() {
+    let mut bench = Bench::registered();
+    let in_process = || Box::new(JobSpec { program: Program::InProcess, ..spec() });
+    let told = bench.directed(Directive::Deploy { spec: in_process(), deployment: deployment(0, &[0]) });
+    assert!(
+        told.starts_with("tell leader: v0[0]#0 FAILED (invalid artifact: ") && told.contains("no artifact"),
+        "{told}"
+    );
+    let told = bench.directed(Directive::Finalize { spec: in_process(), finalization: Finalization::Abort });
+    assert!(told.starts_with("tell leader: ") && told.contains("no artifact"), "{told}");
+    assert!(bench.agent.report().finalized.is_empty() && bench.agent.is_idle());
+}

@@ -40,6 +40,21 @@ fn collected_records_are_stored_before_the_attempt_is_finished() {
 }
 
 #[test]
+fn collected_records_that_nobody_takes_fail_the_attempt() {
+    let mut bench = Bench::running();
+    let collected = Collected { collect_index: 0, subtask: SubtaskIndex(1), records: Arc::from(&b"abc"[..]) };
+    bench.change_with(ONE, 1, 0, finished(), vec![collected]);
+    let failure =
+        Failure { kind: FailureKind::InvalidInput, vertex: None, operator: None, message: "too large".to_owned() };
+    let refused = Event::CollectedRefused { attempt: id(1, 0), failure };
+    check(
+        bench.step(refused.clone()),
+        expect!["tell leader: v0[1]#0 FAILED (invalid input (vertex v0, sub-task 1): too large)\n"],
+    );
+    check(bench.step(refused), expect![""]);
+}
+
+#[test]
 fn a_release_abandons_what_was_being_stored() {
     let mut bench = Bench::running();
     let collected = Collected { collect_index: 0, subtask: SubtaskIndex(1), records: Arc::from(&b"abc"[..]) };

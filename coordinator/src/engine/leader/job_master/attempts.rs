@@ -60,6 +60,18 @@ impl JobMaster {
         }
     }
 
+    /// A failure that was replicated, but not yet what follows from it: it is still to be decided about.
+    pub(super) fn inherit_failure(&mut self) {
+        let Some(schedule) = &self.job.schedule else { return };
+        let attempts: Vec<ExecutionAttemptId> =
+            schedule.attempt_ids(self.job.spec.id).map(|(attempt, _)| attempt).collect();
+        for attempt in attempts {
+            if let Some(state) = self.job.terminal.get(&attempt.vertex).cloned() {
+                self.observe_end(attempt, &state);
+            }
+        }
+    }
+
     pub(super) fn lost(&mut self, task_manager: TaskManagerId, reason: &str) {
         self.registered.remove(&task_manager);
         self.process_ids.remove(&task_manager);

@@ -82,10 +82,7 @@ impl JobMaster {
         match self.finalizing.outcome.take() {
             Some(Outcome::Done) => self.end(Ending::Finished, actions),
             Some(Outcome::Failed(cause)) => self.decide(CommandBody::FailJob { job, cause }, actions),
-            None => {
-                let attempt = self.job.current_attempt().unwrap_or_default();
-                self.finalize(Finalization::Commit { attempt }, actions);
-            }
+            None => self.finalize(FinalizationKind::Commit, actions),
         }
     }
 
@@ -104,7 +101,7 @@ impl JobMaster {
                 tracing::warn!(job_id = %self.job.spec.id, %failure, "staged output could not be removed");
                 return self.end(ending, actions);
             }
-            None => self.finalize(Finalization::Abort, actions),
+            None => self.finalize(FinalizationKind::Abort, actions),
         }
         if self.finalizing.running_on.is_none() {
             let give_up_at = *self.finalizing.give_up_at.get_or_insert(now + self.settings.reconcile_timeout);
@@ -134,10 +131,11 @@ impl JobMaster {
     }
 
     /// Asks one task manager: one of the job's own if possible, one that has not failed at it before if possible.
-    fn finalize(&mut self, finalization: Finalization, actions: &mut Vec<JobMasterAction>) {
+    fn finalize(&mut self, kind: FinalizationKind, actions: &mut Vec<JobMasterAction>) {
         if self.finalizing.running_on.is_some() {
             return;
         }
+        let finalization = self.finalization(kind);
         let own: BTreeSet<TaskManagerId> =
             self.job.schedule.iter().flat_map(|schedule| schedule.task_managers.keys().copied()).collect();
         let failures = |id: &TaskManagerId| self.finalizing.failed_on.iter().filter(|failed| *failed == id).count();
@@ -145,6 +143,26 @@ impl JobMaster {
         self.finalizing.running_on = Some(chosen);
         let command = TaskManagerCommand::Finalize { spec: Box::new(self.job.spec.clone()), finalization };
         self.send(chosen, command, actions);
+    }
+
+    /// The one that is at it has a new stream: the request may have been lost with the former one. It is asked again,
+    /// and nobody else is, since it may be at it still.
+    pub(super) fn repeat_finalization(&self, task_manager: TaskManagerId, actions: &mut Vec<JobMasterAction>) {
+        if self.finalizing.running_on != Some(task_manager) || self.finalizing.outcome.is_some() {
+            return;
+        }
+        let Some(finalization) = self.wanted_finalization().map(|kind| self.finalization(kind)) else { return };
+        let command = TaskManagerCommand::Finalize { spec: Box::new(self.job.spec.clone()), finalization };
+        self.send(task_manager, command, actions);
+    }
+
+    fn finalization(&self, kind: FinalizationKind) -> Finalization {
+        match kind {
+            FinalizationKind::Commit => {
+                Finalization::Commit { attempt: self.job.current_attempt().unwrap_or_default() }
+            }
+            FinalizationKind::Abort => Finalization::Abort,
+        }
     }
 
     fn end(&mut self, ending: Ending, actions: &mut Vec<JobMasterAction>) {

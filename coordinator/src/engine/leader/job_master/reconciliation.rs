@@ -44,6 +44,7 @@ impl JobMaster {
         if let Some(finalized) = &report.finalized {
             self.finalized(id, finalized);
         }
+        self.repeat_finalization(id, actions);
         match self.job.status {
             JobStatus::Running => self.reconcile(id, report, actions),
             JobStatus::Cancelling | JobStatus::Failing(_) => {
@@ -81,8 +82,9 @@ impl JobMaster {
             .attempts
             .into_iter()
             .partition(|report| self.job.schedule.as_ref().is_some_and(|schedule| schedule.wants(&report.attempt)));
-        if wanted.is_empty() && !unwanted.is_empty() {
-            // All of it belongs to a superseded attempt; a deployment below starts a fresh executor.
+        if wanted.is_empty() && !unwanted.is_empty() && self.live_on(id).is_empty() {
+            // All of it belongs to a superseded attempt. Where attempts are scheduled, their deployment ends it: a
+            // release could overtake one that is on its way already, and end that.
             self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
         }
         for report in wanted {

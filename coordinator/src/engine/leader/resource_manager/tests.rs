@@ -169,3 +169,36 @@ fn slots_of_inherited_jobs_are_not_given_away_after_a_takeover() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn the_restarted_master_of_a_job_learns_what_runs_from_fresh_reports_only() {
+    let mut manager = manager();
+    manager.step(at(0), Event::JobStarted { job: job_id(5) });
+    manager.step(at(0), hello(1, 1));
+    let running = report(attempt(&spec(5), 0, 0, 0), ExecutionState::Running);
+    manager.step(at(0), reported(1, vec![running.clone()]));
+    let again = manager.step(at(1), Event::JobStarted { job: job_id(5) });
+    assert_eq!(again, vec![Action::Close { session: SessionId(1) }]);
+    manager.step(at(2), hello(1, 2));
+    assert_eq!(
+        manager.step(at(3), reported(2, vec![running.clone()])),
+        vec![registered(task_manager(1), vec![running])]
+    );
+}
+
+#[test]
+fn slots_of_a_broken_stream_are_granted_after_the_next_report_and_what_is_held_stays_held() {
+    let slot = |index| SlotId { task_manager: task_manager(1).id, index };
+    let mut manager = ResourceManager::new(DetectorSettings::default(), [(slot(0), job_id(6))]);
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    manager.step(at(1), Event::SessionClosed { session: SessionId(1) });
+    manager.step(at(1), Event::JobStarted { job: job_id(5) });
+    assert_eq!(manager.step(at(1), Event::SlotsRequested { job: job_id(5), count: 1 }), vec![]);
+    manager.step(at(2), hello(1, 2));
+    let actions = manager.step(at(3), reported(2, vec![]));
+    assert!(
+        matches!(&actions[..], [Action::Registered { .. }, Action::Granted { grant, .. }] if grant.slots == [slot(1)]),
+        "{actions:?}"
+    );
+}

@@ -121,6 +121,25 @@ fn a_cancelled_job_stops_its_tasks_first() {
 }
 
 #[test]
+fn a_removal_that_fails_everywhere_does_not_keep_a_cancelled_job_from_its_end() {
+    let mut harness = Harness::running();
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done });
+    let mut told = String::new();
+    for (vertex, subtask) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        told += &harness.change(vertex, subtask, ExecutionState::Terminal(TerminalState::Canceled));
+    }
+    assert!(told.contains("tm-1 <- abort\n"), "{told}");
+    for (failed_on, next) in [(1, 2), (2, 1), (1, 2), (2, 1)] {
+        let told = harness.finalized(failed_on, FinalizationKind::Abort, Some(FailureKind::ExecutorLost));
+        assert_eq!(told, format!("tm-{next} <- abort\n"));
+    }
+    let told = harness.finalized(1, FinalizationKind::Abort, Some(FailureKind::ExecutorLost));
+    assert!(told.starts_with("propose end Canceled\n"), "{told}");
+    assert_eq!(harness.status(), "CANCELED");
+}
+
+#[test]
 fn a_job_cancelled_before_it_had_slots_ends_at_once() {
     let mut harness = Harness::new();
     harness.step(JobMasterEvent::Started);
@@ -149,4 +168,27 @@ fn a_job_cancelled_between_two_schedules_waits_for_nobody() {
         tm-1 <- abort
     "#]],
     );
+}
+
+#[test]
+fn a_commit_that_was_lost_with_its_stream_is_asked_for_again_of_the_same_task_manager() {
+    let mut harness = Harness::running();
+    for (vertex, subtask) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        harness.change(vertex, subtask, ExecutionState::Terminal(finished()));
+    }
+    assert_eq!(harness.register(2, vec![]), "");
+    assert_eq!(harness.register(1, vec![]), "tm-1 <- commit #0\n");
+    harness.finalized(1, FinalizationKind::Commit, None);
+    assert_eq!(harness.status(), "FINISHED");
+}
+
+#[test]
+fn an_abort_that_was_lost_with_its_stream_is_asked_for_again() {
+    let mut harness = Harness::running();
+    harness.fail(0, 0, FailureKind::ExecutorLost);
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done });
+    assert_eq!(harness.register(1, vec![]), "tm-1 <- abort\n");
+    harness.finalized(1, FinalizationKind::Abort, None);
+    assert_eq!(harness.status(), "CANCELED");
 }

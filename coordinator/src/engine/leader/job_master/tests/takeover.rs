@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use tidemill_model::execution::ExecutionState;
+use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 use tidemill_model::time::Timestamp;
 
 use super::{CommandBody, Harness, JobMasterEvent};
-use crate::engine::fixture::{attempt, finished, report};
+use crate::engine::fixture::{attempt, failure, finished, report};
 
 #[test]
 fn a_new_leader_adopts_every_running_attempt_and_restarts_none() {
@@ -96,4 +96,48 @@ fn a_new_leader_repeats_the_commit() {
         tm-2 <- commit #0
     "#]]
     .assert_eq(&repeated);
+}
+
+#[test]
+fn a_failure_that_was_replicated_but_not_decided_about_restarts_the_job() {
+    let mut job = Harness::running_job();
+    let failed = TerminalState::Failed(failure(FailureKind::ExecutorLost));
+    let ended = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(v, s)| (attempt(&job.spec, v, s, 0), failed.clone())).into();
+    job.apply(&CommandBody::RecordTerminal { job: job.spec.id, ended }, Timestamp(3));
+    let mut harness = Harness::inherit(job);
+    harness.check(
+        JobMasterEvent::Started,
+        expect![[r#"
+            propose restart: executor lost: broken
+            release slots
+        "#]],
+    );
+    assert_eq!(harness.status(), "RESTARTING");
+}
+
+#[test]
+fn a_panic_that_was_replicated_but_not_decided_about_fails_the_job() {
+    let mut job = Harness::running_job();
+    let failed = TerminalState::Failed(failure(FailureKind::Panic));
+    let ended = vec![(attempt(&job.spec, 1, 0, 0), failed)];
+    job.apply(&CommandBody::RecordTerminal { job: job.spec.id, ended }, Timestamp(3));
+    let mut harness = Harness::inherit(job);
+    harness.check(
+        JobMasterEvent::Started,
+        expect![[r#"
+            propose fail: panic: broken
+        "#]],
+    );
+    assert_eq!(harness.status(), "FAILING");
+}
+
+#[test]
+fn what_is_left_of_a_superseded_attempt_is_replaced_by_the_deployment_or_else_released() {
+    let mut harness = Harness::running();
+    harness.fail(0, 0, FailureKind::ExecutorLost);
+    harness.tick_after(Duration::from_secs(1));
+    harness.grant();
+    let superseded = harness.running_reports(1);
+    assert_eq!(harness.register(2, superseded.clone()), "tm-2 <- deploy v0[1]#1 v1[1]#1\n");
+    assert_eq!(harness.register(3, superseded), "tm-3 <- release\n");
 }
