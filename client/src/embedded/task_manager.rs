@@ -166,7 +166,12 @@ impl Agent {
             TaskManagerCommand::Welcome => {
                 let report = |(&attempt, state): (_, &ExecutionState)| AttemptReport { attempt, state: state.clone() };
                 let attempts = self.known.iter().map(report).collect();
-                return Some(TaskManagerMessage::Report { attempts, executors: Vec::new(), finalized: Vec::new() });
+                return Some(TaskManagerMessage::Report {
+                    attempts,
+                    executors: Vec::new(),
+                    finalized: Vec::new(),
+                    hosted: Vec::new(),
+                });
             }
             TaskManagerCommand::Deploy { deployment, .. } => {
                 let attempt = deployment.start.first().map(|attempt| attempt.attempt).unwrap_or_default();

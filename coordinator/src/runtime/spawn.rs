@@ -14,3 +14,20 @@ where
 {
     tokio::spawn(future.instrument(tracing::info_span!("task", name)))
 }
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+pub struct OwnedTask(JoinHandle<()>);
+
+impl OwnedTask {
+    /// Starts a named task.
+    pub fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(spawn(name, future))
+    }
+}
+
+impl Drop for OwnedTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

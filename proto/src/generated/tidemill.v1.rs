@@ -1650,6 +1650,9 @@ pub struct Report {
     /// Finalizations whose outcome is not yet acknowledged.
     #[prost(message, repeated, tag = "3")]
     pub finalized: ::prost::alloc::vec::Vec<JobFinalized>,
+    /// Every job of which anything is kept here, be it only a folder: what is not wanted any more is released.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub hosted: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobProgress {

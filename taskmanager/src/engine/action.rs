@@ -64,6 +64,8 @@ pub struct Report {
     pub executors: Vec<ExecutorReport>,
     /// Finalizations that have an outcome.
     pub finalized: Vec<FinalizationOutcome>,
+    /// Every job of which anything is kept, be it only a folder.
+    pub hosted: Vec<JobId>,
 }
 
 /// What the leader is told.

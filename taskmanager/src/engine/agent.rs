@@ -129,6 +129,7 @@ impl Agent {
             attempts: self.jobs.values().flat_map(HostedJob::attempt_reports).collect(),
             executors: self.jobs.iter().filter_map(executor).collect(),
             finalized: self.jobs.values().filter_map(HostedJob::outcome).cloned().collect(),
+            hosted: self.jobs.keys().copied().collect(),
         }
     }
 

@@ -61,6 +61,7 @@ fn report(report: Report) -> pb::Report {
         attempts: report.attempts.into_iter().map(Into::into).collect(),
         executors: report.executors.into_iter().map(executor_report).collect(),
         finalized: report.finalized.into_iter().map(job_finalized).collect(),
+        hosted: report.hosted.into_iter().map(|job| convert::uuid_bytes(job.0)).collect(),
     }
 }
 

@@ -41,6 +41,8 @@ pub enum TaskManagerMessage {
         executors: Vec<(JobId, u32)>,
         /// Finalizations not yet acknowledged by a release.
         finalized: Vec<FinalizationReport>,
+        /// Every job of which it keeps anything, be it only a folder.
+        hosted: Vec<JobId>,
     },
     /// It lives.
     Heartbeat {

@@ -144,11 +144,12 @@ impl ResourceManager {
         };
         known.heard = now;
         match message {
-            TaskManagerMessage::Report { attempts, executors, finalized } => {
+            TaskManagerMessage::Report { attempts, executors, finalized, hosted } => {
                 known.link = Link::Registered { session };
                 let (location, count) = (known.hello.location.clone(), known.hello.slots.count);
                 self.pool.offer(id, count);
-                self.register(location, session, attempts, finalized, executors, actions);
+                let reports = self.split(attempts, finalized, hosted);
+                self.register(location, session, reports, executors, actions);
             }
             TaskManagerMessage::Heartbeat { sequence, progress } => {
                 let command = TaskManagerCommand::HeartbeatAnswer { sequence };
@@ -173,18 +174,15 @@ impl ResourceManager {
         }
     }
 
-    /// Splits a report by job; whatever belongs to no unfinished job is released.
-    fn register(
-        &mut self,
-        location: TaskManagerLocation,
-        session: SessionId,
+    /// A report by job: all unfinished ones, and whatever else the task manager keeps something of.
+    fn split(
+        &self,
         attempts: Vec<AttemptReport>,
         finalized: Vec<FinalizationReport>,
-        executors: Vec<(JobId, u32)>,
-        actions: &mut Vec<ResourceManagerAction>,
-    ) {
-        let mut reports: BTreeMap<JobId, JobReport> =
-            self.jobs.iter().map(|&job| (job, JobReport::default())).collect();
+        hosted: Vec<JobId>,
+    ) -> BTreeMap<JobId, JobReport> {
+        let jobs = self.jobs.iter().copied().chain(hosted);
+        let mut reports: BTreeMap<JobId, JobReport> = jobs.map(|job| (job, JobReport::default())).collect();
         for report in attempts {
             reports.entry(report.attempt.job).or_default().attempts.push(report);
         }
@@ -192,9 +190,18 @@ impl ResourceManager {
             let job = report.job;
             reports.entry(job).or_default().finalized = Some(report);
         }
-        for (job, _) in &executors {
-            reports.entry(*job).or_default();
-        }
+        reports
+    }
+
+    /// Job masters are told; whatever belongs to no unfinished job is released.
+    fn register(
+        &mut self,
+        location: TaskManagerLocation,
+        session: SessionId,
+        reports: BTreeMap<JobId, JobReport>,
+        executors: Vec<(JobId, u32)>,
+        actions: &mut Vec<ResourceManagerAction>,
+    ) {
         let id = location.id;
         for (job, report) in reports {
             actions.push(if self.jobs.contains(&job) {

@@ -14,7 +14,7 @@ use super::handle::JobObservation;
 use super::resource_manager::{self, ResourceManagerActor};
 use crate::engine::leader::{JobMaster, JobMasterAction, JobMasterEvent};
 use crate::engine::replicated::CommandBody;
-use crate::runtime::spawn::spawn;
+use crate::runtime::spawn::{OwnedTask, spawn};
 
 /// What a job master is started with, and restarted.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(super) struct Arguments {
 pub(super) struct JobMasterActor {
     arguments: Arguments,
     engine: JobMaster,
+    /// A master that is started again has ticks of its own.
+    _ticks: OwnedTask,
 }
 
 /// Something happened to the job.
@@ -52,8 +54,8 @@ impl Actor for JobMasterActor {
                 .try_send(),
         );
         deliver(me.tell(Happened(JobMasterEvent::Started)).try_send());
-        spawn("job-master-tick", tick(me.downgrade(), context.settings.tick));
-        Ok(Self { arguments, engine })
+        let ticks = OwnedTask::spawn("job-master-tick", tick(me.downgrade(), context.settings.tick));
+        Ok(Self { arguments, engine, _ticks: ticks })
     }
 }
 

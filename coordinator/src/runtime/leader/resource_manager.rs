@@ -20,7 +20,7 @@ use crate::engine::leader::{
     AddressedCommand, JobMasterEvent, ResourceManager, ResourceManagerAction, ResourceManagerEvent, SessionId,
     TaskManagerCommand, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
 };
-use crate::runtime::spawn::spawn;
+use crate::runtime::spawn::{OwnedTask, spawn};
 
 /// How long a probe of a task manager's port may take; no answer is no proof of death.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -32,6 +32,7 @@ pub(super) struct ResourceManagerActor {
     sessions: BTreeMap<SessionId, mpsc::Sender<AddressedCommand>>,
     masters: BTreeMap<JobId, ActorRef<JobMasterActor>>,
     last_session: u64,
+    _ticks: OwnedTask,
 }
 
 /// A task manager opens a session.
@@ -98,8 +99,9 @@ impl Actor for ResourceManagerActor {
                 .collect()
         });
         let engine = ResourceManager::new(context.settings.detector(), allocated);
-        spawn("resource-manager-tick", tick(me.downgrade(), context.settings.tick));
-        Ok(Self { context, engine, sessions: BTreeMap::new(), masters: BTreeMap::new(), last_session: 0 })
+        let ticks = OwnedTask::spawn("resource-manager-tick", tick(me.downgrade(), context.settings.tick));
+        let (sessions, masters) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { context, engine, sessions, masters, last_session: 0, _ticks: ticks })
     }
 }
 

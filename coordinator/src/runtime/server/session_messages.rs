@@ -58,7 +58,9 @@ fn report(report: pb::Report) -> Result<TaskManagerMessage, Error> {
         .executors
         .into_iter()
         .map(|executor| Ok((convert::job_id(&executor.job, "ExecutorReport.job")?, executor.process_id)));
+    let hosted = report.hosted.iter().map(|job| convert::job_id(job, "Report.hosted"));
     Ok(TaskManagerMessage::Report {
+        hosted: hosted.collect::<Result<_, Error>>()?,
         attempts: report.attempts.into_iter().map(AttemptReport::try_from).collect::<Result<_, Error>>()?,
         executors: executors.collect::<Result<_, Error>>()?,
         finalized: report.finalized.into_iter().map(finalization).collect::<Result<_, Error>>()?,

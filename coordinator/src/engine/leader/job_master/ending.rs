@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidemill_model::execution::{ExecutionState, Failure, FailureKind, Finalization};
+use tidemill_model::execution::{ExecutionState, Failure, Finalization};
 use tidemill_model::id::{ExecutionAttemptId, TaskManagerId};
 use tidemill_model::job::JobStatus;
 use tidemill_model::time::Instant;
@@ -11,8 +11,8 @@ use super::{JobMaster, JobMasterAction};
 use crate::engine::leader::message::{FinalizationKind, FinalizationReport, TaskManagerCommand};
 use crate::engine::replicated::{CommandBody, Ending};
 
-/// How often a finalization is tried again, each time elsewhere if there is an elsewhere.
-const FINALIZATION_TRIES: usize = 5;
+/// How often publishing is tried, each time elsewhere if there is an elsewhere. Removing is tried once everywhere.
+const COMMIT_TRIES: usize = 5;
 
 /// Where the publishing or dropping of staged output stands.
 #[derive(Debug, Clone, Default)]
@@ -62,11 +62,17 @@ impl JobMaster {
         let asked = self.finalizing.running_on == Some(task_manager);
         match &report.failure {
             None => self.finalizing.outcome = Some(Outcome::Done),
-            Some(failure) if asked && failure.kind.recoverable() => {
+            // What keeps one machine from removing, such as an artifact that it cannot run, need not keep another.
+            Some(failure) if asked && (failure.kind.recoverable() || report.kind == FinalizationKind::Abort) => {
                 tracing::warn!(job_id = %self.job.spec.id, task_manager_id = %task_manager, %failure, "finalization failed");
                 self.finalizing.running_on = None;
                 self.finalizing.failed_on.push(task_manager);
-                if self.finalizing.failed_on.len() >= FINALIZATION_TRIES {
+                let failed_on = &self.finalizing.failed_on;
+                let enough = match report.kind {
+                    FinalizationKind::Commit => failed_on.len() >= COMMIT_TRIES,
+                    FinalizationKind::Abort => self.registered.keys().all(|id| failed_on.contains(id)),
+                };
+                if enough {
                     self.finalizing.outcome = Some(Outcome::Failed(failure.clone()));
                 }
             }
@@ -92,7 +98,7 @@ impl JobMaster {
             return;
         }
         let ending = if self.job.status == JobStatus::Cancelling { Ending::Canceled } else { Ending::Failed };
-        if self.nothing_staged() {
+        if self.job.schedule.is_none() {
             return self.end(ending, actions);
         }
         match self.finalizing.outcome.take() {
@@ -110,24 +116,6 @@ impl JobMaster {
                 self.end(ending, actions);
             }
         }
-    }
-
-    /// Whether no executor can have opened a sink.
-    fn nothing_staged(&self) -> bool {
-        let never_ran = match &self.job.status {
-            JobStatus::Failing(cause) => {
-                matches!(cause.kind, FailureKind::InvalidArtifact | FailureKind::GraphMismatch)
-            }
-            JobStatus::Created
-            | JobStatus::Running
-            | JobStatus::Restarting
-            | JobStatus::Cancelling
-            | JobStatus::Committing
-            | JobStatus::Finished(_)
-            | JobStatus::Canceled
-            | JobStatus::Failed(_) => false,
-        };
-        self.job.schedule.is_none() || never_ran
     }
 
     /// Asks one task manager: one of the job's own if possible, one that has not failed at it before if possible.

@@ -26,7 +26,7 @@ fn hello(n: u128, session: u64) -> Event {
 }
 
 fn reported(session: u64, attempts: Vec<AttemptReport>) -> Event {
-    let message = TaskManagerMessage::Report { attempts, executors: vec![], finalized: vec![] };
+    let message = TaskManagerMessage::Report { attempts, executors: vec![], finalized: vec![], hosted: vec![] };
     Event::Message { session: SessionId(session), message }
 }
 
@@ -79,6 +79,17 @@ fn what_belongs_to_no_unfinished_job_is_released() {
     assert_eq!(manager.step(at(1), reported(1, vec![running.clone()])), vec![send(1, 1, release.clone())]);
     let late = Event::Message { session: SessionId(1), message: TaskManagerMessage::Attempt(running) };
     assert_eq!(manager.step(at(2), late), vec![send(1, 1, release)]);
+}
+
+#[test]
+fn the_folder_of_a_job_whose_release_was_lost_is_released_at_the_next_report() {
+    let mut manager = manager();
+    manager.step(at(0), hello(1, 1));
+    let message =
+        TaskManagerMessage::Report { attempts: vec![], executors: vec![], finalized: vec![], hosted: vec![job_id(5)] };
+    let release = TaskManagerCommand::Release { job: job_id(5) };
+    let report = Event::Message { session: SessionId(1), message };
+    assert_eq!(manager.step(at(1), report), vec![send(1, 1, release)]);
 }
 
 #[test]
