@@ -44,3 +44,8 @@ pub use tidemill_dataflow::pipe::Pipe;
 pub use tidemill_dataflow::record::Data;
 pub use tidemill_dataflow::runtime::counter::Counter;
 pub use tidemill_model::key::Key;
+
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadMe;
