@@ -53,7 +53,7 @@ fix: setup ## Formatting and what Clippy can repair by itself.
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: build-release ## Words of 500 MB of text counted, embedded and on a local cluster.
+bench: build-release ## Count 500 MB of words embedded and on a local cluster; kill ten leaders.
 	scripts/bench.sh
 
 golden: setup ## Rewrite generated code, golden files and expected texts; read the difference before committing it.
