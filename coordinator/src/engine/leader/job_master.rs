@@ -213,17 +213,14 @@ impl JobMaster {
         response: &Response,
         actions: &mut Vec<JobMasterAction>,
     ) {
-        let changes_status = !matches!(
-            body,
-            CommandBody::RecordTerminal { .. } | CommandBody::RecordTakeover { .. } | CommandBody::CancelJob { .. }
-        );
-        if changes_status {
-            self.deciding = false;
-        }
         if *response != Response::Done {
-            // Stale: this leadership is over and its actors are about to stop. Refused: a cancellation came first.
+            // Stale: this leadership is over and its actors are about to stop. Refused: a cancellation came first, and
+            // the news of it is on its way; until then there is nothing to decide.
             tracing::debug!(job_id = %self.job.spec.id, command = body.name(), %response, "not applied");
             return;
+        }
+        if !matches!(body, CommandBody::RecordTerminal { .. } | CommandBody::RecordTakeover { .. }) {
+            self.deciding = false;
         }
         let old_schedule = self.job.schedule.clone();
         self.job.apply(body, stamp);

@@ -85,9 +85,13 @@ impl Harness {
     }
 
     fn grant(&mut self) -> String {
-        let slots = [1, 2].map(|n| SlotId { task_manager: task_manager(n).id, index: 0 }).into();
-        let locations = [1, 2].map(|n| (task_manager(n).id, task_manager(n))).into();
-        self.step(JobMasterEvent::SlotsGranted { slots, locations })
+        self.step(granted())
+    }
+
+    /// What the master wants of its slots, with the answer to its proposal held back.
+    fn grant_unapplied(&mut self) -> String {
+        let actions = self.master.step(Instant::from_origin(self.now), granted());
+        actions.iter().map(|action| describe(action) + "\n").collect()
     }
 
     fn change(&mut self, vertex: u32, subtask: u32, state: ExecutionState) -> String {
@@ -117,6 +121,13 @@ impl Harness {
     fn status(&self) -> &'static str {
         self.master.job().status.name()
     }
+}
+
+/// A slot on each of task managers 1 and 2.
+fn granted() -> JobMasterEvent {
+    let slots = [1, 2].map(|n| SlotId { task_manager: task_manager(n).id, index: 0 }).into();
+    let locations = [1, 2].map(|n| (task_manager(n).id, task_manager(n))).into();
+    JobMasterEvent::SlotsGranted { slots, locations }
 }
 
 /// Sub-task i runs on task manager i + 1.

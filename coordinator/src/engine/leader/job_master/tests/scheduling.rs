@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use expect_test::expect;
 use tidemill_model::execution::{ExecutionState, FailureKind};
+use tidemill_model::time::Timestamp;
 
 use super::{Harness, JobMasterEvent, host};
-use crate::engine::fixture::{attempt, finished, report, task_manager};
+use crate::engine::fixture::{attempt, finished, report, schedule, task_manager};
+use crate::engine::replicated::{CommandBody, Response};
 
 #[test]
 fn a_new_job_asks_for_slots_and_deploys_only_what_is_applied() {
@@ -104,4 +106,25 @@ fn a_grant_on_a_task_manager_that_has_left_is_given_back() {
     harness.step(JobMasterEvent::Started);
     harness.register(1, vec![]);
     assert_eq!(harness.grant(), "request 2 slots\n");
+}
+
+#[test]
+fn a_schedule_that_a_cancellation_came_before_is_never_deployed() {
+    let mut harness = Harness::new();
+    harness.register(1, vec![]);
+    harness.register(2, vec![]);
+    let proposed = harness.grant_unapplied();
+    assert!(proposed.starts_with("propose schedule"), "{proposed}");
+    let job = harness.spec.id;
+    let refused = JobMasterEvent::Applied {
+        body: CommandBody::RecordSchedule { job, schedule: schedule(&harness.spec, 0) },
+        stamp: Timestamp(9),
+        response: Response::Refused { status: "CANCELLING".into() },
+    };
+    let body = CommandBody::CancelJob { job };
+    let cancel = JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done };
+    // The answers may come in either order; here the refusal is heard first.
+    assert_eq!(harness.step(refused), "", "neither deployed nor proposed again and again");
+    let ended = harness.step(cancel);
+    assert!(ended.contains("propose end Canceled") && !ended.contains("deploy"), "{ended}");
 }
