@@ -1,6 +1,6 @@
 //! The worker process: reads its configuration, binds its ports, and serves until it is told to stop.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -27,7 +27,8 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
     let arguments = Arguments::parse();
     let configuration = configuration(&arguments)?;
     let exposure = if arguments.insecure { Exposure::Network } else { Exposure::Loopback };

@@ -222,8 +222,11 @@ impl JobMaster {
         if !matches!(body, CommandBody::RecordTerminal { .. } | CommandBody::RecordTakeover { .. }) {
             self.deciding = false;
         }
-        let old_schedule = self.job.schedule.clone();
+        let (old_schedule, old_status) = (self.job.schedule.clone(), self.job.status.name());
         self.job.apply(body, stamp);
+        if self.job.status.name() != old_status {
+            tracing::info!(job_id = %self.job.spec.id, from = old_status, to = %self.job.status, "job status");
+        }
         match body {
             CommandBody::RecordSchedule { .. } => self.deploy_all(actions),
             CommandBody::RecordTerminal { ended, .. } => {

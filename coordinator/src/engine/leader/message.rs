@@ -125,6 +125,26 @@ pub enum TaskManagerCommand {
     },
 }
 
+impl fmt::Display for TaskManagerCommand {
+    /// `deploy v0[0]#0 v1[0]#0`: what the leader logs before it sends.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, attempts): (_, &[ExecutionAttemptId]) = match self {
+            Self::Welcome => ("welcome", &[]),
+            Self::HeartbeatAnswer { .. } => ("heartbeat answer", &[]),
+            Self::Deploy { deployment, .. } => ("deploy", &deployment.start),
+            Self::Cancel { attempts } => ("cancel", attempts),
+            Self::Acknowledge { attempts } => ("acknowledge", attempts),
+            Self::Finalize { finalization: Finalization::Commit { attempt }, .. } => {
+                return write!(f, "commit #{attempt}");
+            }
+            Self::Finalize { finalization: Finalization::Abort, .. } => ("abort", &[]),
+            Self::Release { .. } => ("release", &[]),
+        };
+        f.write_str(name)?;
+        attempts.iter().try_for_each(|attempt| write!(f, " {}#{}", attempt.vertex, attempt.attempt))
+    }
+}
+
 /// A command with its fencing token and the one incarnation that may obey it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressedCommand {

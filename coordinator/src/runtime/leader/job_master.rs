@@ -86,10 +86,14 @@ impl Message<Happened> for JobMasterActor {
     type Reply = ();
 
     async fn handle(&mut self, Happened(event): Happened, context: &mut Context<Self, ()>) {
-        let now = self.arguments.context.clock.now();
-        for action in self.engine.step(now, event) {
-            self.act(action, context.actor_ref());
-        }
+        let leadership = &self.arguments.context;
+        let now = leadership.clock.now();
+        let span = tracing::info_span!("job", job_id = %self.arguments.job, leader_epoch = %leadership.epoch);
+        span.in_scope(|| {
+            for action in self.engine.step(now, event) {
+                self.act(action, context.actor_ref());
+            }
+        });
     }
 }
 
@@ -117,6 +121,7 @@ impl JobMasterActor {
                 deliver(resource_manager.tell(resource_manager::ReleaseSlots(job)).try_send());
             }
             JobMasterAction::Send { task_manager, command } => {
+                tracing::debug!(task_manager_id = %task_manager, %command, "send");
                 deliver(resource_manager.tell(resource_manager::Send { task_manager, command }).try_send());
             }
             JobMasterAction::Ended => {

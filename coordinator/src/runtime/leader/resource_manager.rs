@@ -131,9 +131,9 @@ impl ResourceManagerActor {
                 self.sessions.remove(&session);
             }
             ResourceManagerAction::Registered { job, location, report } => {
-                tracing::info!(
+                tracing::debug!(
                     job_id = %job, task_manager_id = %location.id, leader_epoch = %self.context.epoch,
-                    attempts = report.attempts.len(), "task manager registered"
+                    attempts = report.attempts.len(), "task manager reported"
                 );
                 self.tell(job, JobMasterEvent::TaskManagerRegistered { location, report });
             }
@@ -204,6 +204,11 @@ impl Message<Open> for ResourceManagerActor {
         self.last_session += 1;
         let session = SessionId(self.last_session);
         self.sessions.insert(session, open.outbound);
+        let location = &open.hello.location;
+        tracing::info!(
+            task_manager_id = %location.id, name = %location.name, data_address = location.data_address,
+            leader_epoch = %self.context.epoch, "task manager came"
+        );
         let me = context.actor_ref().clone();
         self.step(ResourceManagerEvent::Hello { session, hello: open.hello }, &me);
         session.0

@@ -7,7 +7,7 @@ mod takeover;
 use std::time::Duration;
 
 use expect_test::Expect;
-use tidemill_model::execution::{ExecutionState, FailureKind, Finalization, TerminalState};
+use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 use tidemill_model::id::TaskManagerId;
 use tidemill_model::job::JobSpec;
 use tidemill_model::slot::SlotId;
@@ -15,7 +15,7 @@ use tidemill_model::time::{Instant, Timestamp};
 
 use super::{JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings};
 use crate::engine::fixture::{attempt, failure, report, schedule, spec, task_manager};
-use crate::engine::leader::message::{FinalizationKind, FinalizationReport, JobReport, TaskManagerCommand};
+use crate::engine::leader::message::{FinalizationKind, FinalizationReport, JobReport};
 use crate::engine::replicated::{CommandBody, JobState, Response};
 
 const SETTINGS: JobMasterSettings = JobMasterSettings { reconcile_timeout: Duration::from_secs(10), history_size: 10 };
@@ -163,20 +163,6 @@ fn describe(action: &JobMasterAction) -> String {
         JobMasterAction::ReleaseSlots => "release slots".to_owned(),
         JobMasterAction::Ended => "ended".to_owned(),
         JobMasterAction::Send { task_manager, command } => {
-            let list = |attempts: &[tidemill_model::id::ExecutionAttemptId]| {
-                attempts.iter().map(|a| format!("{}#{}", a.vertex, a.attempt)).collect::<Vec<_>>().join(" ")
-            };
-            let command = match command {
-                TaskManagerCommand::Deploy { deployment, .. } => format!("deploy {}", list(&deployment.start)),
-                TaskManagerCommand::Cancel { attempts } => format!("cancel {}", list(attempts)),
-                TaskManagerCommand::Acknowledge { attempts } => format!("acknowledge {}", list(attempts)),
-                TaskManagerCommand::Finalize { finalization: Finalization::Commit { attempt }, .. } => {
-                    format!("commit #{attempt}")
-                }
-                TaskManagerCommand::Finalize { finalization: Finalization::Abort, .. } => "abort".to_owned(),
-                TaskManagerCommand::Release { .. } => "release".to_owned(),
-                TaskManagerCommand::Welcome | TaskManagerCommand::HeartbeatAnswer { .. } => "?".to_owned(),
-            };
             format!("{} <- {command}", name(*task_manager))
         }
     }
