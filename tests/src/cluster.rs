@@ -234,3 +234,10 @@ pub fn sorted_lines(output: &Path) -> Result<Vec<String>> {
     lines.sort();
     Ok(lines)
 }
+
+/// What the test job's mode `sequence` writes for the numbers below `count`, sorted.
+#[must_use]
+pub fn expected_sums(count: u64) -> Vec<String> {
+    let sum = |digit: u64| (0..count).filter(|n| n % 10 == digit).sum::<u64>();
+    (0..10).map(|digit| format!("{digit} {}", sum(digit))).collect()
+}

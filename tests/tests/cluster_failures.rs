@@ -8,14 +8,9 @@ use tidemill::job_client::JobDetails;
 use tidemill_model::execution::FailureKind;
 use tidemill_model::id::JobId;
 use tidemill_model::job::JobStatus;
-use tidemill_tests::cluster::{TestCluster, is_alive, sorted_lines, until};
+use tidemill_tests::cluster::{TestCluster, expected_sums, is_alive, sorted_lines, until};
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
-
-fn expected_sums(count: u64) -> Vec<String> {
-    let sum = |digit: u64| (0..count).filter(|n| n % 10 == digit).sum::<u64>();
-    (0..10).map(|digit| format!("{digit} {}", sum(digit))).collect()
-}
 
 fn executors(details: &JobDetails) -> Vec<u32> {
     let mut processes: Vec<u32> = details.attempts.iter().filter_map(|attempt| attempt.process_id).collect();

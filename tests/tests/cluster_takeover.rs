@@ -8,7 +8,7 @@ use tidemill::job_client::JobDetails;
 use tidemill_model::execution::ExecutionState;
 use tidemill_model::id::ExecutionAttemptId;
 use tidemill_model::job::JobStatus;
-use tidemill_tests::cluster::{Submitted, TestCluster, is_alive, sorted_lines, until};
+use tidemill_tests::cluster::{Submitted, TestCluster, expected_sums, is_alive, sorted_lines, until};
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 /// Long enough for a takeover in the middle on a slow machine: the rate is the clock.
@@ -24,11 +24,6 @@ async fn submit(cluster: &TestCluster, output: &Path) -> Result<Submitted> {
     let (count, rate) = (COUNT.to_string(), RATE.to_string());
     let output = output.to_str().context("a UTF-8 path")?;
     cluster.submit(Path::new(JOB), &["sequence", &count, &rate, output, "-p", "4"]).await
-}
-
-fn expected_sums(count: u64) -> Vec<String> {
-    let sum = |digit: u64| (0..count).filter(|n| n % 10 == digit).sum::<u64>();
-    (0..10).map(|digit| format!("{digit} {}", sum(digit))).collect()
 }
 
 async fn check_result(submitted: Submitted, output: &Path) -> Result<()> {
