@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt};
 
 /// Ports below this one are for other services.
 const LOWEST: u16 = 10_000;
@@ -19,23 +22,30 @@ const CANDIDATES: usize = 1000;
 pub(super) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     let range = LOWEST..ephemeral_start();
     let mut ports = BTreeSet::new();
-    // The listeners are kept to the end, so that no port is chosen twice.
-    let mut listeners = Vec::with_capacity(count);
     for _ in 0..CANDIDATES {
-        if listeners.len() == count || range.is_empty() {
+        if ports.len() == count || range.is_empty() {
             break;
         }
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", candidate(&range))) {
-            ports.insert(listener.local_addr()?.port());
-            listeners.push(listener);
-        }
+        ports.extend(bind(candidate(&range))?);
     }
-    while listeners.len() < count {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        ports.insert(listener.local_addr()?.port());
-        listeners.push(listener);
+    while ports.len() < count {
+        ports.extend(bind(0)?);
     }
     Ok(ports.into_iter().collect())
+}
+
+/// The port, if nobody listens on it; 0 has the kernel choose one.
+///
+/// The socket is bound and never listens: a process that is being forked meanwhile holds a copy of it until it execs,
+/// which keeps nobody from listening on the port, as a copy of a listener would.
+fn bind(port: u16) -> io::Result<Option<u16>> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    match rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
+        Ok(()) => Ok(Some(SocketAddr::try_from(getsockname(&socket)?)?.port())),
+        Err(Errno::ADDRINUSE | Errno::ACCESS) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn candidate(range: &Range<u16>) -> u16 {
@@ -50,6 +60,7 @@ fn ephemeral_start() -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     #[test]
     fn chosen_ports_differ_and_can_be_listened_on() {
@@ -57,5 +68,6 @@ mod tests {
         let listeners: Vec<_> = ports.iter().map(|&port| TcpListener::bind(("127.0.0.1", port))).collect();
         assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 13);
         assert_eq!(listeners.iter().filter(|listener| listener.is_ok()).count(), 13);
+        assert!(ports.iter().all(|&port| bind(port).is_ok_and(|free| free.is_none())), "they are listened on now");
     }
 }
