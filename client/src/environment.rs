@@ -11,7 +11,7 @@ use tidemill_dataflow::runtime::process::{ExecutorRole, detect};
 use tidemill_model::config::{CLIENT_TIMEOUT, Configuration, PARALLELISM_DEFAULT, Scope};
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::JobId;
-use tidemill_model::job::{JobResult, JobSettings, JobSpec, Program};
+use tidemill_model::job::{JobResult, JobSettings, JobSpec, Program, RuntimeMode};
 use uuid::Uuid;
 
 use crate::arguments::{Arguments, split_addresses};
@@ -45,6 +45,7 @@ enum Role {
 struct State {
     role: Role,
     builder: FlowBuilder,
+    runtime_mode: RuntimeMode,
     /// The results of the `execute` calls so far.
     results: Vec<JobResult>,
 }
@@ -155,12 +156,14 @@ impl Environment {
             (Role::Embedded | Role::Client { .. } | Role::Executor(_) | Role::Plan, None) => configured,
         };
         let counters = Counters::default();
-        let state = State { role, builder: FlowBuilder::new(counters.clone()), results: Vec::new() };
+        let settings = configuration.job_settings();
+        let (builder, runtime_mode) = (FlowBuilder::new(counters.clone()), settings.runtime_mode);
+        let state = State { role, builder, runtime_mode, results: Vec::new() };
         Ok(Self {
             inner: Arc::new(Inner {
                 arguments: arguments.rest,
                 parallelism,
-                settings: configuration.job_settings(),
+                settings,
                 counters,
                 state: Mutex::new(state),
             }),
@@ -210,6 +213,22 @@ impl Environment {
         self.inner.parallelism
     }
 
+    /// Sets whether aggregates give final results once (batch) or running updates (streaming), whatever
+    /// `execution.runtime-mode` says: by default it depends on whether all sources end.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tidemill::Error> {
+    /// let env = tidemill::Environment::from_args()?;
+    /// env.set_runtime_mode(tidemill::RuntimeMode::Streaming);
+    /// let counts = env.generate_sequence(0..3, None).key_by(|_| ()).count().collect();
+    /// assert_eq!(env.execute("updates")?.collected(&counts)?, [((), 1), ((), 2), ((), 3)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_runtime_mode(&self, mode: RuntimeMode) {
+        self.state().runtime_mode = mode;
+    }
+
     /// A counter for the program's closures; its total over all sub-tasks is in the job's result.
     ///
     /// ```
@@ -245,8 +264,11 @@ impl Environment {
     /// The flow is not valid, the cluster cannot be reached or refuses, or the job failed or was cancelled.
     pub fn execute(&self, name: &str) -> Result<JobExecutionResult, Error> {
         let builder = FlowBuilder::new(self.inner.counters.clone());
-        let builder = std::mem::replace(&mut self.state().builder, builder);
-        let flow = match builder.build(self.inner.settings.runtime_mode) {
+        let (builder, runtime_mode) = {
+            let mut state = self.state();
+            (std::mem::replace(&mut state.builder, builder), state.runtime_mode)
+        };
+        let flow = match builder.build(runtime_mode) {
             Ok(flow) => Arc::new(flow),
             Err(error) => return Err(self.refuse(error.into())),
         };

@@ -42,8 +42,11 @@ pub use result::JobExecutionResult;
 pub use stream::{Collected, DataSink, DataStream, FileSink, KeyedStream, SequenceRange};
 pub use tidemill_dataflow::pipe::Pipe;
 pub use tidemill_dataflow::record::Data;
+pub use smol_str::SmolStr;
 pub use tidemill_dataflow::runtime::counter::Counter;
-pub use tidemill_model::key::Key;
+pub use tidemill_dataflow::runtime::sink::{SinkFunction, Subtask, UserError};
+pub use tidemill_model::job::RuntimeMode;
+pub use tidemill_model::key::{Key, KeyBytes};
 
 /// The program in the README compiles.
 #[cfg(doctest)]

@@ -5,9 +5,11 @@
 
 pub mod engine;
 pub mod flow;
+pub mod function;
 pub mod key_selector;
 pub mod operator;
 pub mod pipe;
 pub mod push;
 pub mod record;
 pub mod runtime;
+pub mod state;

@@ -1,14 +1,15 @@
 //! A stream as a type: a source, or a chain's input, followed by operators, to be fused with what comes next.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use tidemill_model::execution::Failure;
 
 use crate::flow::{FlowBuilder, VertexIndex, rebalance_factory};
-use crate::push::Push;
-use crate::record::Data;
+use crate::push::{Push, Stopped};
+use crate::record::{Control, Data, END_OF_TIME};
 use crate::runtime::gate::InputTask;
-use crate::runtime::source::Source;
+use crate::runtime::source::{Reading, Source, SourceReader};
 use crate::runtime::task::{Task, TaskContext};
 
 /// The description of a chain up to some point; each sub-task fuses a copy of it into one loop.
@@ -142,7 +143,8 @@ impl<S: Source> Pipe for FromSource<S> {
     type Placed = Self;
 
     fn fuse<N: Push<S::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
-        Ok(Box::new(SourceTask { source: self.source.clone(), next, context: context.clone() }))
+        let (reader, context) = (self.source.open(context)?, context.clone());
+        Ok(Box::new(SourceTask { reader, next, context, records: PhantomData }))
     }
 
     fn place(self, placement: &mut Placement<'_>) -> Self {
@@ -152,15 +154,31 @@ impl<S: Source> Pipe for FromSource<S> {
 }
 
 /// A chain that begins with a source.
-struct SourceTask<S, N> {
-    source: S,
+struct SourceTask<T, R, N> {
+    reader: R,
     next: N,
     context: TaskContext,
+    records: PhantomData<fn(T)>,
 }
 
-impl<S: Source, N: Push<S::Out>> Task for SourceTask<S, N> {
-    fn run(&mut self) -> Result<(), crate::push::Stopped> {
-        self.source.run(&mut self.next, &self.context)?;
-        self.next.control(crate::record::Control::EndOfInput)
+impl<T, R: SourceReader<T>, N: Push<T>> Task for SourceTask<T, R, N> {
+    fn run(&mut self) -> Result<(), Stopped> {
+        loop {
+            self.context.poll()?;
+            if let Some(now) = self.context.take_due() {
+                self.next.control(Control::ProcessingTime(now))?;
+            }
+            match self.reader.read(&mut self.next, &self.context)? {
+                Reading::More => {}
+                Reading::Wait(duration) => {
+                    self.next.flush()?;
+                    let until_due = self.context.until_due().unwrap_or(Duration::MAX);
+                    self.context.wait(duration.min(until_due))?;
+                }
+                Reading::Ended => break,
+            }
+        }
+        self.next.control(Control::Watermark(END_OF_TIME))?;
+        self.next.control(Control::EndOfInput)
     }
 }

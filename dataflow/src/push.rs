@@ -3,36 +3,37 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::record::Control;
+use crate::record::{Batch, Control, NO_TIME, Timestamp};
 
 /// The task was stopped, by a cancellation or a failure; its [`TaskContext`](crate::runtime::task::TaskContext)
 /// keeps the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped;
 
-/// Takes records of one type, and control between them.
+/// Takes records of one type with their event times, and control between them.
 ///
 /// # To ensure correctness
 ///
 /// - Control is passed on after everything that the records before it caused.
 /// - After `Control::EndOfInput` nothing is pushed.
 pub trait Push<T> {
-    /// Takes one record.
+    /// Takes one record; its time is [`NO_TIME`] when it was given none.
     ///
     /// # Errors
     /// The task was stopped: the caller returns at once.
-    fn push(&mut self, record: T) -> Result<(), Stopped>;
+    fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped>;
 
-    /// Takes a batch and leaves the vector empty, for reuse.
+    /// Takes a batch and leaves it empty, for reuse.
     ///
     /// # Errors
     /// The task was stopped.
     #[inline]
-    fn push_batch(&mut self, batch: &mut Vec<T>) -> Result<(), Stopped> {
-        for record in batch.drain(..) {
-            self.push(record)?;
+    fn push_batch(&mut self, batch: &mut Batch<T>) -> Result<(), Stopped> {
+        if batch.times.is_empty() {
+            return batch.records.drain(..).try_for_each(|record| self.push(record, NO_TIME));
         }
-        Ok(())
+        let times = batch.times.drain(..);
+        batch.records.drain(..).zip(times).try_for_each(|(record, time)| self.push(record, time))
     }
 
     /// Takes control.

@@ -15,22 +15,75 @@ pub trait Data: Clone + Send + 'static + Serialize + DeserializeOwned {}
 
 impl<T: Clone + Send + 'static + Serialize + DeserializeOwned> Data for T {}
 
+/// A point in event or processing time, in milliseconds since the epoch.
+pub type Timestamp = i64;
+
+/// The time of a record that was given none.
+pub const NO_TIME: Timestamp = Timestamp::MIN;
+
+/// The watermark after which no record comes.
+pub const END_OF_TIME: Timestamp = Timestamp::MAX;
+
 /// What travels between batches, in band.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
-    /// No later record has an event time (in milliseconds) up to this one.
-    Watermark(i64),
+    /// No later record has an event time up to this one.
+    Watermark(Timestamp),
     /// The mark between the records before and after this checkpoint.
     Barrier(u64),
+    /// Nothing comes for an unknown time: others need not wait for this input's watermark.
+    Idle,
+    /// Records come again.
+    Active,
+    /// It is this late by the clock. For the operators of one chain only: it does not travel on channels.
+    ProcessingTime(Timestamp),
     /// Nothing follows.
     EndOfInput,
+}
+
+/// Records in order, and their event times where something downstream needs them.
+///
+/// Invariant: `times` is empty, or as long as `records`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch<T> {
+    /// The records.
+    pub records: Vec<T>,
+    /// Their event times; empty: none has one.
+    pub times: Vec<Timestamp>,
+}
+
+impl<T> Batch<T> {
+    /// An empty batch with room for a full one; the times take room when there are any.
+    #[must_use]
+    pub fn with_capacity() -> Self {
+        Self { records: Vec::with_capacity(batch_capacity::<T>()), times: Vec::new() }
+    }
+
+    /// Without records.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.times.clear();
+    }
+
+    /// The event time of the record at this place.
+    #[inline]
+    #[must_use]
+    pub fn time(&self, index: usize) -> Timestamp {
+        self.times.get(index).copied().unwrap_or(NO_TIME)
+    }
+}
+
+impl<T> From<Vec<T>> for Batch<T> {
+    fn from(records: Vec<T>) -> Self {
+        Self { records, times: Vec::new() }
+    }
 }
 
 /// What travels on a channel.
 #[derive(Debug)]
 pub enum StreamElement<T> {
     /// Records, in order.
-    Batch(Vec<T>),
+    Batch(Batch<T>),
     /// Control between batches.
     Control(Control),
 }
@@ -54,6 +107,16 @@ pub enum Error {
         /// What the codec said.
         reason: String,
     },
+    /// Another number of times than of records.
+    #[error("decode records of type {record_type}: {records} records with {times} times")]
+    Times {
+        /// The Rust type.
+        record_type: &'static str,
+        /// How many records.
+        records: usize,
+        /// How many times.
+        times: usize,
+    },
 }
 
 /// How many records of this type make a full batch.
@@ -70,21 +133,49 @@ pub const fn batch_capacity<T>() -> usize {
     }
 }
 
-/// A batch in its wire form, which never outlives the job.
+/// Records in their wire form, which never outlives the job.
 ///
 /// # Errors
 /// The type cannot be encoded.
-pub fn encode<T: Data>(batch: &Vec<T>) -> Result<Bytes, Error> {
-    let error =
-        |error: bitcode::Error| Error::Encode { record_type: std::any::type_name::<T>(), reason: error.to_string() };
-    bitcode::serialize(batch).map(Bytes::from).map_err(error)
+pub fn encode<T: Data>(records: &Vec<T>) -> Result<Bytes, Error> {
+    serialize::<T>(records)
 }
 
-/// The batch that [`encode`] wrote.
+/// The records that [`encode`] wrote.
 ///
 /// # Errors
 /// The bytes are something else.
 pub fn decode<T: Data>(bytes: &[u8]) -> Result<Vec<T>, Error> {
+    deserialize::<T, _>(bytes)
+}
+
+/// A batch in its wire form, which never outlives the job.
+///
+/// # Errors
+/// The type cannot be encoded.
+pub fn encode_batch<T: Data>(batch: &Batch<T>) -> Result<Bytes, Error> {
+    serialize::<T>(&(&batch.records, &batch.times))
+}
+
+/// The batch that [`encode_batch`] wrote.
+///
+/// # Errors
+/// The bytes are something else.
+pub fn decode_batch<T: Data>(bytes: &[u8]) -> Result<Batch<T>, Error> {
+    let (records, times) = deserialize::<T, (Vec<T>, Vec<Timestamp>)>(bytes)?;
+    if times.is_empty() || times.len() == records.len() {
+        return Ok(Batch { records, times });
+    }
+    Err(Error::Times { record_type: std::any::type_name::<T>(), records: records.len(), times: times.len() })
+}
+
+fn serialize<T>(value: &impl Serialize) -> Result<Bytes, Error> {
+    let error =
+        |error: bitcode::Error| Error::Encode { record_type: std::any::type_name::<T>(), reason: error.to_string() };
+    bitcode::serialize(value).map(Bytes::from).map_err(error)
+}
+
+fn deserialize<T, V: DeserializeOwned>(bytes: &[u8]) -> Result<V, Error> {
     let error =
         |error: bitcode::Error| Error::Decode { record_type: std::any::type_name::<T>(), reason: error.to_string() };
     bitcode::deserialize(bytes).map_err(error)
@@ -96,18 +187,24 @@ mod tests {
 
     #[test]
     fn a_batch_survives_its_wire_form() {
-        let batch = vec![("word".to_owned(), 7u64), (String::new(), u64::MAX)];
-        assert_eq!(decode::<(String, u64)>(&encode(&batch).unwrap()).unwrap(), batch);
+        let records = vec![("word".to_owned(), 7u64), (String::new(), u64::MAX)];
+        assert_eq!(decode::<(String, u64)>(&encode(&records).unwrap()).unwrap(), records);
         assert_eq!(decode::<u8>(&encode(&Vec::<u8>::new()).unwrap()).unwrap(), Vec::<u8>::new());
+        for times in [vec![], vec![NO_TIME, END_OF_TIME]] {
+            let batch = Batch { records: records.clone(), times };
+            assert_eq!(decode_batch(&encode_batch(&batch).unwrap()).unwrap(), batch);
+        }
     }
 
     #[test]
     fn damaged_bytes_are_an_error_and_no_panic() {
-        let bytes = encode(&vec![("word".to_owned(), 7u64); 100]).unwrap();
+        let bytes = encode_batch(&Batch::from(vec![("word".to_owned(), 7u64); 100])).unwrap();
         for length in 0..bytes.len() {
-            let error = decode::<(String, u64)>(&bytes[..length]).unwrap_err();
+            let error = decode_batch::<(String, u64)>(&bytes[..length]).unwrap_err();
             assert!(error.to_string().starts_with("decode records of type (alloc::string::String, u64)"), "{error}");
         }
+        let crooked = encode_batch(&Batch { records: vec![1u8, 2], times: vec![0] }).unwrap();
+        assert!(matches!(decode_batch::<u8>(&crooked), Err(Error::Times { records: 2, times: 1, .. })));
     }
 
     #[test]

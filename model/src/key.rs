@@ -3,13 +3,71 @@
 //! The hash decides which sub-task owns a key, and savepoints outlive processes and releases: it must never
 //! change. It is XXH3-64 (which has a frozen specification) over the key's canonical bytes.
 
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The pinned 64-bit hash of a key; high half for key groups, low half for tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash(pub u64);
 
+/// The canonical bytes of a key while they are written: on the stack, unless they are many.
+#[derive(Debug, Clone, Default)]
+pub struct KeyBytes(SmallVec<[u8; 64]>);
+
+impl KeyBytes {
+    /// Appends bytes as they are.
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Appends bytes behind their length, so that they do not run together with what follows.
+    ///
+    /// # Panics
+    ///
+    /// They are 4 GiB or more.
+    #[inline]
+    pub fn write_delimited(&mut self, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len()).expect("a key is shorter than 4 GiB");
+        self.write(&length.to_le_bytes());
+        self.write(bytes);
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The pinned hash of what was written.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self) -> KeyHash {
+        KeyHash(xxh3_64(&self.0))
+    }
+}
+
 /// A value by which records can be grouped.
+///
+/// ```
+/// use tidemill_model::key::{Key, KeyBytes};
+///
+/// #[derive(Clone, PartialEq, Eq)]
+/// struct Seat {
+///     row: u16,
+///     letter: char,
+/// }
+///
+/// impl Key for Seat {
+///     fn write_canonical(&self, bytes: &mut KeyBytes) {
+///         self.row.write_canonical(bytes);
+///         self.letter.write_canonical(bytes);
+///     }
+/// }
+///
+/// assert_eq!(Seat { row: 1, letter: 'a' }.key_hash(), (1u16, 'a').key_hash());
+/// ```
 ///
 /// # To ensure correctness
 ///
@@ -19,14 +77,14 @@ pub struct KeyHash(pub u64);
 pub trait Key: Eq + Clone + Send + 'static {
     /// Appends the canonical bytes: integers little-endian at their full width, strings and byte strings
     /// behind their length as a little-endian `u32`, tuples field by field.
-    fn write_canonical(&self, bytes: &mut Vec<u8>);
+    fn write_canonical(&self, bytes: &mut KeyBytes);
 
     /// The pinned hash of the canonical bytes.
     #[inline]
     fn key_hash(&self) -> KeyHash {
-        let mut bytes = Vec::with_capacity(32);
+        let mut bytes = KeyBytes::default();
         self.write_canonical(&mut bytes);
-        KeyHash(xxh3_64(&bytes))
+        bytes.hash()
     }
 }
 
@@ -34,8 +92,8 @@ macro_rules! integer_keys {
     ($($type:ty)*) => {$(
         impl Key for $type {
             #[inline]
-            fn write_canonical(&self, bytes: &mut Vec<u8>) {
-                bytes.extend_from_slice(&self.to_le_bytes());
+            fn write_canonical(&self, bytes: &mut KeyBytes) {
+                bytes.write(&self.to_le_bytes());
             }
 
             #[inline]
@@ -47,65 +105,39 @@ macro_rules! integer_keys {
 }
 integer_keys!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128);
 
-fn write_delimited(part: &[u8], bytes: &mut Vec<u8>) {
-    let length = u32::try_from(part.len()).expect("a key is shorter than 4 GiB");
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(part);
-}
-
-/// The longest string whose canonical bytes are hashed from the stack.
-const STACK_KEY_BYTES: usize = 60;
-
-fn hash_delimited(part: &[u8]) -> KeyHash {
-    if part.len() > STACK_KEY_BYTES {
-        let mut bytes = Vec::with_capacity(4 + part.len());
-        write_delimited(part, &mut bytes);
-        return KeyHash(xxh3_64(&bytes));
-    }
-    let mut bytes = [0u8; 4 + STACK_KEY_BYTES];
-    let length = u32::try_from(part.len()).expect("at most STACK_KEY_BYTES");
-    bytes[..4].copy_from_slice(&length.to_le_bytes());
-    bytes[4..4 + part.len()].copy_from_slice(part);
-    KeyHash(xxh3_64(&bytes[..4 + part.len()]))
-}
-
 macro_rules! byte_string_keys {
     ($($type:ty => $as_bytes:ident)*) => {$(
         impl Key for $type {
-            fn write_canonical(&self, bytes: &mut Vec<u8>) {
-                write_delimited(self.$as_bytes(), bytes);
-            }
-
             #[inline]
-            fn key_hash(&self) -> KeyHash {
-                hash_delimited(self.$as_bytes())
+            fn write_canonical(&self, bytes: &mut KeyBytes) {
+                bytes.write_delimited(self.$as_bytes().as_ref());
             }
         }
     )*};
 }
-byte_string_keys!(String => as_bytes Vec<u8> => as_slice Box<str> => as_bytes);
+byte_string_keys!(String => as_bytes Vec<u8> => as_slice Box<str> => as_bytes SmolStr => as_str);
 
 impl Key for bool {
-    fn write_canonical(&self, bytes: &mut Vec<u8>) {
-        bytes.push(u8::from(*self));
+    fn write_canonical(&self, bytes: &mut KeyBytes) {
+        bytes.write(&[u8::from(*self)]);
     }
 }
 
 impl Key for char {
-    fn write_canonical(&self, bytes: &mut Vec<u8>) {
+    fn write_canonical(&self, bytes: &mut KeyBytes) {
         u32::from(*self).write_canonical(bytes);
     }
 }
 
 impl Key for () {
-    fn write_canonical(&self, _bytes: &mut Vec<u8>) {}
+    fn write_canonical(&self, _bytes: &mut KeyBytes) {}
 }
 
 macro_rules! tuple_keys {
     ($($name:ident)+) => {
         impl<$($name: Key),+> Key for ($($name,)+) {
             #[inline]
-            fn write_canonical(&self, bytes: &mut Vec<u8>) {
+            fn write_canonical(&self, bytes: &mut KeyBytes) {
                 #[expect(non_snake_case, reason = "the type parameters name the fields of the tuple")]
                 let ($($name,)+) = self;
                 $($name.write_canonical(bytes);)+
@@ -156,12 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn hashing_on_the_stack_equals_hashing_the_canonical_bytes() {
-        for length in [0, 1, STACK_KEY_BYTES - 1, STACK_KEY_BYTES, STACK_KEY_BYTES + 1, 1000] {
+    fn a_short_string_and_a_long_one_are_hashed_by_their_canonical_bytes() {
+        for length in [0, 1, 23, 24, 59, 60, 61, 1000] {
             let key = "k".repeat(length);
-            let mut bytes = Vec::new();
-            key.write_canonical(&mut bytes);
+            let mut bytes = Vec::from(u32::try_from(length).unwrap().to_le_bytes());
+            bytes.extend_from_slice(key.as_bytes());
             assert_eq!(key.key_hash(), KeyHash(xxh3_64(&bytes)), "length {length}");
+            assert_eq!(SmolStr::new(&key).key_hash(), key.key_hash(), "length {length}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! `flat_map`: any number of records out for each record in.
 
-use tidemill_dataflow::operator::FlatMap;
+use tidemill_dataflow::operator::{FlatMap, FlatMapInto};
 use tidemill_dataflow::pipe::Pipe;
 use tidemill_dataflow::record::Data;
 
@@ -26,5 +26,25 @@ impl<P: Pipe> DataStream<P> {
         F: FnMut(P::Out) -> I + Clone + Send + Sync + 'static,
     {
         self.then("Flat Map", types::<P::Out, I::Item>(), |pipe, operator| FlatMap::new(pipe, function, operator))
+    }
+
+    /// Makes any number of records of each record: `function` appends them to a list, which is used again and again,
+    /// so that nothing is allocated for it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tidemill::Error> {
+    /// # let env = tidemill::Environment::from_args()?;
+    /// let lines = env.from_collection(vec!["a few words".to_owned()]);
+    /// let words = lines.flat_map_into(|line, words| words.extend(line.split(' ').map(str::to_owned))).collect();
+    /// assert_eq!(env.execute("words")?.collected(&words)?, ["a", "few", "words"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn flat_map_into<U, F>(self, function: F) -> DataStream<FlatMapInto<P, U, F>>
+    where
+        U: Data,
+        F: FnMut(P::Out, &mut Vec<U>) + Clone + Send + Sync + 'static,
+    {
+        self.then("Flat Map", types::<P::Out, U>(), |pipe, operator| FlatMapInto::new(pipe, function, operator))
     }
 }

@@ -1,6 +1,7 @@
 //! `key_by`: groups records, so that each key's records meet in one sub-task.
 
-use tidemill_dataflow::key_selector::{BorrowedKey, ComputedKey};
+use tidemill_dataflow::flow::OperatorIndex;
+use tidemill_dataflow::key_selector::{BorrowedKey, ComputedKey, KeySelector};
 use tidemill_dataflow::pipe::Pipe;
 use tidemill_model::key::Key;
 
@@ -68,4 +69,23 @@ impl<P: Pipe> DataStream<P> {
 pub struct KeyedStream<P, S> {
     pub(super) stream: DataStream<P>,
     pub(super) selector: S,
+}
+
+impl<P: Pipe, S: KeySelector<P::Out>> KeyedStream<P, S> {
+    /// An operator behind a keyed exchange.
+    pub(super) fn exchanged<Q: Pipe>(
+        self,
+        name: &str,
+        types: Vec<String>,
+        pipe: impl FnOnce(S, OperatorIndex) -> Q,
+    ) -> DataStream<Q> {
+        let DataStream { environment, pipe: upstream, vertex: source, .. } = self.stream;
+        let parallelism = environment.parallelism();
+        let selector = self.selector.clone();
+        let (vertex, operator) = environment.build(|builder| {
+            let target = builder.exchange_hashed(source, upstream, selector, parallelism);
+            (target, builder.add_operator(target, name, types))
+        });
+        DataStream { environment, pipe: pipe(self.selector, operator), vertex, operator }
+    }
 }

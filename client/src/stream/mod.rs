@@ -6,12 +6,14 @@ mod csv;
 mod discard;
 mod filter;
 mod flat_map;
+mod fold;
 mod key_by;
 mod map;
 mod print;
 mod reduce;
 mod sequence;
 mod sink;
+mod sink_to;
 mod sum;
 mod text;
 mod text_file;
@@ -129,6 +131,13 @@ impl<P: Pipe> DataStream<P> {
 /// The record types of an operator, for the graph's fingerprint.
 fn types<In, Out>() -> Vec<String> {
     vec![std::any::type_name::<In>().to_owned(), std::any::type_name::<Out>().to_owned()]
+}
+
+/// The types of an operator behind a keyed exchange, for the graph's fingerprint.
+fn keyed_types<K, In, Out>() -> Vec<String> {
+    let mut types = types::<In, Out>();
+    types.push(format!("key {}", std::any::type_name::<K>()));
+    types
 }
 
 impl Environment {

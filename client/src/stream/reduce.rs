@@ -1,10 +1,10 @@
 //! `reduce`: one running record per key.
 
 use tidemill_dataflow::key_selector::KeySelector;
-use tidemill_dataflow::operator::Reduce;
+use tidemill_dataflow::operator::{ReduceFunction, Rolling};
 use tidemill_dataflow::pipe::Pipe;
 
-use super::{DataStream, KeyedStream, types};
+use super::{DataStream, KeyedStream, keyed_types};
 
 impl<P: Pipe, S: KeySelector<P::Out>> KeyedStream<P, S> {
     /// Folds each record into the one that its key has so far; a key's first record is taken as it is.
@@ -25,26 +25,25 @@ impl<P: Pipe, S: KeySelector<P::Out>> KeyedStream<P, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn reduce<F>(self, function: F) -> DataStream<Reduce<P::Out, S, F>>
+    pub fn reduce<F>(self, function: F) -> DataStream<Rolling<P::Out, S, ReduceFunction<F>>>
     where
         F: FnMut(&mut P::Out, P::Out) + Clone + Send + Sync + 'static,
     {
         self.reduce_as("Reduce", function)
     }
 
-    pub(super) fn reduce_as<F>(self, name: &str, function: F) -> DataStream<Reduce<P::Out, S, F>>
+    pub(super) fn reduce_as<F>(self, name: &str, function: F) -> DataStream<Rolling<P::Out, S, ReduceFunction<F>>>
     where
         F: FnMut(&mut P::Out, P::Out) + Clone + Send + Sync + 'static,
     {
         let DataStream { environment, pipe, vertex, .. } = self.stream;
         let parallelism = environment.parallelism();
-        let mut details = types::<P::Out, P::Out>();
-        details.push(format!("key {}", std::any::type_name::<S::Key>()));
         let (selector, combiner) = (self.selector.clone(), function.clone());
         let (vertex, operator) = environment.build(|builder| {
             let vertex = builder.exchange_by_key(vertex, pipe, selector, combiner, parallelism);
-            (vertex, builder.add_operator(vertex, name, details))
+            (vertex, builder.add_operator(vertex, name, keyed_types::<S::Key, P::Out, P::Out>()))
         });
-        DataStream { environment, pipe: Reduce::new(self.selector, function, operator), vertex, operator }
+        let pipe = Rolling::new(self.selector, ReduceFunction(function), operator);
+        DataStream { environment, pipe, vertex, operator }
     }
 }

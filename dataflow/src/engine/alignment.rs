@@ -1,32 +1,33 @@
 //! What the control on several input channels means together: the lowest watermark, the aligned barrier, the last end.
 
-use crate::record::Control;
+use crate::record::{Control, Timestamp};
 
 /// What one channel has said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Channel {
-    watermark: Option<i64>,
+    watermark: Option<Timestamp>,
     barrier: Option<u64>,
+    idle: bool,
     ended: bool,
 }
 
 /// The control state of an input gate.
 ///
-/// Invariant: a channel that awaits a barrier's alignment, or that has ended, is not readable.
+/// Invariants: a channel that awaits a barrier's alignment, or that has ended, is not readable; the watermark only
+/// grows, whatever idle channels say when they come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alignment {
     channels: Vec<Channel>,
-    watermark: Option<i64>,
+    watermark: Option<Timestamp>,
+    idle: bool,
 }
 
 impl Alignment {
     /// Of a gate with this many channels.
     #[must_use]
     pub fn new(channel_count: usize) -> Self {
-        Self {
-            channels: vec![Channel { watermark: None, barrier: None, ended: false }; channel_count],
-            watermark: None,
-        }
+        let channel = Channel { watermark: None, barrier: None, idle: false, ended: false };
+        Self { channels: vec![channel; channel_count], watermark: None, idle: false }
     }
 
     /// Whether the next element of this channel may be taken.
@@ -42,16 +43,31 @@ impl Alignment {
         self.channels.iter().all(|channel| channel.ended)
     }
 
+    fn open(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.iter().filter(|channel| !channel.ended)
+    }
+
     /// Takes control from one channel; answers what the gate as a whole says on, in this order.
     pub fn step(&mut self, channel: usize, control: Control) -> Vec<Control> {
         let mut forward = Vec::new();
         match control {
             Control::Watermark(time) => self.channels[channel].watermark = Some(time),
             Control::Barrier(checkpoint) => self.channels[channel].barrier = Some(checkpoint),
+            Control::Idle => self.channels[channel].idle = true,
+            Control::Active => self.channels[channel].idle = false,
             Control::EndOfInput => self.channels[channel].ended = true,
+            Control::ProcessingTime(_) => return vec![control],
         }
         forward.extend(self.aligned_barrier().map(Control::Barrier));
-        forward.extend(self.advanced_watermark().map(Control::Watermark));
+        let idle = self.open().count() > 0 && self.open().all(|channel| channel.idle);
+        if self.idle && !idle && !self.ended() {
+            forward.push(Control::Active);
+        }
+        forward.extend(self.advanced_watermark(idle).map(Control::Watermark));
+        if idle && !self.idle {
+            forward.push(Control::Idle);
+        }
+        self.idle = idle;
         if control == Control::EndOfInput && self.ended() {
             forward.push(Control::EndOfInput);
         }
@@ -60,33 +76,38 @@ impl Alignment {
 
     /// The barrier that every channel still open has reached; the channels are readable again.
     fn aligned_barrier(&mut self) -> Option<u64> {
-        let mut barriers = self.channels.iter().filter(|channel| !channel.ended).map(|channel| channel.barrier);
+        let mut barriers = self.open().map(|channel| channel.barrier);
         let checkpoint = barriers.next()??;
         if barriers.any(|barrier| barrier.is_none()) {
             return None;
         }
+        drop(barriers);
         for channel in &mut self.channels {
             channel.barrier = None;
         }
         Some(checkpoint)
     }
 
-    /// The least watermark of the channels still open, when it grew.
-    fn advanced_watermark(&mut self) -> Option<i64> {
-        let open = self.channels.iter().filter(|channel| !channel.ended);
-        let least = open.map(|channel| channel.watermark).min()??;
-        if self.watermark.is_some_and(|watermark| watermark >= least) {
+    /// The least watermark of the channels that are open and not idle, when it grew; the greatest when all are idle,
+    /// since none of them holds the others back.
+    fn advanced_watermark(&mut self, idle: bool) -> Option<Timestamp> {
+        let reached = if idle {
+            self.open().map(|channel| channel.watermark).max()??
+        } else {
+            self.open().filter(|channel| !channel.idle).map(|channel| channel.watermark).min()??
+        };
+        if self.watermark.is_some_and(|watermark| watermark >= reached) {
             return None;
         }
-        self.watermark = Some(least);
-        Some(least)
+        self.watermark = Some(reached);
+        Some(reached)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Control::{Barrier, EndOfInput, Watermark};
+    use Control::{Active, Barrier, EndOfInput, Idle, Watermark};
 
     #[test]
     fn the_gate_ends_with_its_last_channel() {
@@ -115,5 +136,30 @@ mod tests {
         assert_eq!(alignment.step(1, Barrier(1)), vec![]);
         assert_eq!(alignment.step(2, EndOfInput), vec![Barrier(1)]);
         assert!(alignment.readable(0) && alignment.readable(1));
+    }
+
+    #[test]
+    fn an_idle_channel_holds_nobody_back_and_takes_nothing_back() {
+        let mut alignment = Alignment::new(2);
+        assert_eq!(alignment.step(0, Watermark(5)), vec![]);
+        assert_eq!(alignment.step(1, Idle), vec![Watermark(5)]);
+        assert_eq!(alignment.step(0, Watermark(7)), vec![Watermark(7)]);
+        assert_eq!(alignment.step(1, Active), vec![]);
+        assert_eq!(alignment.step(1, Watermark(3)), vec![]);
+        assert_eq!(alignment.step(0, Watermark(9)), vec![]);
+        assert_eq!(alignment.step(1, Watermark(8)), vec![Watermark(8)]);
+    }
+
+    #[test]
+    fn a_gate_is_idle_when_all_its_channels_are() {
+        let mut alignment = Alignment::new(2);
+        assert_eq!(alignment.step(0, Watermark(5)), vec![]);
+        assert_eq!(alignment.step(1, Watermark(3)), vec![Watermark(3)]);
+        assert_eq!(alignment.step(1, Idle), vec![Watermark(5)]);
+        assert_eq!(alignment.step(0, Idle), vec![Idle]);
+        assert_eq!(alignment.step(1, Active), vec![Active]);
+        assert_eq!(alignment.step(1, EndOfInput), vec![Idle]);
+        assert_eq!(alignment.step(0, Active), vec![Active]);
+        assert_eq!(alignment.step(0, EndOfInput), vec![EndOfInput]);
     }
 }

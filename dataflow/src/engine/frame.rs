@@ -59,6 +59,10 @@ pub enum WireElement {
     Watermark(i64),
     /// The border between the records before and after the checkpoint of this id.
     Barrier(u64),
+    /// Nothing comes for an unknown time; others need not wait for this channel's watermark.
+    Idle,
+    /// Records come again.
+    Active,
     /// Nothing follows on this channel.
     EndOfInput,
 }
@@ -153,6 +157,8 @@ mod kind {
     pub(super) const BARRIER: u8 = 4;
     pub(super) const END_OF_INPUT: u8 = 5;
     pub(super) const CREDIT: u8 = 6;
+    pub(super) const IDLE: u8 = 7;
+    pub(super) const ACTIVE: u8 = 8;
 }
 
 impl Frame {
@@ -169,6 +175,8 @@ impl Frame {
                     WireElement::Batch(records) => (kind::BATCH, records.clone()),
                     WireElement::Watermark(time) => (kind::WATERMARK, Bytes::copy_from_slice(&time.to_le_bytes())),
                     WireElement::Barrier(id) => (kind::BARRIER, Bytes::copy_from_slice(&id.to_le_bytes())),
+                    WireElement::Idle => (kind::IDLE, Bytes::new()),
+                    WireElement::Active => (kind::ACTIVE, Bytes::new()),
                     WireElement::EndOfInput => (kind::END_OF_INPUT, Bytes::new()),
                 };
                 (kind, channel, *sequence, payload)
@@ -277,9 +285,13 @@ impl FrameDecoder {
             kind::BATCH => WireElement::Batch(payload.into()),
             kind::WATERMARK => WireElement::Watermark(i64::from_le_bytes(fixed(kind, &payload)?)),
             kind::BARRIER => WireElement::Barrier(u64::from_le_bytes(fixed(kind, &payload)?)),
-            kind::END_OF_INPUT => {
+            kind::IDLE | kind::ACTIVE | kind::END_OF_INPUT => {
                 let [] = fixed(kind, &payload)?;
-                WireElement::EndOfInput
+                match kind {
+                    kind::IDLE => WireElement::Idle,
+                    kind::ACTIVE => WireElement::Active,
+                    _ => WireElement::EndOfInput,
+                }
             }
             found => return Err(Error::Kind { found }),
         };

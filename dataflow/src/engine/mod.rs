@@ -5,4 +5,5 @@ pub mod credit;
 pub mod frame;
 pub mod pace;
 pub mod split;
+pub mod timers;
 pub mod topology;

@@ -1,21 +1,20 @@
 //! Builds a flow: the program's operators, grouped into chains, and how chains are connected.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidemill_model::execution::Failure;
-use tidemill_model::id::JobVertexId;
 use tidemill_model::job::RuntimeMode;
-use tidemill_model::job_graph::{self, JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning};
-use tidemill_model::key_group::DEFAULT_MAX_PARALLELISM;
+use tidemill_model::job_graph::{self, Partitioning};
 
-use super::{Flow, OperatorIndex, OutputIndex};
+use super::{OperatorIndex, OutputIndex, OutputPort};
+use crate::function::{OutputTag, SidePortFactory, open_side_port};
 use crate::key_selector::KeySelector;
 use crate::operator::Combine;
 use crate::pipe::{Input, Pipe};
+use crate::push::Push;
 use crate::record::Data;
 use crate::runtime::counter::Counters;
-use crate::runtime::partition::{HashPartitioner, RebalancePartitioner};
+use crate::runtime::partition::{HashPartitioner, PortPartitioner, RoundRobin, RoutePartitioner};
 use crate::runtime::sink::Sink;
 use crate::runtime::sink::staged::StagedOutput;
 use crate::runtime::task::{Task, TaskContext};
@@ -25,7 +24,7 @@ pub type TaskFactory = Arc<dyn Fn(&TaskContext) -> Result<Box<dyn Task>, Failure
 
 /// A chain while the program is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct VertexIndex(usize);
+pub struct VertexIndex(pub(super) usize);
 
 /// What is wrong with a program.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +42,17 @@ pub enum Error {
         /// The name of the second operator.
         second: String,
     },
+    /// A side output that is used, of an operator that is not run.
+    #[error(
+        "build job graph: side output {tag:?} of operator {operator:?} is used, but the operator's main output leads \
+         nowhere; end it in a sink, such as discard()"
+    )]
+    DanglingMainOutput {
+        /// The side output.
+        tag: String,
+        /// The operator's name.
+        operator: String,
+    },
     /// Batch mode for a source that never ends.
     #[error("build job graph: execution.runtime-mode is batch, but source {source_name:?} has no end; use streaming")]
     UnboundedBatch {
@@ -51,32 +61,73 @@ pub enum Error {
     },
 }
 
-struct OperatorPlan {
-    name: String,
-    uid: Option<String>,
-    /// Record types and the parameters that change what the operator does.
-    details: Vec<String>,
+/// What an operator does with event time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct TimeUse {
+    /// It gives records their event times.
+    pub(super) assigns: bool,
+    /// It does something else depending on them.
+    pub(super) needs: bool,
 }
 
-struct VertexPlan {
-    operators: Vec<OperatorIndex>,
-    parallelism: u32,
+pub(super) struct OperatorPlan {
+    pub(super) name: String,
+    pub(super) uid: Option<String>,
+    /// Record types and the parameters that change what the operator does.
+    pub(super) details: Vec<String>,
+    pub(super) time: TimeUse,
+}
+
+pub(super) struct VertexPlan {
+    pub(super) operators: Vec<OperatorIndex>,
+    pub(super) parallelism: u32,
     /// None while nothing consumes the chain.
-    factory: Option<TaskFactory>,
+    pub(super) factory: Option<TaskFactory>,
+    /// Whether the chain ends in a sink.
+    pub(super) ends_in_sink: bool,
     /// For a chain that ends in a sink: the chain before it and the sink alone, should they be parted.
     parts: Option<(TaskFactory, TaskFactory)>,
+    /// None: that of its inputs.
+    pub(super) slot_sharing_group: Option<String>,
+    pub(super) co_location_group: Option<String>,
+}
+
+/// Where a link begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkSource {
+    /// At the end of a chain.
+    Chain(VertexIndex),
+    /// At a side output, wherever its operator is placed.
+    SideOutput { operator: OperatorIndex, port: OutputPort },
+}
+
+/// A side output that somebody asked for.
+pub(super) struct SideOutputPlan {
+    pub(super) operator: OperatorIndex,
+    pub(super) tag: String,
+    pub(super) port: OutputPort,
+    pub(super) factory: SidePortFactory,
+}
+
+/// A link between two chains.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    pub(super) source: LinkSource,
+    pub(super) target: VertexIndex,
+    pub(super) partitioning: Partitioning,
 }
 
 /// Collects what a program says.
 pub struct FlowBuilder {
-    operators: Vec<OperatorPlan>,
-    vertices: Vec<VertexPlan>,
-    edges: Vec<(VertexIndex, VertexIndex, Partitioning)>,
-    outputs: Vec<(StagedOutput, VertexIndex)>,
+    pub(super) operators: Vec<OperatorPlan>,
+    pub(super) vertices: Vec<VertexPlan>,
+    pub(super) links: Vec<Link>,
+    pub(super) side_outputs: Vec<SideOutputPlan>,
+    pub(super) outputs: Vec<(StagedOutput, VertexIndex)>,
     collect_count: u32,
     /// The sources that never end.
-    unbounded: Vec<OperatorIndex>,
-    counters: Counters,
+    pub(super) unbounded: Vec<OperatorIndex>,
+    pub(super) counters: Counters,
 }
 
 impl FlowBuilder {
@@ -86,7 +137,8 @@ impl FlowBuilder {
         Self {
             operators: Vec::new(),
             vertices: Vec::new(),
-            edges: Vec::new(),
+            links: Vec::new(),
+            side_outputs: Vec::new(),
             outputs: Vec::new(),
             collect_count: 0,
             unbounded: Vec::new(),
@@ -114,13 +166,21 @@ impl FlowBuilder {
 
     /// A vertex without operators yet.
     pub fn add_vertex(&mut self, parallelism: u32) -> VertexIndex {
-        self.vertices.push(VertexPlan { operators: Vec::new(), parallelism, factory: None, parts: None });
+        self.vertices.push(VertexPlan {
+            operators: Vec::new(),
+            parallelism,
+            factory: None,
+            ends_in_sink: false,
+            parts: None,
+            slot_sharing_group: None,
+            co_location_group: None,
+        });
         VertexIndex(self.vertices.len() - 1)
     }
 
     /// Appends an operator to a chain; `details` are the record types and parameters that tell it from others.
     pub fn add_operator(&mut self, vertex: VertexIndex, name: &str, details: Vec<String>) -> OperatorIndex {
-        self.operators.push(OperatorPlan { name: name.to_owned(), uid: None, details });
+        self.operators.push(OperatorPlan { name: name.to_owned(), uid: None, details, time: TimeUse::default() });
         let operator = OperatorIndex(self.operators.len() - 1);
         self.vertex(vertex).operators.push(operator);
         operator
@@ -131,6 +191,16 @@ impl FlowBuilder {
         self.unbounded.push(source);
     }
 
+    /// Says that an operator gives records their event times.
+    pub fn mark_assigns_time(&mut self, operator: OperatorIndex) {
+        self.operators[operator.0].time.assigns = true;
+    }
+
+    /// Says that what an operator does depends on the event times of its records.
+    pub fn mark_needs_time(&mut self, operator: OperatorIndex) {
+        self.operators[operator.0].time.needs = true;
+    }
+
     /// Names an operator for people.
     pub fn set_name(&mut self, operator: OperatorIndex, name: &str) {
         name.clone_into(&mut self.operators[operator.0].name);
@@ -139,6 +209,18 @@ impl FlowBuilder {
     /// Gives an operator a stable identity.
     pub fn set_uid(&mut self, operator: OperatorIndex, uid: &str) {
         self.operators[operator.0].uid = Some(uid.to_owned());
+    }
+
+    /// Names the group whose vertices share slots with this one.
+    pub fn set_slot_sharing_group(&mut self, vertex: VertexIndex, group: &str) {
+        self.vertex(vertex).slot_sharing_group = Some(group.to_owned());
+    }
+
+    /// Has the i-th sub-tasks of two vertices run in one slot.
+    pub fn co_locate(&mut self, vertex: VertexIndex, other: VertexIndex) {
+        let group = self.vertices[other.0].co_location_group.clone().unwrap_or_else(|| format!("with-{}", other.0));
+        self.vertex(other).co_location_group = Some(group.clone());
+        self.vertex(vertex).co_location_group = Some(group);
     }
 
     /// The number of the next `collect()`.
@@ -158,9 +240,72 @@ impl FlowBuilder {
         self.outputs[output.0].0.overwrite = true;
     }
 
+    /// Leads what leaves the chain `source` to `target`.
+    pub fn link(&mut self, source: VertexIndex, target: VertexIndex, partitioning: Partitioning) {
+        self.links.push(Link { source: LinkSource::Chain(source), target, partitioning });
+    }
+
+    /// Leads a side output of an operator to `target`, one to one or round robin.
+    pub fn link_side_output<T: Data>(
+        &mut self,
+        operator: OperatorIndex,
+        tag: &OutputTag<T>,
+        target: VertexIndex,
+        partitioning: Partitioning,
+    ) {
+        let known = self.side_outputs.iter().find(|side| side.operator == operator && side.tag == tag.name());
+        let port = match known {
+            Some(known) => known.port,
+            None => {
+                // The main port is 0, and each side output of the program has a number of its own.
+                let port = OutputPort(u32::try_from(self.side_outputs.len() + 1).expect("fewer than u32::MAX"));
+                let (tag, factory) = (tag.name().to_owned(), open_side_port::<T>());
+                self.side_outputs.push(SideOutputPlan { operator, tag, port, factory });
+                port
+            }
+        };
+        self.links.push(Link { source: LinkSource::SideOutput { operator, port }, target, partitioning });
+    }
+
+    /// Ends a chain in what `end` makes, which leads its records to `target`.
+    pub fn end_in_exchange<P: Pipe, N: Push<P::Out> + 'static>(
+        &mut self,
+        from: VertexIndex,
+        pipe: P,
+        (target, partitioning): (VertexIndex, Partitioning),
+        end: impl Fn(&TaskContext) -> Result<N, Failure> + Send + Sync + 'static,
+    ) {
+        self.vertex(from).factory = Some(Arc::new(move |context: &TaskContext| pipe.fuse(end(context)?, context)));
+        self.link(from, target, partitioning);
+    }
+
+    /// Ends a chain in a port that any number of vertices may be linked to.
+    pub fn end_in_port<P: Pipe>(&mut self, from: VertexIndex, pipe: P) {
+        let factory = move |context: &TaskContext| pipe.fuse(PortPartitioner::new(OutputPort::MAIN, context)?, context);
+        self.vertex(from).factory = Some(Arc::new(factory));
+    }
+
     /// Ends a chain in a keyed exchange; answers the vertex behind it, which has no operator yet.
     ///
-    /// In batch mode `function` combines records before the exchange, on behalf of `operator`.
+    /// The operator that is added to the new vertex next is blamed when the selector panics.
+    pub fn exchange_hashed<P, S>(&mut self, from: VertexIndex, pipe: P, selector: S, parallelism: u32) -> VertexIndex
+    where
+        P: Pipe,
+        S: KeySelector<P::Out>,
+    {
+        let target = self.add_vertex(parallelism);
+        let operator = OperatorIndex(self.operators.len());
+        let end = move |context: &TaskContext| {
+            HashPartitioner::new(selector.clone(), context.operator_name(operator), context)
+        };
+        self.end_in_exchange(from, pipe, (target, Partitioning::Hash), end);
+        target
+    }
+
+    /// Ends a chain in a keyed exchange; answers the vertex behind it, which has no operator yet.
+    ///
+    /// In batch mode `function` combines records before the exchange, on behalf of the operator that is added to the
+    /// new vertex next.
     pub fn exchange_by_key<P, S, F>(
         &mut self,
         from: VertexIndex,
@@ -175,7 +320,6 @@ impl FlowBuilder {
         F: FnMut(&mut P::Out, P::Out) + Clone + Send + Sync + 'static,
     {
         let target = self.add_vertex(parallelism);
-        // The operator that is added to the new vertex next.
         let operator = OperatorIndex(self.operators.len());
         let factory = move |context: &TaskContext| {
             let name = context.operator_name(operator);
@@ -188,7 +332,7 @@ impl FlowBuilder {
             }
         };
         self.vertex(from).factory = Some(Arc::new(factory));
-        self.edges.push((from, target, Partitioning::Hash));
+        self.link(from, target, Partitioning::Hash);
         target
     }
 
@@ -203,7 +347,9 @@ impl FlowBuilder {
         let last = self.vertex(vertex).operators.pop();
         self.vertex(target).operators.extend(last);
         self.vertex(vertex).factory = Some(rest);
-        self.edges.push((vertex, target, Partitioning::Rebalance));
+        let same = self.parallelism(vertex) == parallelism;
+        let partitioning = if same { Partitioning::Forward } else { Partitioning::Rebalance };
+        self.link(vertex, target, partitioning);
         target
     }
 
@@ -215,9 +361,11 @@ impl FlowBuilder {
             Arc::new(move |context: &TaskContext| fused_pipe.fuse(fused_sink.open(context)?, context));
         let alone: TaskFactory =
             Arc::new(move |context: &TaskContext| Input::<P::Out>::new().fuse(sink.open(context)?, context));
-        let before: TaskFactory =
-            Arc::new(move |context: &TaskContext| pipe.fuse(RebalancePartitioner::new(context)?, context));
+        let before: TaskFactory = Arc::new(move |context: &TaskContext| {
+            pipe.fuse(RoutePartitioner::new(RoundRobin::new(context), context)?, context)
+        });
         self.vertex(vertex).factory = Some(fused);
+        self.vertex(vertex).ends_in_sink = true;
         self.vertex(vertex).parts = Some((before, alone));
     }
 
@@ -232,114 +380,19 @@ impl FlowBuilder {
             return vertex;
         };
         let target = self.cut_last_operator(vertex, before, parallelism);
+        self.vertex(vertex).ends_in_sink = false;
+        self.vertex(target).ends_in_sink = true;
         self.vertex(target).factory = Some(alone);
         for (_, output_vertex) in self.outputs.iter_mut().filter(|(_, output_vertex)| *output_vertex == vertex) {
             *output_vertex = target;
         }
         target
     }
-
-    /// The chains that lead to a sink: what nothing consumes is not run.
-    fn useful(&self) -> BTreeSet<VertexIndex> {
-        let indices = (0..self.vertices.len()).map(VertexIndex);
-        let mut useful: BTreeSet<_> = indices.filter(|index| self.vertices[index.0].factory.is_some()).collect();
-        loop {
-            let dangling = self.edges.iter().find(|edge| useful.contains(&edge.0) && !useful.contains(&edge.1));
-            match dangling {
-                Some((source, _, _)) => useful.remove(source),
-                None => return useful,
-            };
-        }
-    }
-
-    /// `Batch` or `Streaming`.
-    fn resolve(&self, mode: RuntimeMode, useful: &BTreeSet<VertexIndex>) -> Result<RuntimeMode, Error> {
-        let used = |operator| useful.iter().any(|vertex| self.vertices[vertex.0].operators.contains(operator));
-        match (mode, self.unbounded.iter().find(|operator| used(operator))) {
-            (RuntimeMode::Automatic | RuntimeMode::Batch, None) => Ok(RuntimeMode::Batch),
-            (RuntimeMode::Automatic | RuntimeMode::Streaming, _) => Ok(RuntimeMode::Streaming),
-            (RuntimeMode::Batch, Some(source)) => {
-                Err(Error::UnboundedBatch { source_name: self.operators[source.0].name.clone() })
-            }
-        }
-    }
-
-    /// The uid of each operator: the user's, or its place in the program.
-    fn uids(&self) -> Result<Vec<String>, Error> {
-        let derived = |index: usize, name: &str| {
-            let dashed = name.to_lowercase().replace(|letter: char| !letter.is_alphanumeric(), "-");
-            format!("{index}-{dashed}")
-        };
-        let mut uids: Vec<String> = Vec::new();
-        for (index, operator) in self.operators.iter().enumerate() {
-            let uid = operator.uid.clone().unwrap_or_else(|| derived(index, &operator.name));
-            if let Some(first) = uids.iter().position(|other| *other == uid) {
-                let first = self.operators[first].name.clone();
-                return Err(Error::DuplicateUid { uid, first, second: operator.name.clone() });
-            }
-            uids.push(uid);
-        }
-        Ok(uids)
-    }
-
-    /// The executable flow.
-    ///
-    /// # Errors
-    /// The program makes no valid graph.
-    pub fn build(self, mode: RuntimeMode) -> Result<Flow, Error> {
-        let useful = self.useful();
-        let mode = self.resolve(mode, &useful)?;
-        let uids = self.uids()?;
-        let ids: Vec<VertexIndex> = useful.iter().copied().collect();
-        let id = |vertex: VertexIndex| {
-            let position = ids.binary_search(&vertex).ok()?;
-            Some(JobVertexId(u32::try_from(position).ok()?))
-        };
-        let mut graph = JobGraph::default();
-        let mut factories = Vec::new();
-        for (&index, plan) in ids.iter().map(|index| (index, &self.vertices[index.0])) {
-            let (Some(id), Some(factory)) = (id(index), &plan.factory) else { continue };
-            graph.vertices.push(self.job_vertex(id, plan, &uids, mode));
-            factories.push(Arc::clone(factory));
-        }
-        for &(source, target, partitioning) in &self.edges {
-            if let (Some(source), Some(target)) = (id(source), id(target)) {
-                graph.edges.push(JobEdge { source, target, partitioning });
-            }
-        }
-        graph.validate()?;
-        let outputs = self.outputs.into_iter();
-        let outputs = outputs.filter_map(|(output, vertex)| Some((output, id(vertex)?))).collect();
-        let operator_names = self.operators.into_iter().map(|operator| operator.name).collect();
-        Ok(Flow { graph, mode, factories, operator_names, outputs, counters: self.counters })
-    }
-
-    fn job_vertex(&self, id: JobVertexId, plan: &VertexPlan, uids: &[String], mode: RuntimeMode) -> JobVertex {
-        let descriptor = |operator: &OperatorIndex| OperatorDescriptor {
-            name: self.operators[operator.0].name.clone(),
-            uid: uids[operator.0].clone(),
-        };
-        let details = plan.operators.iter().flat_map(|operator| self.operators[operator.0].details.clone());
-        let overwrites = self
-            .outputs
-            .iter()
-            .filter(|(output, vertex)| output.overwrite && self.vertices[vertex.0].operators == plan.operators);
-        let overwrites = overwrites.map(|(output, _)| format!("overwrite {}", output.path.display()));
-        let mode = std::iter::once(format!("mode {mode:?}"));
-        JobVertex {
-            id,
-            operators: plan.operators.iter().map(descriptor).collect(),
-            parallelism: plan.parallelism,
-            max_parallelism: DEFAULT_MAX_PARALLELISM.max(plan.parallelism),
-            record_types: details.chain(overwrites).chain(mode).collect(),
-        }
-    }
 }
 
 /// The factory of a chain that ends in a round-robin exchange.
-pub(crate) fn rebalance_factory<P: Pipe>(pipe: P) -> TaskFactory
-where
-    P::Out: Data,
-{
-    Arc::new(move |context: &TaskContext| pipe.fuse(RebalancePartitioner::new(context)?, context))
+pub(crate) fn rebalance_factory<P: Pipe>(pipe: P) -> TaskFactory {
+    Arc::new(move |context: &TaskContext| {
+        pipe.fuse(RoutePartitioner::new(RoundRobin::new(context), context)?, context)
+    })
 }

@@ -1,12 +1,17 @@
 //! The executable form of a job graph: for each vertex the means to make its tasks.
 
 mod builder;
+mod resolve;
+
+use std::ops::Range;
 
 use tidemill_model::execution::Failure;
-use tidemill_model::id::JobVertexId;
+use tidemill_model::id::{JobVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
 use tidemill_model::job_graph::{JobEdge, JobGraph, Partitioning};
 
+use self::builder::SideOutputPlan;
+use crate::function::SidePortFactory;
 use crate::runtime::counter::Counters;
 use crate::runtime::sink::staged::StagedOutput;
 use crate::runtime::task::{Task, TaskContext};
@@ -22,14 +27,34 @@ pub struct OperatorIndex(pub(crate) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutputIndex(pub(crate) usize);
 
+/// Where records leave a vertex: at the end of its chain, or by a side output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputPort(pub(crate) u32);
+
+impl OutputPort {
+    /// The end of the chain.
+    pub const MAIN: Self = Self(0);
+}
+
+/// What the runtime knows of an edge beyond the graph.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EdgePlan {
+    pub(crate) port: OutputPort,
+    /// Whether a producer gives records event times that something behind the edge needs.
+    pub(crate) timed: bool,
+}
+
 /// What one `execute` runs.
 pub struct Flow {
     graph: JobGraph,
+    /// By the index of the graph's edge.
+    edges: Vec<EdgePlan>,
     mode: RuntimeMode,
     /// By vertex id.
     factories: Vec<TaskFactory>,
     operator_names: Vec<String>,
     outputs: Vec<(StagedOutput, JobVertexId)>,
+    side_outputs: Vec<SideOutputPlan>,
     counters: Counters,
 }
 
@@ -66,37 +91,69 @@ impl Flow {
         &self.operator_names[operator.0]
     }
 
+    /// The side outputs of an operator that lead somewhere: tag, port, and how the port is opened.
+    pub(crate) fn side_outputs(
+        &self,
+        operator: OperatorIndex,
+    ) -> impl Iterator<Item = (&str, OutputPort, &SidePortFactory)> {
+        let sides = self.side_outputs.iter().filter(move |side| side.operator == operator);
+        sides.map(|side| (side.tag.as_str(), side.port, &side.factory))
+    }
+
     /// Makes the chain of one sub-task, on its thread.
     pub(crate) fn task(&self, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
         let vertex = usize::try_from(context.attempt().vertex.vertex.0).expect("a u32 fits");
         self.factories[vertex](context)
     }
 
-    /// The edge that a vertex's records leave on.
+    /// The graph's edge of this index.
     ///
     /// # Panics
-    /// The vertex has none: only chains that end in a partitioner ask.
-    pub(crate) fn output_edge(&self, vertex: JobVertexId) -> (u32, JobEdge) {
-        self.edge(|edge| edge.source == vertex)
+    /// There is none: indices come from this flow.
+    pub(crate) fn edge(&self, index: u32) -> JobEdge {
+        self.graph.edges[usize::try_from(index).expect("a u32 fits")]
     }
 
-    /// The edge that a vertex's records arrive on.
-    ///
-    /// # Panics
-    /// The vertex has none: only chains that begin with an exchange ask.
-    pub(crate) fn input_edge(&self, vertex: JobVertexId) -> (u32, JobEdge) {
-        self.edge(|edge| edge.target == vertex)
+    /// Whether records carry their event times over this edge.
+    pub(crate) fn is_timed(&self, index: u32) -> bool {
+        self.edges[usize::try_from(index).expect("a u32 fits")].timed
     }
 
-    pub(crate) fn output_max_parallelism(&self, vertex: JobVertexId) -> u32 {
-        let (_, edge) = self.output_edge(vertex);
-        debug_assert_eq!(edge.partitioning, Partitioning::Hash);
-        self.graph.vertex(edge.target).map_or(1, |vertex| vertex.max_parallelism)
+    /// The edges on which records leave a vertex by this port.
+    pub(crate) fn output_edges(&self, vertex: JobVertexId, port: OutputPort) -> impl Iterator<Item = u32> {
+        let edges = (0u32..).zip(self.graph.edges.iter().zip(&self.edges));
+        edges.filter(move |(_, (edge, plan))| edge.source == vertex && plan.port == port).map(|(index, _)| index)
     }
 
-    fn edge(&self, wanted: impl Fn(&JobEdge) -> bool) -> (u32, JobEdge) {
-        let mut edges = (0u32..).zip(&self.graph.edges);
-        let (index, edge) = edges.find(|(_, edge)| wanted(edge)).expect("the builder makes an edge with each exchange");
-        (index, *edge)
+    /// The edges on which records arrive at a vertex.
+    pub(crate) fn input_edges(&self, vertex: JobVertexId) -> impl Iterator<Item = u32> {
+        (0u32..).zip(&self.graph.edges).filter(move |(_, edge)| edge.target == vertex).map(|(index, _)| index)
+    }
+
+    /// The consumers on this edge of what a producer sends.
+    pub(crate) fn consumers(&self, index: u32, from: SubtaskIndex) -> Range<u32> {
+        let edge = self.edge(index);
+        match edge.partitioning {
+            Partitioning::Forward => from.0..from.0 + 1,
+            Partitioning::Hash | Partitioning::Rebalance => 0..self.parallelism(edge.target),
+        }
+    }
+
+    /// The producers on this edge of what a consumer gets.
+    pub(crate) fn producers(&self, index: u32, to: SubtaskIndex) -> Range<u32> {
+        let edge = self.edge(index);
+        match edge.partitioning {
+            Partitioning::Forward => to.0..to.0 + 1,
+            Partitioning::Hash | Partitioning::Rebalance => 0..self.parallelism(edge.source),
+        }
+    }
+
+    fn parallelism(&self, vertex: JobVertexId) -> u32 {
+        self.graph.vertex(vertex).map_or(1, |vertex| vertex.parallelism)
+    }
+
+    /// How many key groups a vertex has.
+    pub(crate) fn max_parallelism(&self, vertex: JobVertexId) -> u32 {
+        self.graph.vertex(vertex).map_or(1, |vertex| vertex.max_parallelism)
     }
 }

@@ -7,7 +7,7 @@ use tidemill_model::execution::Failure;
 use crate::flow::OperatorIndex;
 use crate::pipe::{Pipe, Placement, Upstream};
 use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Data};
+use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 
 /// A pipe followed by a function.
@@ -49,10 +49,10 @@ struct MapOperator<F, N> {
 
 impl<T, U, F: FnMut(T) -> U, N: Push<U>> Push<T> for MapOperator<F, N> {
     #[inline(always)]
-    fn push(&mut self, record: T) -> Result<(), Stopped> {
+    fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let function = &mut self.function;
         let mapped = blame(&self.operator, || function(record));
-        self.next.push(mapped)
+        self.next.push(mapped, time)
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {

@@ -3,13 +3,18 @@
 mod combine;
 mod filter;
 mod flat_map;
+mod keyed_process;
 mod map;
-mod reduce;
-mod table;
+mod process;
+mod rolling;
+mod watermarks;
 
 pub use filter::Filter;
-pub use flat_map::FlatMap;
+pub use flat_map::{FlatMap, FlatMapInto};
+pub use keyed_process::KeyedProcess;
 pub use map::Map;
-pub use reduce::Reduce;
+pub use process::Process;
+pub use rolling::{FoldFunction, ReduceFunction, Rolling, RollingFunction};
+pub use watermarks::{AssignTimestamps, BoundedOutOfOrderness, WatermarkGenerator};
 
 pub(crate) use combine::Combine;

@@ -1,6 +1,34 @@
 //! The only place where the data flow reads a clock.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::record::Timestamp;
+
+/// What a sub-task takes processing time from.
+#[derive(Debug, Clone)]
+pub enum ProcessingClock {
+    /// The machine's clock.
+    System,
+    /// One that is set by hand, for tests of operators.
+    Manual(Arc<AtomicI64>),
+}
+
+impl ProcessingClock {
+    /// Milliseconds since the epoch.
+    #[expect(clippy::disallowed_methods, reason = "this module is the clock")]
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
+            }
+            Self::Manual(time) => time.load(Ordering::Relaxed),
+        }
+    }
+}
 
 /// A running stop-watch.
 #[derive(Debug, Clone, Copy)]

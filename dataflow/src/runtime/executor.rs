@@ -13,6 +13,7 @@ use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex,
 
 use crate::flow::Flow;
 use crate::push::{Stopped, take_blamed};
+use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
 use crate::runtime::spawn::{TaskKind, spawn};
 use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment};
@@ -147,6 +148,7 @@ impl Executor {
             mailbox: mails,
             wiring: Arc::clone(wiring),
             progress: Arc::clone(&self.progress),
+            clock: ProcessingClock::System,
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);

@@ -5,7 +5,7 @@ use tidemill_model::execution::FailureKind;
 
 use crate::engine::alignment::Alignment;
 use crate::push::{Push, Stopped};
-use crate::record::{Control, Data, StreamElement, decode};
+use crate::record::{Batch, Control, Data, StreamElement, decode_batch};
 use crate::runtime::network::{ConnectionLost, WireElement};
 use crate::runtime::task::{Task, TaskContext};
 use crate::runtime::wiring::ReceivingHalf;
@@ -57,8 +57,8 @@ impl<T> InputGate<T> {
         None
     }
 
-    /// Waits for an element or mail.
-    fn take(&mut self) -> Result<(usize, Taken<T>), Stopped> {
+    /// Waits for an element or mail, or until an operator wants to be called.
+    fn take(&mut self) -> Result<Option<(usize, Taken<T>)>, Stopped> {
         loop {
             let mut select = Select::new();
             let mail = select.recv(self.context.mailbox());
@@ -73,7 +73,13 @@ impl<T> InputGate<T> {
                     watched.push(channel);
                 }
             }
-            let ready = select.select();
+            let ready = match self.context.until_due() {
+                None => select.select(),
+                Some(timeout) => match select.select_timeout(timeout) {
+                    Ok(ready) => ready,
+                    Err(_) => return Ok(None),
+                },
+            };
             if ready.index() == mail {
                 self.context.on_mail(ready.recv(self.context.mailbox()))?;
                 continue;
@@ -83,7 +89,7 @@ impl<T> InputGate<T> {
                 ReceivingHalf::Local(receiver) => Taken::Local(ready.recv(&receiver.elements)),
                 ReceivingHalf::Remote(receiver) => Taken::Remote(ready.recv(receiver.elements())),
             };
-            return Ok((channel, taken));
+            return Ok(Some((channel, taken)));
         }
     }
 }
@@ -127,18 +133,20 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
         match element {
             WireElement::Batch(bytes) => {
                 let context = &self.gate.context;
-                let batch = decode(&bytes).map_err(|error| {
+                let batch = decode_batch(&bytes).map_err(|error| {
                     context.fail(context.failure(FailureKind::ConnectionLost, None, error.to_string()))
                 })?;
                 self.batch(channel, batch)
             }
             WireElement::Watermark(time) => self.control(channel, Control::Watermark(time)),
             WireElement::Barrier(checkpoint) => self.control(channel, Control::Barrier(checkpoint)),
+            WireElement::Idle => self.control(channel, Control::Idle),
+            WireElement::Active => self.control(channel, Control::Active),
             WireElement::EndOfInput => self.control(channel, Control::EndOfInput),
         }
     }
 
-    fn batch(&mut self, channel: usize, mut batch: Vec<T>) -> Result<(), Stopped> {
+    fn batch(&mut self, channel: usize, mut batch: Batch<T>) -> Result<(), Stopped> {
         self.next.push_batch(&mut batch)?;
         if let ReceivingHalf::Local(receiver) = &self.gate.channels[channel] {
             receiver.recycle(batch);
@@ -156,14 +164,19 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
     fn run(&mut self) -> Result<(), Stopped> {
         while !self.gate.alignment.ended() {
             self.gate.context.poll()?;
-            let (channel, taken) = match self.gate.try_take() {
-                Some(taken) => taken,
+            if let Some(now) = self.gate.context.take_due() {
+                self.next.control(Control::ProcessingTime(now))?;
+            }
+            let taken = match self.gate.try_take() {
+                Some(taken) => Some(taken),
                 None => {
                     self.next.flush()?;
                     self.gate.take()?
                 }
             };
-            self.element(channel, taken)?;
+            if let Some((channel, taken)) = taken {
+                self.element(channel, taken)?;
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::record::{StreamElement, batch_capacity};
+use crate::record::{Batch, StreamElement};
 
 /// The most elements that may wait: enough that producer and consumer overlap, small enough (half a megabyte of
 /// records) that back-pressure comes early.
@@ -23,13 +23,13 @@ pub fn local_channel<T>() -> (LocalSender<T>, LocalReceiver<T>) {
 #[derive(Debug)]
 pub struct LocalSender<T> {
     pub(crate) elements: Sender<StreamElement<T>>,
-    buffers: Receiver<Vec<T>>,
+    buffers: Receiver<Batch<T>>,
 }
 
 impl<T> LocalSender<T> {
     /// An empty buffer, a used one where there is one.
-    pub(crate) fn buffer(&self) -> Vec<T> {
-        self.buffers.try_recv().unwrap_or_else(|_| Vec::with_capacity(batch_capacity::<T>()))
+    pub(crate) fn buffer(&self) -> Batch<T> {
+        self.buffers.try_recv().unwrap_or_else(|_| Batch::with_capacity())
     }
 
     /// Sends unless the queue is full or the receiver gone.
@@ -42,12 +42,12 @@ impl<T> LocalSender<T> {
 #[derive(Debug)]
 pub struct LocalReceiver<T> {
     pub(crate) elements: Receiver<StreamElement<T>>,
-    buffers: Sender<Vec<T>>,
+    buffers: Sender<Batch<T>>,
 }
 
 impl<T> LocalReceiver<T> {
     /// Gives an emptied buffer back to the sender.
-    pub(crate) fn recycle(&self, buffer: Vec<T>) {
+    pub(crate) fn recycle(&self, buffer: Batch<T>) {
         // The queue is full, or the sender has ended: then the buffer is freed.
         let _ = self.buffers.try_send(buffer);
     }

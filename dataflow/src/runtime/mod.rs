@@ -6,6 +6,7 @@ pub mod executor;
 pub mod gate;
 pub mod local_channel;
 pub mod network;
+pub(crate) mod output;
 pub mod partition;
 pub mod process;
 pub mod sink;

@@ -1,113 +1,27 @@
-//! What a sub-task produces: a channel to each consumer, and the partitioners that choose among them.
+//! The ends of chains: which consumer each record goes to.
 
+use std::borrow::Borrow;
 use std::rc::Rc;
 
-use crossbeam_channel::{Select, TrySendError};
-use tidemill_model::execution::{Failure, FailureKind};
+use tidemill_model::execution::Failure;
 use tidemill_model::key::{Key, KeyHash};
 use tidemill_model::key_group::KeyGroup;
 
+use crate::flow::OutputPort;
 use crate::key_selector::KeySelector;
 use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Data, StreamElement, batch_capacity, encode};
-use crate::runtime::network::{RemoteSender, WireElement};
+use crate::record::{Control, Data, Timestamp};
+use crate::runtime::output::{OutputChannel, OutputEdge};
 use crate::runtime::task::TaskContext;
-use crate::runtime::wiring::SendingHalf;
 
-/// The way to one consumer: a batch that fills, and the channel behind it.
-pub(crate) struct OutputChannel<T> {
-    buffer: Vec<T>,
-    half: SendingHalf<T>,
-}
-
-impl<T> OutputChannel<T> {
-    pub(crate) fn new(half: SendingHalf<T>) -> Self {
-        Self { buffer: Vec::with_capacity(batch_capacity::<T>()), half }
-    }
-}
-
-impl<T: Data> OutputChannel<T> {
-    #[inline(always)]
-    fn push(&mut self, record: T, context: &TaskContext) -> Result<(), Stopped> {
-        self.buffer.push(record);
-        if self.buffer.len() >= batch_capacity::<T>() { self.flush(context) } else { Ok(()) }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn flush(&mut self, context: &TaskContext) -> Result<(), Stopped> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        match &mut self.half {
-            SendingHalf::Local(sender) => {
-                let full = std::mem::replace(&mut self.buffer, sender.buffer());
-                self.send_local(StreamElement::Batch(full), context)
-            }
-            SendingHalf::Remote(sender) => {
-                let bytes = encode(&self.buffer).map_err(|error| {
-                    context.fail(context.failure(FailureKind::InvalidInput, None, error.to_string()))
-                })?;
-                self.buffer.clear();
-                send_remote(sender, WireElement::Batch(bytes), context)
-            }
-        }
-    }
-
-    fn control(&mut self, control: Control, context: &TaskContext) -> Result<(), Stopped> {
-        self.flush(context)?;
-        let element = match control {
-            Control::Watermark(time) => WireElement::Watermark(time),
-            Control::Barrier(checkpoint) => WireElement::Barrier(checkpoint),
-            Control::EndOfInput => WireElement::EndOfInput,
-        };
-        match &mut self.half {
-            SendingHalf::Local(_) => self.send_local(StreamElement::Control(control), context),
-            SendingHalf::Remote(sender) => send_remote(sender, element, context),
-        }
-    }
-
-    fn send_local(&mut self, element: StreamElement<T>, context: &TaskContext) -> Result<(), Stopped> {
-        let SendingHalf::Local(sender) = &self.half else { return Ok(()) };
-        let element = match sender.try_send(element) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Disconnected(_)) => return Err(context.abandoned()),
-            Err(TrySendError::Full(element)) => element,
-        };
-        loop {
-            let mut select = Select::new();
-            let room = select.send(&sender.elements);
-            select.recv(context.mailbox());
-            let ready = select.select();
-            if ready.index() == room {
-                return ready.send(&sender.elements, element).map_err(|_| context.abandoned());
-            }
-            context.on_mail(ready.recv(context.mailbox()))?;
-        }
-    }
-}
-
-fn send_remote(sender: &mut RemoteSender, element: WireElement, context: &TaskContext) -> Result<(), Stopped> {
-    loop {
-        let mut select = Select::new();
-        let credit = select.recv(sender.credits());
-        select.recv(context.mailbox());
-        let ready = select.select();
-        if ready.index() != credit {
-            context.on_mail(ready.recv(context.mailbox()))?;
-            continue;
-        }
-        let sent = match ready.recv(sender.credits()) {
-            Ok(()) => sender.send(element),
-            Err(_) => Err(sender.lost()),
-        };
-        return sent.map_err(|lost| context.fail(context.connection_failure(&lost)));
-    }
+/// The channels of the only edge behind a chain's main port.
+fn only_edge<T: Data>(context: &TaskContext) -> Result<OutputEdge<T>, Failure> {
+    Ok(context.outputs(OutputPort::MAIN)?.pop().expect("the builder makes an edge with each exchange"))
 }
 
 /// The end of a chain whose records are distributed by their keys' groups.
 pub(crate) struct HashPartitioner<T, S> {
-    outputs: Vec<OutputChannel<T>>,
+    channels: Vec<OutputChannel<T>>,
     /// The consumer of each key group.
     routes: Vec<u32>,
     selector: S,
@@ -118,74 +32,170 @@ pub(crate) struct HashPartitioner<T, S> {
 impl<T: Data, S: KeySelector<T>> HashPartitioner<T, S> {
     /// `operator` is blamed when the selector panics.
     pub(crate) fn new(selector: S, operator: Rc<str>, context: &TaskContext) -> Result<Self, Failure> {
-        let outputs = context.outputs()?;
-        let consumers = u32::try_from(outputs.len()).expect("at most MAX_PARALLELISM_LIMIT sub-tasks");
-        let max_parallelism = context.flow().output_max_parallelism(context.attempt().vertex.vertex);
+        let OutputEdge { channels, max_parallelism } = only_edge(context)?;
+        let consumers = u32::try_from(channels.len()).expect("at most MAX_PARALLELISM_LIMIT sub-tasks");
         let route = |group| KeyGroup(group).subtask(consumers, max_parallelism).0;
         let routes = (0..max_parallelism).map(route).collect();
-        Ok(Self { outputs, routes, selector, operator, context: context.clone() })
+        Ok(Self { channels, routes, selector, operator, context: context.clone() })
     }
 
     /// Sends a record whose key's hash is known.
     #[inline(always)]
-    pub(crate) fn push_hashed(&mut self, hash: KeyHash, record: T) -> Result<(), Stopped> {
+    pub(crate) fn push_hashed(&mut self, hash: KeyHash, record: T, time: Timestamp) -> Result<(), Stopped> {
         let max_parallelism = u32::try_from(self.routes.len()).expect("made from a u32 range");
         let group = KeyGroup::of(hash, max_parallelism);
         let consumer = self.routes[group.0 as usize];
-        self.outputs[consumer as usize].push(record, &self.context)
+        self.channels[consumer as usize].push(record, time, &self.context)
     }
 }
 
 impl<T: Data, S: KeySelector<T>> Push<T> for HashPartitioner<T, S> {
     #[inline(always)]
-    fn push(&mut self, record: T) -> Result<(), Stopped> {
-        if let [only] = self.outputs.as_mut_slice() {
-            return only.push(record, &self.context);
+    fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
+        if let [only] = self.channels.as_mut_slice() {
+            return only.push(record, time, &self.context);
         }
         let selector = &mut self.selector;
-        let hash =
-            blame(&self.operator, || std::borrow::Borrow::<S::Key>::borrow(&selector.select(&record)).key_hash());
-        self.push_hashed(hash, record)
+        let hash = blame(&self.operator, || Borrow::<S::Key>::borrow(&selector.select(&record)).key_hash());
+        self.push_hashed(hash, record, time)
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
-        self.outputs.iter_mut().try_for_each(|output| output.control(control, &self.context))
+        self.channels.iter_mut().try_for_each(|channel| channel.control(control, &self.context))
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {
-        self.outputs.iter_mut().try_for_each(|output| output.flush(&self.context))
+        self.channels.iter_mut().try_for_each(|channel| channel.flush(&self.context))
     }
 }
 
-/// The end of a chain whose records are distributed round robin.
-pub(crate) struct RebalancePartitioner<T> {
-    outputs: Vec<OutputChannel<T>>,
+/// Chooses a consumer for each record.
+pub(crate) trait Route<T> {
+    /// An index below `consumers`, which is not 0.
+    fn consumer(&mut self, record: &T, consumers: usize) -> usize;
+}
+
+/// The next one each time: rebalance, rescale, and (with one consumer) forward.
+pub(crate) struct RoundRobin {
     next: usize,
+}
+
+impl RoundRobin {
+    /// Producers start at different consumers, so that few records do not all go to the first.
+    pub(crate) fn new(context: &TaskContext) -> Self {
+        Self { next: usize::try_from(context.subtask().0).unwrap_or(0) }
+    }
+}
+
+impl<T> Route<T> for RoundRobin {
+    #[inline(always)]
+    fn consumer(&mut self, _record: &T, consumers: usize) -> usize {
+        // The first start may lie behind the last consumer.
+        let chosen = if self.next < consumers { self.next } else { self.next % consumers };
+        self.next = chosen + 1;
+        chosen
+    }
+}
+
+/// The end of a chain whose records go to one consumer each, as `R` says.
+pub(crate) struct RoutePartitioner<T, R> {
+    channels: Vec<OutputChannel<T>>,
+    route: R,
     context: TaskContext,
 }
 
-impl<T: Data> RebalancePartitioner<T> {
-    pub(crate) fn new(context: &TaskContext) -> Result<Self, Failure> {
-        let outputs: Vec<_> = context.outputs()?;
-        // Producers start at different consumers, so that few records do not all go to the first.
-        let next = context.subtask().0 as usize % outputs.len();
-        Ok(Self { outputs, next, context: context.clone() })
+impl<T: Data, R: Route<T>> RoutePartitioner<T, R> {
+    pub(crate) fn new(route: R, context: &TaskContext) -> Result<Self, Failure> {
+        Ok(Self { channels: only_edge(context)?.channels, route, context: context.clone() })
     }
 }
 
-impl<T: Data> Push<T> for RebalancePartitioner<T> {
+impl<T: Data, R: Route<T>> Push<T> for RoutePartitioner<T, R> {
     #[inline(always)]
-    fn push(&mut self, record: T) -> Result<(), Stopped> {
-        let chosen = self.next;
-        self.next = if chosen + 1 == self.outputs.len() { 0 } else { chosen + 1 };
-        self.outputs[chosen].push(record, &self.context)
+    fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
+        let chosen = self.route.consumer(&record, self.channels.len());
+        self.channels[chosen].push(record, time, &self.context)
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
-        self.outputs.iter_mut().try_for_each(|output| output.control(control, &self.context))
+        self.channels.iter_mut().try_for_each(|channel| channel.control(control, &self.context))
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {
-        self.outputs.iter_mut().try_for_each(|output| output.flush(&self.context))
+        self.channels.iter_mut().try_for_each(|channel| channel.flush(&self.context))
+    }
+}
+
+/// The end of a chain, or a side output, whose records go to a consumer of every edge behind a port.
+///
+/// A port without edges takes records and forgets them: nobody asked for them.
+pub(crate) struct PortPartitioner<T> {
+    edges: Vec<(Vec<OutputChannel<T>>, RoundRobin)>,
+    context: TaskContext,
+}
+
+impl<T: Data> PortPartitioner<T> {
+    pub(crate) fn new(port: OutputPort, context: &TaskContext) -> Result<Self, Failure> {
+        let edges = context.outputs(port)?.into_iter();
+        let edges = edges.map(|edge| (edge.channels, RoundRobin::new(context))).collect();
+        Ok(Self { edges, context: context.clone() })
+    }
+
+    fn channels(&mut self) -> impl Iterator<Item = &mut OutputChannel<T>> {
+        self.edges.iter_mut().flat_map(|(channels, _)| channels)
+    }
+}
+
+impl<T: Data> Push<T> for PortPartitioner<T> {
+    #[inline]
+    fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
+        let Some(((channels, route), others)) = self.edges.split_last_mut() else { return Ok(()) };
+        for (channels, route) in others {
+            let chosen = route.consumer(&record, channels.len());
+            channels[chosen].push(record.clone(), time, &self.context)?;
+        }
+        let chosen = route.consumer(&record, channels.len());
+        channels[chosen].push(record, time, &self.context)
+    }
+
+    fn control(&mut self, control: Control) -> Result<(), Stopped> {
+        let context = self.context.clone();
+        self.channels().try_for_each(|channel| channel.control(control, &context))
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        let context = self.context.clone();
+        self.channels().try_for_each(|channel| channel.flush(&context))
+    }
+}
+
+/// The end of a chain whose records all go to every consumer.
+pub(crate) struct BroadcastPartitioner<T> {
+    channels: Vec<OutputChannel<T>>,
+    context: TaskContext,
+}
+
+impl<T: Data> BroadcastPartitioner<T> {
+    pub(crate) fn new(context: &TaskContext) -> Result<Self, Failure> {
+        Ok(Self { channels: only_edge(context)?.channels, context: context.clone() })
+    }
+}
+
+impl<T: Data> Push<T> for BroadcastPartitioner<T> {
+    #[inline]
+    fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
+        let Some((last, others)) = self.channels.split_last_mut() else { return Ok(()) };
+        for channel in others {
+            channel.push(record.clone(), time, &self.context)?;
+        }
+        last.push(record, time, &self.context)
+    }
+
+    fn control(&mut self, control: Control) -> Result<(), Stopped> {
+        self.channels.iter_mut().try_for_each(|channel| channel.control(control, &self.context))
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        self.channels.iter_mut().try_for_each(|channel| channel.flush(&self.context))
     }
 }

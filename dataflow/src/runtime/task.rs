@@ -1,6 +1,6 @@
 //! What a running sub-task knows of itself, how it learns that it must stop, and how it says why it did.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,16 @@ use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
+use tidemill_model::key_group::KeyGroupRange;
 
-use crate::flow::{Flow, OperatorIndex};
+use crate::flow::{Flow, OperatorIndex, OutputPort};
 use crate::push::Stopped;
+use crate::record::Timestamp;
+use crate::runtime::clock::ProcessingClock;
 use crate::runtime::executor::CollectedRecords;
 use crate::runtime::gate::InputGate;
 use crate::runtime::network::{ChannelId, ConnectionLost};
-use crate::runtime::partition::OutputChannel;
+use crate::runtime::output::{OutputChannel, OutputEdge};
 use crate::runtime::wiring::Wiring;
 
 /// One sub-task's chain, ready to run.
@@ -56,6 +59,7 @@ pub(crate) struct TaskEnvironment {
     pub(crate) mailbox: Receiver<Mail>,
     pub(crate) wiring: Arc<Wiring>,
     pub(crate) progress: Arc<ProgressCounters>,
+    pub(crate) clock: ProcessingClock,
 }
 
 /// A sub-task's view of its job; a handle, cheap to clone, that stays on the sub-task's thread.
@@ -68,11 +72,14 @@ struct Inner {
     environment: TaskEnvironment,
     stop: RefCell<Option<StopReason>>,
     collected: RefCell<Vec<CollectedRecords>>,
+    /// The earliest time by the clock at which an operator of the chain wants to be called.
+    wake_at: Cell<Option<Timestamp>>,
 }
 
 impl TaskContext {
     pub(crate) fn new(environment: TaskEnvironment) -> Self {
-        let inner = Inner { environment, stop: RefCell::default(), collected: RefCell::default() };
+        let (stop, collected, wake_at) = (RefCell::default(), RefCell::default(), Cell::new(None));
+        let inner = Inner { environment, stop, collected, wake_at };
         Self { inner: Rc::new(inner) }
     }
 
@@ -201,30 +208,80 @@ impl TaskContext {
         std::mem::take(&mut self.inner.collected.borrow_mut())
     }
 
-    /// The channels to every sub-task that consumes this one's output.
-    pub(crate) fn outputs<T: Send + 'static>(&self) -> Result<Vec<OutputChannel<T>>, Failure> {
-        let (index, edge) = self.flow().output_edge(self.attempt().vertex.vertex);
-        let parallelism = self.flow().graph().vertex(edge.target).map_or(1, |vertex| vertex.parallelism);
+    /// The time by the clock that this task goes by.
+    pub(crate) fn processing_time(&self) -> Timestamp {
+        self.inner.environment.clock.now()
+    }
+
+    /// Has [`Control::ProcessingTime`](crate::record::Control::ProcessingTime) sent through the chain at `time` or
+    /// soon after; an operator asks again whenever it is called too early.
+    pub(crate) fn wake_at(&self, time: Timestamp) {
+        let earliest = self.inner.wake_at.get().map_or(time, |other| other.min(time));
+        self.inner.wake_at.set(Some(earliest));
+    }
+
+    /// The time by the clock, when it is late enough for an operator that asked to be called.
+    #[inline]
+    pub(crate) fn take_due(&self) -> Option<Timestamp> {
+        let wake_at = self.inner.wake_at.get()?;
+        let now = self.processing_time();
+        if now < wake_at {
+            return None;
+        }
+        self.inner.wake_at.set(None);
+        Some(now)
+    }
+
+    /// How long the task may sleep; none: until there is input.
+    pub(crate) fn until_due(&self) -> Option<Duration> {
+        let wake_at = self.inner.wake_at.get()?;
+        let left = wake_at.saturating_sub(self.processing_time());
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+    }
+
+    /// The channels to the sub-tasks that consume what leaves by this port, edge by edge.
+    pub(crate) fn outputs<T: Send + 'static>(&self, port: OutputPort) -> Result<Vec<OutputEdge<T>>, Failure> {
+        let vertex = self.attempt().vertex.vertex;
+        self.flow().output_edges(vertex, port).map(|index| self.output_edge(index)).collect()
+    }
+
+    fn output_edge<T: Send + 'static>(&self, index: u32) -> Result<OutputEdge<T>, Failure> {
+        let edge = self.flow().edge(index);
         let half = |to| {
             let channel = ChannelId { edge: index, from: self.subtask(), to };
             let consumer = ExecutionVertexId { vertex: edge.target, subtask: to };
             self.inner.environment.wiring.sender(channel, consumer)
         };
-        let channels = (0..parallelism).map(|to| half(SubtaskIndex(to)).map(OutputChannel::new));
-        channels.collect::<Result<_, _>>().map_err(|lost| self.connection_failure(&lost))
+        let timed = self.flow().is_timed(index);
+        let consumers = self.flow().consumers(index, self.subtask());
+        let channels = consumers.map(|to| half(SubtaskIndex(to)).map(|half| OutputChannel::new(half, timed)));
+        let channels = channels.collect::<Result<_, _>>().map_err(|lost| self.connection_failure(&lost))?;
+        Ok(OutputEdge { channels, max_parallelism: self.flow().max_parallelism(edge.target) })
     }
 
     /// The channels from every sub-task that this one consumes.
     pub(crate) fn input_gate<T: Send + 'static>(&self) -> Result<InputGate<T>, Failure> {
-        let (index, edge) = self.flow().input_edge(self.attempt().vertex.vertex);
-        let parallelism = self.flow().graph().vertex(edge.source).map_or(1, |vertex| vertex.parallelism);
-        let half = |from| {
-            let channel = ChannelId { edge: index, from, to: self.subtask() };
-            let producer = ExecutionVertexId { vertex: edge.source, subtask: from };
-            self.inner.environment.wiring.receiver(channel, producer)
-        };
-        let channels = (0..parallelism).map(|from| half(SubtaskIndex(from)));
-        let channels = channels.collect::<Result<_, _>>().map_err(|lost| self.connection_failure(&lost))?;
+        let mut channels = Vec::new();
+        for index in self.flow().input_edges(self.attempt().vertex.vertex) {
+            let source = self.flow().edge(index).source;
+            for from in self.flow().producers(index, self.subtask()).map(SubtaskIndex) {
+                let channel = ChannelId { edge: index, from, to: self.subtask() };
+                let producer = ExecutionVertexId { vertex: source, subtask: from };
+                let half = self.inner.environment.wiring.receiver(channel, producer);
+                channels.push(half.map_err(|lost| self.connection_failure(&lost))?);
+            }
+        }
         Ok(InputGate::new(channels, self.clone()))
+    }
+
+    /// The key groups that this sub-task owns.
+    pub(crate) fn key_groups(&self) -> KeyGroupRange {
+        let max_parallelism = self.flow().max_parallelism(self.attempt().vertex.vertex);
+        KeyGroupRange::of(self.subtask(), self.parallelism(), max_parallelism)
+    }
+
+    /// Among how many key groups the keys of this vertex are distributed.
+    pub(crate) fn max_parallelism(&self) -> u32 {
+        self.flow().max_parallelism(self.attempt().vertex.vertex)
     }
 }

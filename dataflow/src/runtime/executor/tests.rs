@@ -9,7 +9,7 @@ use tidemill_model::slot::SlotId;
 use super::*;
 use crate::flow::FlowBuilder;
 use crate::key_selector::ComputedKey;
-use crate::operator::{Map, Reduce};
+use crate::operator::{Map, ReduceFunction, Rolling};
 use crate::pipe::FromSource;
 use crate::runtime::counter::Counters;
 use crate::runtime::network::NoNetwork;
@@ -34,7 +34,7 @@ fn endless(parallelism: u32, per_second: Option<u64>) -> Flow {
     let key = ComputedKey::new(|number: &u64| *number);
     let keyed = builder.exchange_by_key(source, numbers, key.clone(), |_: &mut u64, _| (), parallelism);
     let operator = builder.add_operator(keyed, "Reduce", Vec::new());
-    builder.end_in_sink(keyed, Reduce::new(key, |_: &mut u64, _| (), operator), DiscardSink);
+    builder.end_in_sink(keyed, Rolling::new(key, ReduceFunction(|_: &mut u64, _: u64| ()), operator), DiscardSink);
     builder.build(RuntimeMode::Automatic).unwrap()
 }
 

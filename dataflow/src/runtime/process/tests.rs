@@ -32,7 +32,7 @@ use super::control::MAX_MESSAGE_BYTES;
 use super::*;
 use crate::flow::FlowBuilder;
 use crate::key_selector::ComputedKey;
-use crate::operator::Reduce;
+use crate::operator::{ReduceFunction, Rolling};
 use crate::pipe::FromSource;
 use crate::runtime::counter::Counters;
 use crate::runtime::executor::CollectedRecords;
@@ -67,7 +67,7 @@ fn greatest(parallelism: u32, end: Option<u64>) -> Arc<Flow> {
     let reduce = builder.add_operator(target, "Reduce", Vec::new());
     let sink = builder.add_operator(target, "Sink: collect", Vec::new());
     let collect = builder.next_collect_index();
-    builder.end_in_sink(target, Reduce::new(digit, keep, reduce), CollectSink::<u64>::new(collect, sink));
+    builder.end_in_sink(target, Rolling::new(digit, ReduceFunction(keep), reduce), CollectSink::<u64>::new(collect, sink));
     Arc::new(builder.build(RuntimeMode::Streaming).expect("a valid graph"))
 }
 

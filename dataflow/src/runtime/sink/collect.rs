@@ -9,7 +9,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 use super::Sink;
 use crate::flow::OperatorIndex;
 use crate::push::{Push, Stopped};
-use crate::record::{Control, Data, batch_capacity, decode, encode};
+use crate::record::{Control, Timestamp, Data, batch_capacity, decode, encode};
 use crate::runtime::executor::CollectedRecords;
 use crate::runtime::task::TaskContext;
 
@@ -102,7 +102,7 @@ impl<T: Data> CollectWriter<T> {
 
 impl<T: Data> Push<T> for CollectWriter<T> {
     #[inline]
-    fn push(&mut self, record: T) -> Result<(), Stopped> {
+    fn push(&mut self, record: T, _time: Timestamp) -> Result<(), Stopped> {
         self.batch.push(record);
         if self.batch.len() >= batch_capacity::<T>() { self.encode() } else { Ok(()) }
     }

@@ -4,7 +4,7 @@ use tidemill_model::execution::Failure;
 
 use super::Sink;
 use crate::push::{Push, Stopped};
-use crate::record::Control;
+use crate::record::{Control, Timestamp};
 use crate::runtime::task::TaskContext;
 
 /// Forgets every record.
@@ -27,7 +27,7 @@ impl<T> Sink<T> for DiscardSink {
 
 impl<T> Push<T> for DiscardWriter {
     #[inline(always)]
-    fn push(&mut self, _record: T) -> Result<(), Stopped> {
+    fn push(&mut self, _record: T, _time: Timestamp) -> Result<(), Stopped> {
         self.taken += 1;
         if self.taken.is_multiple_of(1024) { Push::<T>::flush(self) } else { Ok(()) }
     }

@@ -12,7 +12,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 use super::Sink;
 use crate::flow::{OperatorIndex, OutputIndex};
 use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Data};
+use crate::record::{Control, Timestamp, Data};
 use crate::runtime::task::TaskContext;
 
 /// How much text is held back before it is written.
@@ -116,7 +116,7 @@ impl<T, F> FileWriter<T, F> {
 
 impl<T: Data, F: Format<T>> Push<T> for FileWriter<T, F> {
     #[inline]
-    fn push(&mut self, record: T) -> Result<(), Stopped> {
+    fn push(&mut self, record: T, _time: Timestamp) -> Result<(), Stopped> {
         let (format, text) = (&self.format, &mut self.text);
         blame(&self.operator, || format.write(&record, text))
             .map_err(|reason| self.fail(FailureKind::InvalidInput, &reason))?;

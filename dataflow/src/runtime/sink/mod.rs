@@ -4,6 +4,7 @@ mod collect;
 mod csv;
 mod discard;
 mod file;
+mod function;
 mod print;
 pub mod staged;
 
@@ -16,6 +17,7 @@ pub use collect::{CollectSink, Error as CollectError, read_collected};
 pub use csv::CsvFormat;
 pub use discard::DiscardSink;
 pub use file::{FileSink, Format, TextFormat};
+pub use function::{FunctionSink, SinkFunction, Subtask, UserError};
 pub use print::PrintSink;
 
 /// Takes records at the end of a chain.

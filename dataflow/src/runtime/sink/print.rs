@@ -10,7 +10,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 use super::Sink;
 use crate::flow::OperatorIndex;
 use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Data};
+use crate::record::{Control, Timestamp, Data};
 use crate::runtime::task::TaskContext;
 
 /// How much text is held back at most.
@@ -70,7 +70,7 @@ impl PrintWriter {
 }
 
 impl<T: Debug> Push<T> for PrintWriter {
-    fn push(&mut self, record: T) -> Result<(), Stopped> {
+    fn push(&mut self, record: T, _time: Timestamp) -> Result<(), Stopped> {
         let (text, prefix) = (&mut self.text, &self.prefix);
         // Writing to a string fails only when the record's `Debug` says so; its text so far is kept.
         let _ = blame(&self.operator, || writeln!(text, "{prefix}{record:?}"));

@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Source;
+use tidemill_model::execution::Failure;
+
+use super::{Reading, Source, SourceReader};
 use crate::push::{Push, Stopped};
-use crate::record::{Data, batch_capacity};
+use crate::record::{Data, NO_TIME, batch_capacity};
 use crate::runtime::task::TaskContext;
 
 /// Emits given records: sub-task p of P takes number p, p + P, p + 2P and so on.
@@ -27,21 +29,29 @@ impl<T> Clone for CollectionSource<T> {
     }
 }
 
+/// The records of one sub-task.
+pub struct CollectionReader<T> {
+    records: std::vec::IntoIter<T>,
+}
+
 impl<T: Data> Source for CollectionSource<T> {
     type Out = T;
+    type Reader = CollectionReader<T>;
 
-    fn run<N: Push<T>>(&mut self, next: &mut N, context: &TaskContext) -> Result<(), Stopped> {
-        let share: Vec<T> = {
-            let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            records.iter().skip(context.subtask().0 as usize).step_by(context.parallelism() as usize).cloned().collect()
-        };
-        for (number, record) in share.into_iter().enumerate() {
-            if number % batch_capacity::<T>() == 0 {
-                context.poll()?;
-            }
-            next.push(record)?;
+    fn open(&self, context: &TaskContext) -> Result<CollectionReader<T>, Failure> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let (subtask, parallelism) = (context.subtask().0 as usize, context.parallelism() as usize);
+        let share: Vec<T> = records.iter().skip(subtask).step_by(parallelism).cloned().collect();
+        Ok(CollectionReader { records: share.into_iter() })
+    }
+}
+
+impl<T: Data> SourceReader<T> for CollectionReader<T> {
+    fn read<N: Push<T>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
+        for record in self.records.by_ref().take(batch_capacity::<T>()) {
+            next.push(record, NO_TIME)?;
             context.count_in(1);
         }
-        Ok(())
+        Ok(if self.records.len() > 0 { Reading::More } else { Reading::Ended })
     }
 }

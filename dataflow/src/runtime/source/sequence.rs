@@ -1,13 +1,16 @@
 //! A source of numbers, at a given rate or as fast as they are taken.
 
-use super::Source;
+use tidemill_model::execution::Failure;
+
+use super::{Reading, Source, SourceReader};
 use crate::engine::pace::Pace;
 use crate::push::{Push, Stopped};
+use crate::record::NO_TIME;
 use crate::runtime::clock::Stopwatch;
 use crate::runtime::task::TaskContext;
 
-/// How many numbers are emitted between two looks into the mailbox.
-const NUMBERS_PER_POLL: u64 = 1024;
+/// How many numbers are emitted at a time.
+const NUMBERS_PER_READ: u64 = 1024;
 
 /// Emits the numbers of a range in order: sub-task p of P takes `start + p`, `start + p + P` and so on.
 #[derive(Debug, Clone)]
@@ -33,33 +36,52 @@ impl SequenceSource {
     }
 }
 
+/// The numbers of one sub-task.
+pub struct SequenceReader {
+    number: u64,
+    step: u64,
+    emitted: u64,
+    share: u64,
+    pace: Option<Pace>,
+    watch: Stopwatch,
+}
+
 impl Source for SequenceSource {
     type Out = u64;
+    type Reader = SequenceReader;
 
-    fn run<N: Push<u64>>(&mut self, next: &mut N, context: &TaskContext) -> Result<(), Stopped> {
+    fn open(&self, context: &TaskContext) -> Result<SequenceReader, Failure> {
         let (subtask, parallelism) = (context.subtask().0, context.parallelism());
-        let (share, step) = (self.share(subtask, parallelism), u64::from(parallelism));
-        let pace = self.per_second.map(|per_second| Pace::new(per_second, parallelism));
-        let watch = Stopwatch::start();
-        let mut number = self.start.saturating_add(u64::from(subtask));
-        let mut emitted = 0u64;
-        while emitted < share {
-            context.poll()?;
-            let due = pace.map_or(u64::MAX, |pace| pace.due(watch.elapsed())).min(share);
-            let until = due.min(emitted + NUMBERS_PER_POLL);
-            if let (true, Some(pace)) = (until <= emitted, pace) {
-                next.flush()?;
-                context.wait(pace.due_at(emitted).saturating_sub(watch.elapsed()))?;
-                continue;
-            }
-            context.count_in(until - emitted);
-            for _ in emitted..until {
-                next.push(number)?;
-                number = number.wrapping_add(step);
-            }
-            emitted = until;
+        Ok(SequenceReader {
+            number: self.start.saturating_add(u64::from(subtask)),
+            step: u64::from(parallelism),
+            emitted: 0,
+            share: self.share(subtask, parallelism),
+            pace: self.per_second.map(|per_second| Pace::new(per_second, parallelism)),
+            watch: Stopwatch::start(),
+        })
+    }
+}
+
+impl SourceReader<u64> for SequenceReader {
+    fn read<N: Push<u64>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
+        if self.emitted >= self.share {
+            return Ok(Reading::Ended);
         }
-        Ok(())
+        let due = self.pace.map_or(u64::MAX, |pace| pace.due(self.watch.elapsed())).min(self.share);
+        let until = due.min(self.emitted + NUMBERS_PER_READ);
+        if let (true, Some(pace)) = (until <= self.emitted, self.pace) {
+            return Ok(Reading::Wait(pace.due_at(self.emitted).saturating_sub(self.watch.elapsed())));
+        }
+        context.count_in(until - self.emitted);
+        let mut number = self.number;
+        for _ in self.emitted..until {
+            next.push(number, NO_TIME)?;
+            number = number.wrapping_add(self.step);
+        }
+        self.number = number;
+        self.emitted = until;
+        Ok(Reading::More)
     }
 }
 

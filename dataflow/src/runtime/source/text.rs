@@ -5,19 +5,20 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tidemill_model::execution::FailureKind;
+use tidemill_model::execution::{Failure, FailureKind};
 
-use super::Source;
+use super::{Reading, Source, SourceReader};
 use crate::engine::split;
 use crate::flow::OperatorIndex;
 use crate::push::{Push, Stopped};
+use crate::record::NO_TIME;
 use crate::runtime::task::TaskContext;
 
 /// How much is read at a time.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-/// How many bytes of lines are emitted between two looks into the mailbox.
-const BYTES_PER_POLL: u64 = 64 * 1024;
+/// How many bytes of lines are emitted at a time.
+const BYTES_PER_READ: u64 = 64 * 1024;
 
 /// The longest line: a bound on what a file without line ends can make a task hold.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -40,51 +41,63 @@ impl TextSource {
         Self { path, operator }
     }
 
-    fn stop(&self, context: &TaskContext, path: &Path, error: &io::Error) -> Stopped {
+    fn failure(&self, context: &TaskContext, path: &Path, error: &io::Error) -> Failure {
         use io::ErrorKind::{InvalidData, NotADirectory, NotFound, PermissionDenied};
         let hopeless = matches!(error.kind(), NotFound | PermissionDenied | InvalidData | NotADirectory);
         let kind = if hopeless { FailureKind::InvalidInput } else { FailureKind::Io };
         let operator = context.operator_name(self.operator);
-        context.fail(context.failure(kind, Some(&operator), format!("read {}: {error}", path.display())))
+        context.failure(kind, Some(&operator), format!("read {}: {error}", path.display()))
     }
+}
 
-    fn read<N: Push<String>>(
-        &self,
-        path: &Path,
-        range: Range<u64>,
-        next: &mut N,
-        context: &TaskContext,
-    ) -> Result<(), Stopped> {
-        let mut lines = Lines::open(path, range).map_err(|error| self.stop(context, path, &error))?;
-        loop {
-            context.poll()?;
-            let pause = lines.position + BYTES_PER_POLL;
-            let mut count = 0;
-            while lines.position < pause {
-                match lines.next_line().map_err(|error| self.stop(context, path, &error))? {
-                    Some(line) => next.push(line)?,
-                    None => {
-                        context.count_in(count);
-                        return Ok(());
-                    }
-                }
-                count += 1;
-            }
-            context.count_in(count);
-        }
-    }
+/// The lines of one sub-task.
+pub struct TextReader {
+    source: TextSource,
+    /// Files and byte ranges that are not begun, the next one last.
+    ranges: Vec<(PathBuf, Range<u64>)>,
+    open: Option<(PathBuf, Lines)>,
 }
 
 impl Source for TextSource {
     type Out = String;
+    type Reader = TextReader;
 
-    fn run<N: Push<String>>(&mut self, next: &mut N, context: &TaskContext) -> Result<(), Stopped> {
-        let files = list(&self.path).map_err(|(path, error)| self.stop(context, &path, &error))?;
+    fn open(&self, context: &TaskContext) -> Result<TextReader, Failure> {
+        let files = list(&self.path).map_err(|(path, error)| self.failure(context, &path, &error))?;
         let lengths: Vec<u64> = files.iter().map(|(_, length)| *length).collect();
-        for (index, range) in split::ranges(&lengths, context.subtask(), context.parallelism()) {
-            self.read(&files[index].0, range, next, context)?;
+        let ranges = split::ranges(&lengths, context.subtask(), context.parallelism());
+        let mut ranges: Vec<_> = ranges.into_iter().map(|(index, range)| (files[index].0.clone(), range)).collect();
+        ranges.reverse();
+        Ok(TextReader { source: self.clone(), ranges, open: None })
+    }
+}
+
+impl SourceReader<String> for TextReader {
+    fn read<N: Push<String>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
+        let stop = |path: &Path, error: &io::Error| context.fail(self.source.failure(context, path, error));
+        let Some((path, lines)) = &mut self.open else {
+            let Some((path, range)) = self.ranges.pop() else { return Ok(Reading::Ended) };
+            let lines = Lines::open(&path, range).map_err(|error| stop(&path, &error))?;
+            self.open = Some((path, lines));
+            return Ok(Reading::More);
+        };
+        let pause = lines.position + BYTES_PER_READ;
+        let mut count = 0;
+        let mut ended = false;
+        while !ended && lines.position < pause {
+            match lines.next_line().map_err(|error| stop(path, &error))? {
+                Some(line) => {
+                    next.push(line, NO_TIME)?;
+                    count += 1;
+                }
+                None => ended = true,
+            }
         }
-        Ok(())
+        context.count_in(count);
+        if ended {
+            self.open = None;
+        }
+        Ok(Reading::More)
     }
 }
 

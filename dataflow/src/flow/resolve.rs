@@ -1,0 +1,177 @@
+//! Makes the executable flow of what a program said: what is run at all, the graph, identities, and where time flows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidemill_model::id::JobVertexId;
+use tidemill_model::job::RuntimeMode;
+use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor};
+use tidemill_model::key_group::DEFAULT_MAX_PARALLELISM;
+
+use super::builder::{Link, LinkSource, VertexPlan};
+use super::{EdgePlan, Error, Flow, FlowBuilder, OperatorIndex, OutputPort, VertexIndex};
+
+impl FlowBuilder {
+    /// The vertex that a link begins at.
+    fn source(&self, link: &Link) -> VertexIndex {
+        match link.source {
+            LinkSource::Chain(vertex) => vertex,
+            LinkSource::SideOutput { operator, .. } => {
+                let vertex = self.vertices.iter().position(|vertex| vertex.operators.contains(&operator));
+                VertexIndex(vertex.expect("each operator is in a vertex"))
+            }
+        }
+    }
+
+    /// The chains that lead to a sink: what nothing consumes is not run.
+    fn useful(&self) -> BTreeSet<VertexIndex> {
+        let indices = (0..self.vertices.len()).map(VertexIndex);
+        let mut useful: BTreeSet<_> = indices.filter(|index| self.vertices[index.0].factory.is_some()).collect();
+        loop {
+            let leads_on = |vertex: &VertexIndex| {
+                let mut links = self.links.iter().filter(|link| self.source(link) == *vertex);
+                self.vertices[vertex.0].ends_in_sink || links.any(|link| useful.contains(&link.target))
+            };
+            let dangling: Vec<_> = useful.iter().copied().filter(|vertex| !leads_on(vertex)).collect();
+            if dangling.is_empty() {
+                return useful;
+            }
+            for vertex in dangling {
+                useful.remove(&vertex);
+            }
+        }
+    }
+
+    /// `Batch` or `Streaming`.
+    fn mode(&self, mode: RuntimeMode, useful: &BTreeSet<VertexIndex>) -> Result<RuntimeMode, Error> {
+        let used = |operator| useful.iter().any(|vertex| self.vertices[vertex.0].operators.contains(operator));
+        match (mode, self.unbounded.iter().find(|operator| used(operator))) {
+            (RuntimeMode::Automatic | RuntimeMode::Batch, None) => Ok(RuntimeMode::Batch),
+            (RuntimeMode::Automatic | RuntimeMode::Streaming, _) => Ok(RuntimeMode::Streaming),
+            (RuntimeMode::Batch, Some(source)) => {
+                Err(Error::UnboundedBatch { source_name: self.operators[source.0].name.clone() })
+            }
+        }
+    }
+
+    /// The uid of each operator: the user's, or its place in the program.
+    fn uids(&self) -> Result<Vec<String>, Error> {
+        let derived = |index: usize, name: &str| {
+            let dashed = name.to_lowercase().replace(|letter: char| !letter.is_alphanumeric(), "-");
+            format!("{index}-{dashed}")
+        };
+        let mut uids: Vec<String> = Vec::new();
+        for (index, operator) in self.operators.iter().enumerate() {
+            let uid = operator.uid.clone().unwrap_or_else(|| derived(index, &operator.name));
+            if let Some(first) = uids.iter().position(|other| *other == uid) {
+                let first = self.operators[first].name.clone();
+                return Err(Error::DuplicateUid { uid, first, second: operator.name.clone() });
+            }
+            uids.push(uid);
+        }
+        Ok(uids)
+    }
+
+    /// All vertices that can be reached from this one, itself among them, over links read as `step` does.
+    fn reachable(
+        &self,
+        from: VertexIndex,
+        step: impl Fn(&Link) -> (VertexIndex, VertexIndex),
+    ) -> BTreeSet<VertexIndex> {
+        let mut seen = BTreeSet::from([from]);
+        let mut open = vec![from];
+        while let Some(vertex) = open.pop() {
+            let next = self.links.iter().map(&step).filter(|(near, _)| *near == vertex).map(|(_, far)| far);
+            open.extend(next.filter(|far| seen.insert(*far)));
+        }
+        seen
+    }
+
+    fn any_operator(&self, vertices: &BTreeSet<VertexIndex>, has: impl Fn(OperatorIndex) -> bool) -> bool {
+        vertices.iter().flat_map(|vertex| &self.vertices[vertex.0].operators).any(|operator| has(*operator))
+    }
+
+    /// Whether records carry event times over this link: they were given some, and somebody behind it needs them.
+    fn is_timed(&self, link: &Link) -> bool {
+        let upstream = self.reachable(self.source(link), |link| (link.target, self.source(link)));
+        let downstream = self.reachable(link.target, |link| (self.source(link), link.target));
+        self.any_operator(&upstream, |operator| self.operators[operator.0].time.assigns)
+            && self.any_operator(&downstream, |operator| self.operators[operator.0].time.needs)
+    }
+
+    /// The executable flow.
+    ///
+    /// # Errors
+    /// The program makes no valid graph.
+    pub fn build(self, mode: RuntimeMode) -> Result<Flow, Error> {
+        let useful = self.useful();
+        let mode = self.mode(mode, &useful)?;
+        let uids = self.uids()?;
+        let ids: Vec<VertexIndex> = useful.iter().copied().collect();
+        let id = |vertex: VertexIndex| {
+            let position = ids.binary_search(&vertex).ok()?;
+            Some(JobVertexId(u32::try_from(position).ok()?))
+        };
+        let mut graph = JobGraph::default();
+        let mut factories = Vec::new();
+        for (&index, plan) in ids.iter().map(|index| (index, &self.vertices[index.0])) {
+            let (Some(id), Some(factory)) = (id(index), &plan.factory) else { continue };
+            graph.vertices.push(self.job_vertex(id, plan, &uids, mode));
+            factories.push(Arc::clone(factory));
+        }
+        let mut edges = Vec::new();
+        for link in &self.links {
+            match (id(self.source(link)), id(link.target)) {
+                (Some(source), Some(target)) => {
+                    graph.edges.push(JobEdge { source, target, partitioning: link.partitioning });
+                    edges.push(EdgePlan { port: link.port(), timed: self.is_timed(link) });
+                }
+                (None, Some(_)) => return Err(self.dangling(link)),
+                (Some(_) | None, None) => {}
+            }
+        }
+        graph.validate()?;
+        let side_outputs = self.side_outputs;
+        let outputs = self.outputs.into_iter();
+        let outputs = outputs.filter_map(|(output, vertex)| Some((output, id(vertex)?))).collect();
+        let operator_names = self.operators.into_iter().map(|operator| operator.name).collect();
+        Ok(Flow { graph, edges, mode, factories, operator_names, outputs, side_outputs, counters: self.counters })
+    }
+
+    /// A link into what is run, from what is not.
+    fn dangling(&self, link: &Link) -> Error {
+        let side = self.side_outputs.iter().find(|side| link.port() == side.port);
+        let operator = side.map(|side| self.operators[side.operator.0].name.clone()).unwrap_or_default();
+        Error::DanglingMainOutput { tag: side.map(|side| side.tag.clone()).unwrap_or_default(), operator }
+    }
+
+    fn job_vertex(&self, id: JobVertexId, plan: &VertexPlan, uids: &[String], mode: RuntimeMode) -> JobVertex {
+        let descriptor = |operator: &OperatorIndex| OperatorDescriptor {
+            name: self.operators[operator.0].name.clone(),
+            uid: uids[operator.0].clone(),
+        };
+        let details = plan.operators.iter().flat_map(|operator| self.operators[operator.0].details.clone());
+        let overwrites = self
+            .outputs
+            .iter()
+            .filter(|(output, vertex)| output.overwrite && self.vertices[vertex.0].operators == plan.operators);
+        let overwrites = overwrites.map(|(output, _)| format!("overwrite {}", output.path.display()));
+        let mode = std::iter::once(format!("mode {mode:?}"));
+        JobVertex {
+            id,
+            operators: plan.operators.iter().map(descriptor).collect(),
+            parallelism: plan.parallelism,
+            max_parallelism: DEFAULT_MAX_PARALLELISM.max(plan.parallelism),
+            record_types: details.chain(overwrites).chain(mode).collect(),
+        }
+    }
+}
+
+impl Link {
+    fn port(&self) -> OutputPort {
+        match self.source {
+            LinkSource::Chain(_) => OutputPort::MAIN,
+            LinkSource::SideOutput { port, .. } => port,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What user functions beyond closures are given: a collector, side outputs, time, timers and state.
+
+mod collector;
+mod context;
+mod process;
+mod side_output;
+
+pub use collector::Collector;
+pub use context::{KeyedContext, ProcessContext, Timer};
+pub use process::{KeyedProcessFunction, ProcessFunction};
+pub use side_output::OutputTag;
+
+pub(crate) use context::KeyedRuntime;
+pub(crate) use side_output::{SideOutputs, SidePortFactory, open_side_port};

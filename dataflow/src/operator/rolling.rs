@@ -1,0 +1,251 @@
+//! Rolling aggregates: one running value per key, behind a keyed exchange.
+
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use tidemill_model::execution::Failure;
+use tidemill_model::job::RuntimeMode;
+use tidemill_model::key::{Key, KeyHash};
+
+use crate::flow::OperatorIndex;
+use crate::key_selector::KeySelector;
+use crate::pipe::{Input, Pipe, Placement};
+use crate::push::{Push, Stopped, blame};
+use crate::record::{Batch, Control, Data, NO_TIME, Timestamp};
+use crate::runtime::task::{Task, TaskContext};
+use crate::state::{KeyedTable, Place, TOUCHED_TOGETHER};
+
+/// How many results are emitted between two looks into the mailbox.
+const RESULTS_PER_POLL: usize = 4096;
+
+/// How a key's value comes about.
+pub trait RollingFunction<K, T>: Clone + Send + Sync + 'static {
+    /// What is kept for each key.
+    type Value: Data;
+    /// What is emitted.
+    type Out: Data;
+
+    /// The value of a key's first record.
+    fn first(&mut self, record: T) -> Self::Value;
+
+    /// Takes another record into a key's value.
+    fn add(&mut self, value: &mut Self::Value, record: T);
+
+    /// What is emitted for a value that goes on.
+    fn update(&mut self, key: &K, value: &Self::Value) -> Self::Out;
+
+    /// What is emitted for a value that is complete.
+    fn result(&mut self, key: K, value: Self::Value) -> Self::Out;
+}
+
+/// A function that folds each record into its key's.
+#[derive(Clone)]
+pub struct ReduceFunction<F>(pub F);
+
+impl<K, T: Data, F: FnMut(&mut T, T) + Clone + Send + Sync + 'static> RollingFunction<K, T> for ReduceFunction<F> {
+    type Value = T;
+    type Out = T;
+
+    #[inline(always)]
+    fn first(&mut self, record: T) -> T {
+        record
+    }
+
+    #[inline(always)]
+    fn add(&mut self, value: &mut T, record: T) {
+        (self.0)(value, record);
+    }
+
+    #[inline(always)]
+    fn update(&mut self, _key: &K, value: &T) -> T {
+        value.clone()
+    }
+
+    fn result(&mut self, _key: K, value: T) -> T {
+        value
+    }
+}
+
+/// An initial value, and a function that folds each record into it.
+#[derive(Clone)]
+pub struct FoldFunction<V, F> {
+    initial: V,
+    function: F,
+}
+
+impl<V, F> FoldFunction<V, F> {
+    /// Folds with `function`, from `initial` on.
+    pub fn new(initial: V, function: F) -> Self {
+        Self { initial, function }
+    }
+}
+
+impl<K, T, V, F> RollingFunction<K, T> for FoldFunction<V, F>
+where
+    K: Key + Data,
+    V: Data + Sync,
+    F: FnMut(&mut V, T) + Clone + Send + Sync + 'static,
+{
+    type Value = V;
+    type Out = (K, V);
+
+    #[inline(always)]
+    fn first(&mut self, record: T) -> V {
+        let mut value = self.initial.clone();
+        (self.function)(&mut value, record);
+        value
+    }
+
+    #[inline(always)]
+    fn add(&mut self, value: &mut V, record: T) {
+        (self.function)(value, record);
+    }
+
+    #[inline(always)]
+    fn update(&mut self, key: &K, value: &V) -> (K, V) {
+        (key.clone(), value.clone())
+    }
+
+    fn result(&mut self, key: K, value: V) -> (K, V) {
+        (key, value)
+    }
+}
+
+/// A keyed exchange followed by a rolling aggregate.
+pub struct Rolling<T, S, R> {
+    input: Input<T>,
+    selector: S,
+    function: R,
+    operator: OperatorIndex,
+}
+
+impl<T, S, R> Rolling<T, S, R> {
+    /// Keys by `selector`, aggregates with `function`.
+    pub fn new(selector: S, function: R, operator: OperatorIndex) -> Self {
+        Self { input: Input::new(), selector, function, operator }
+    }
+}
+
+impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>> Pipe for Rolling<T, S, R> {
+    type Out = R::Out;
+    type Placed = Self;
+
+    fn fuse<N: Push<R::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
+        let operator = RollingOperator {
+            table: KeyedTable::new(context),
+            selector: self.selector.clone(),
+            function: self.function.clone(),
+            operator: context.operator_name(self.operator),
+            hashes: Vec::new(),
+            updates: context.mode() == RuntimeMode::Streaming,
+            next,
+            context: context.clone(),
+            records: PhantomData::<fn(T)>,
+        };
+        self.input.fuse(operator, context)
+    }
+
+    fn place(self, placement: &mut Placement<'_>) -> Self {
+        placement.whole_vertex();
+        self
+    }
+}
+
+struct RollingOperator<T, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N> {
+    table: KeyedTable<S::Key, R::Value>,
+    selector: S,
+    function: R,
+    operator: Rc<str>,
+    hashes: Vec<KeyHash>,
+    /// Whether each record causes an update, or each key one result at the end.
+    updates: bool,
+    next: N,
+    context: TaskContext,
+    records: PhantomData<fn(T)>,
+}
+
+impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>> RollingOperator<T, S, R, N> {
+    #[inline(always)]
+    fn hash(&mut self, record: &T) -> KeyHash {
+        let selector = &mut self.selector;
+        blame(&self.operator, || Borrow::<S::Key>::borrow(&selector.select(record)).key_hash())
+    }
+
+    #[inline(always)]
+    fn push_hashed(&mut self, hash: KeyHash, record: T, time: Timestamp) -> Result<(), Stopped> {
+        let (selector, function, updates) = (&mut self.selector, &mut self.function, self.updates);
+        let group = self.table.group(hash);
+        let update = blame(&self.operator, || {
+            let found = selector.select(&record);
+            let place = group.probe(hash, |key| key == Borrow::<S::Key>::borrow(&found));
+            let (key, value) = match place {
+                Place::Taken(slot) => {
+                    drop(found);
+                    let (key, value) = group.entry(slot);
+                    function.add(value, record);
+                    (key, value)
+                }
+                Place::Free(slot) => {
+                    let key = S::into_key(found);
+                    group.fill(slot, hash, key, function.first(record))
+                }
+            };
+            updates.then(|| function.update(key, value))
+        });
+        update.map_or(Ok(()), |update| self.next.push(update, time))
+    }
+
+    /// Emits each key's value; it has no event time, as it belongs to all of the input.
+    fn emit_results(&mut self) -> Result<(), Stopped> {
+        for (number, (_, key, value)) in self.table.drain().enumerate() {
+            if number % RESULTS_PER_POLL == 0 {
+                self.context.poll()?;
+            }
+            let function = &mut self.function;
+            let result = blame(&self.operator, || function.result(key, value));
+            self.next.push(result, NO_TIME)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>> Push<T>
+    for RollingOperator<T, S, R, N>
+{
+    fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
+        let hash = self.hash(&record);
+        self.push_hashed(hash, record, time)
+    }
+
+    fn push_batch(&mut self, batch: &mut Batch<T>) -> Result<(), Stopped> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        hashes.extend(batch.records.iter().map(|record| self.hash(record)));
+        let mut records = batch.records.drain(..);
+        let mut index = 0;
+        for together in hashes.chunks(TOUCHED_TOGETHER) {
+            self.table.touch(together);
+            for (&hash, record) in together.iter().zip(&mut records) {
+                let time = batch.times.get(index).copied().unwrap_or(NO_TIME);
+                index += 1;
+                self.push_hashed(hash, record, time)?;
+            }
+        }
+        drop(records);
+        batch.clear();
+        self.hashes = hashes;
+        Ok(())
+    }
+
+    fn control(&mut self, control: Control) -> Result<(), Stopped> {
+        if control == Control::EndOfInput && !self.updates {
+            self.emit_results()?;
+        }
+        self.next.control(control)
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        self.next.flush()
+    }
+}

@@ -1,0 +1,129 @@
+//! The keyed state of one sub-task: a table for each of its key groups.
+
+use tidemill_model::key::KeyHash;
+use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
+
+use super::table::{Place, Table};
+use crate::runtime::task::TaskContext;
+
+/// How many slots are read ahead together, so that their cache misses overlap.
+pub(crate) const TOUCHED_TOGETHER: usize = 32;
+
+/// The slots of a key group that has no key yet.
+const SLOTS_INITIAL: usize = 8;
+
+/// Values by key, in the key groups that one sub-task owns.
+#[derive(Debug)]
+pub(crate) struct KeyedTable<K, V> {
+    groups: Vec<Table<K, V>>,
+    first: u32,
+    max_parallelism: u32,
+}
+
+impl<K, V> KeyedTable<K, V> {
+    /// An empty one for the sub-task of this context.
+    pub(crate) fn new(context: &TaskContext) -> Self {
+        Self::of(&context.key_groups(), context.max_parallelism())
+    }
+
+    fn of(KeyGroupRange(range): &KeyGroupRange, max_parallelism: u32) -> Self {
+        let groups = range.clone().map(|_| Table::with_slots(SLOTS_INITIAL)).collect();
+        Self { groups, first: range.start, max_parallelism }
+    }
+
+    /// The table of the group that a hash belongs to.
+    ///
+    /// # Panics
+    /// The group is another sub-task's: the exchange has sent the record astray.
+    #[inline(always)]
+    fn index(&self, hash: KeyHash) -> usize {
+        (KeyGroup::of(hash, self.max_parallelism).0 - self.first) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn group(&mut self, hash: KeyHash) -> &mut Table<K, V> {
+        let index = self.index(hash);
+        &mut self.groups[index]
+    }
+
+    /// Reads where these keys will be looked for; the loads do not depend on each other, so they overlap.
+    #[inline(always)]
+    pub(crate) fn touch(&self, hashes: &[KeyHash]) {
+        let mut seen = false;
+        for &hash in hashes {
+            seen |= self.groups[self.index(hash)].touch(hash);
+        }
+        std::hint::black_box(seen);
+    }
+
+    /// The value of the key for which `is_key` holds.
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<&mut V> {
+        self.group(hash).get_mut(hash, is_key)
+    }
+
+    /// The value of a key, made when there is none.
+    #[inline(always)]
+    pub(crate) fn get_or_insert_with(&mut self, hash: KeyHash, key: &K, make: impl FnOnce() -> V) -> &mut V
+    where
+        K: Clone + Eq,
+    {
+        let group = self.group(hash);
+        match group.probe(hash, |other| other == key) {
+            Place::Taken(slot) => group.entry(slot).1,
+            Place::Free(slot) => group.fill(slot, hash, key.clone(), make()).1,
+        }
+    }
+
+    /// Gives a key this value, whether it had one or not.
+    pub(crate) fn put(&mut self, hash: KeyHash, key: &K, value: V)
+    where
+        K: Clone + Eq,
+    {
+        let group = self.group(hash);
+        match group.probe(hash, |other| other == key) {
+            Place::Taken(slot) => *group.entry(slot).1 = value,
+            Place::Free(slot) => {
+                group.fill(slot, hash, key.clone(), value);
+            }
+        }
+    }
+
+    /// Takes out the key for which `is_key` holds.
+    pub(crate) fn remove(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<V> {
+        self.group(hash).remove(hash, is_key)
+    }
+
+    /// Empties all groups, in their order.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (KeyHash, K, V)> + '_ {
+        self.groups.iter_mut().flat_map(Table::drain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_model::id::SubtaskIndex;
+    use tidemill_model::key::Key;
+
+    #[test]
+    fn each_subtask_holds_the_keys_of_its_groups() {
+        let mut held = 0;
+        for subtask in 0..3 {
+            let range = KeyGroupRange::of(SubtaskIndex(subtask), 3, 128);
+            let mut table = KeyedTable::of(&range, 128);
+            for key in 0..1000u64 {
+                if range.contains(KeyGroup::of(key.key_hash(), 128)) {
+                    *table.get_or_insert_with(key.key_hash(), &key, || 0) += key;
+                    *table.get_or_insert_with(key.key_hash(), &key, || 0) += 1;
+                    assert_eq!(table.get_mut(key.key_hash(), |&other| other == key), Some(&mut (key + 1)));
+                }
+            }
+            for (hash, key, value) in table.drain() {
+                assert_eq!((key.key_hash(), value), (hash, key + 1));
+                held += 1;
+            }
+        }
+        assert_eq!(held, 1000);
+    }
+}
