@@ -40,7 +40,15 @@ fn child_process_that_is_the_program() {
 fn spec() -> pb::JobSpec {
     let operators = vec![pb::OperatorDescriptor { name: "Source: another".into(), uid: "another".into() }];
     let record_types = vec!["u64".into()];
-    let vertices = vec![pb::JobVertex { id: 0, operators, parallelism: 1, max_parallelism: 128, record_types }];
+    let vertices = vec![pb::JobVertex {
+        id: 0,
+        operators,
+        parallelism: 1,
+        max_parallelism: 128,
+        record_types,
+        slot_sharing_group: "default".into(),
+        co_location_group: None,
+    }];
     let settings = pb::JobSettings {
         runtime_mode: pb::RuntimeMode::Batch.into(),
         restart_attempts: 0,

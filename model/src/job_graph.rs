@@ -1,5 +1,9 @@
 //! The logical data flow that a client submits: chains of operators and the edges between them.
 
+mod error;
+mod partitioning;
+mod slot_sharing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -9,85 +13,12 @@ use sha2::{Digest, Sha256};
 use crate::id::{ExecutionVertexId, JobVertexId, SubtaskIndex};
 use crate::key_group::MAX_PARALLELISM_LIMIT;
 
+pub use error::Error;
+pub use partitioning::Partitioning;
+pub use slot_sharing::{CoLocationGroup, MAX_GROUP_NAME_BYTES, SlotRequirements, SlotSharingGroup};
+
 /// The largest number of vertices that a graph may have: a bound on what a request can make a coordinator expand.
 pub const MAX_VERTICES: usize = 10_000;
-
-/// What is wrong with a graph.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// There is nothing to run.
-    #[error("check job graph: it has no vertices; add a source and a sink before execute()")]
-    Empty,
-    /// Too many vertices.
-    #[error("check job graph: {count} vertices, at most {MAX_VERTICES} are allowed")]
-    TooManyVertices {
-        /// How many there are.
-        count: usize,
-    },
-    /// Two vertices share an id.
-    #[error("check job graph: vertex {vertex} occurs twice")]
-    DuplicateVertex {
-        /// The id.
-        vertex: JobVertexId,
-    },
-    /// A parallelism out of range.
-    #[error("check job graph: vertex {vertex} has parallelism {parallelism}, allowed are 1 to {max_parallelism}")]
-    Parallelism {
-        /// The vertex.
-        vertex: JobVertexId,
-        /// What it asked for.
-        parallelism: u32,
-        /// The most that it may ask for.
-        max_parallelism: u32,
-    },
-    /// An edge to a vertex that does not exist.
-    #[error("check job graph: an edge names vertex {vertex}, which does not exist")]
-    UnknownVertex {
-        /// The missing vertex.
-        vertex: JobVertexId,
-    },
-    /// The edges go round in a circle.
-    #[error("check job graph: vertex {vertex} is reachable from itself; a data flow has no cycles")]
-    Cycle {
-        /// A vertex of the circle.
-        vertex: JobVertexId,
-    },
-    /// A one-to-one edge between vertices of different parallelism.
-    #[error(
-        "check job graph: the forward edge {source_vertex} -> {target} joins parallelism {upstream} to {downstream}"
-    )]
-    ForwardMismatch {
-        /// The producing vertex.
-        source_vertex: JobVertexId,
-        /// The consuming vertex.
-        target: JobVertexId,
-        /// Parallelism of the producer.
-        upstream: u32,
-        /// Parallelism of the consumer.
-        downstream: u32,
-    },
-}
-
-/// How the records of an edge find their consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Partitioning {
-    /// Sub-task i to sub-task i.
-    Forward,
-    /// By the key group of the record's key.
-    Hash,
-    /// Round robin.
-    Rebalance,
-}
-
-impl fmt::Display for Partitioning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Forward => "FORWARD",
-            Self::Hash => "HASH",
-            Self::Rebalance => "REBALANCE",
-        })
-    }
-}
 
 /// One operator of a chain, as people and savepoints know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +42,10 @@ pub struct JobVertex {
     pub max_parallelism: u32,
     /// The types of the records that enter and leave, so that a differing executor is noticed.
     pub record_types: Vec<String>,
+    /// With whom it shares slots.
+    pub slot_sharing_group: SlotSharingGroup,
+    /// With whom its sub-tasks must run together.
+    pub co_location_group: Option<CoLocationGroup>,
 }
 
 impl JobVertex {
@@ -119,6 +54,15 @@ impl JobVertex {
     pub fn name(&self) -> String {
         let names: Vec<&str> = self.operators.iter().map(|operator| operator.name.as_str()).collect();
         names.join(" -> ")
+    }
+
+    fn check_group_names(&self) -> Result<(), Error> {
+        let co_location = self.co_location_group.as_ref().map(|group| &group.0);
+        let usable = |name: &str| (1..=MAX_GROUP_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control);
+        match co_location.into_iter().chain([&self.slot_sharing_group.0]).find(|name| !usable(name)) {
+            Some(name) => Err(Error::GroupName { vertex: self.id, name: name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -181,7 +125,9 @@ impl JobGraph {
             if by_id.insert(vertex.id, vertex).is_some() {
                 return Err(Error::DuplicateVertex { vertex: vertex.id });
             }
+            vertex.check_group_names()?;
         }
+        self.check_co_location()?;
         for edge in &self.edges {
             let find = |id| by_id.get(&id).ok_or(Error::UnknownVertex { vertex: id });
             let (upstream, downstream) = (find(edge.source)?.parallelism, find(edge.target)?.parallelism);
@@ -191,6 +137,34 @@ impl JobGraph {
             }
         }
         self.check_acyclic()
+    }
+
+    /// Placement puts sub-task i of a slot sharing group's vertices into its slot i; co-location relies on that.
+    fn check_co_location(&self) -> Result<(), Error> {
+        let mut firsts: BTreeMap<&CoLocationGroup, &JobVertex> = BTreeMap::new();
+        for vertex in &self.vertices {
+            let Some(group) = &vertex.co_location_group else { continue };
+            let first = *firsts.entry(group).or_insert(vertex);
+            if first.slot_sharing_group != vertex.slot_sharing_group {
+                return Err(Error::CoLocationSharing {
+                    group: group.clone(),
+                    first: first.id,
+                    first_sharing: first.slot_sharing_group.clone(),
+                    second: vertex.id,
+                    second_sharing: vertex.slot_sharing_group.clone(),
+                });
+            }
+            if first.parallelism != vertex.parallelism {
+                return Err(Error::CoLocationParallelism {
+                    group: group.clone(),
+                    first: first.id,
+                    first_parallelism: first.parallelism,
+                    second: vertex.id,
+                    second_parallelism: vertex.parallelism,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Kahn's algorithm: what cannot be ordered lies on or behind a circle.
@@ -215,6 +189,12 @@ impl JobGraph {
         self.vertices.iter().find(|vertex| vertex.id == id)
     }
 
+    /// The parallelism of an edge's producer and consumer, if the graph has both.
+    #[must_use]
+    pub fn edge_parallelism(&self, edge: &JobEdge) -> Option<(u32, u32)> {
+        Some((self.vertex(edge.source)?.parallelism, self.vertex(edge.target)?.parallelism))
+    }
+
     /// Every sub-task, vertex by vertex.
     pub fn execution_vertices(&self) -> impl Iterator<Item = ExecutionVertexId> + '_ {
         self.vertices.iter().flat_map(|vertex| {
@@ -222,10 +202,22 @@ impl JobGraph {
         })
     }
 
-    /// How many slots the job needs: its largest parallelism, since sub-tasks of different vertices share slots.
+    /// How many slots each slot sharing group needs: its largest parallelism, since sub-task i of each of its vertices
+    /// runs in its slot i.
+    #[must_use]
+    pub fn slot_requirements(&self) -> SlotRequirements {
+        let mut requirements = SlotRequirements::default();
+        for vertex in &self.vertices {
+            let count = requirements.0.entry(vertex.slot_sharing_group.clone()).or_default();
+            *count = vertex.parallelism.max(*count);
+        }
+        requirements
+    }
+
+    /// How many slots the job needs, over all slot sharing groups.
     #[must_use]
     pub fn slots_needed(&self) -> u32 {
-        self.vertices.iter().map(|vertex| vertex.parallelism).max().unwrap_or(0)
+        self.slot_requirements().total()
     }
 
     /// The fingerprint of this graph.
@@ -245,6 +237,9 @@ impl JobGraph {
             for record_type in &vertex.record_types {
                 field(record_type);
             }
+            field(&vertex.slot_sharing_group.0);
+            // An empty name is not valid, so it can stand for none.
+            field(vertex.co_location_group.as_ref().map_or("", |group| &group.0));
         }
         for edge in &self.edges {
             field(&format!("{} -> {} {}", edge.source, edge.target, edge.partitioning));
@@ -257,7 +252,14 @@ impl fmt::Display for JobGraph {
     /// One line a vertex, its inputs behind it: what `tidemill info` prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for vertex in &self.vertices {
-            write!(f, "{}: {} (parallelism {})", vertex.id, vertex.name(), vertex.parallelism)?;
+            write!(f, "{}: {} (parallelism {}", vertex.id, vertex.name(), vertex.parallelism)?;
+            if !vertex.slot_sharing_group.is_default() {
+                write!(f, ", slot sharing group {}", vertex.slot_sharing_group)?;
+            }
+            if let Some(group) = &vertex.co_location_group {
+                write!(f, ", co-location group {group}")?;
+            }
+            f.write_str(")")?;
             for edge in self.edges.iter().filter(|edge| edge.target == vertex.id) {
                 write!(f, " <- {} {}", edge.partitioning, edge.source)?;
             }
@@ -268,67 +270,4 @@ impl fmt::Display for JobGraph {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use expect_test::expect;
-
-    fn vertex(id: u32, name: &str, parallelism: u32) -> JobVertex {
-        let operators = vec![OperatorDescriptor { name: name.into(), uid: format!("{name}-{id}") }];
-        let id = JobVertexId(id);
-        JobVertex { id, operators, parallelism, max_parallelism: 128, record_types: vec!["u64".into()] }
-    }
-
-    fn edge(source: u32, target: u32, partitioning: Partitioning) -> JobEdge {
-        JobEdge { source: JobVertexId(source), target: JobVertexId(target), partitioning }
-    }
-
-    fn graph() -> JobGraph {
-        JobGraph {
-            vertices: vec![vertex(0, "Source", 2), vertex(1, "Sum", 3)],
-            edges: vec![edge(0, 1, Partitioning::Hash)],
-        }
-    }
-
-    #[test]
-    fn a_graph_prints_as_its_plan() {
-        expect![[r#"
-            v0: Source (parallelism 2)
-            v1: Sum (parallelism 3) <- HASH v0
-        "#]]
-        .assert_eq(&graph().to_string());
-        assert_eq!(graph().validate(), Ok(()));
-        assert_eq!(graph().slots_needed(), 3);
-        assert_eq!(graph().execution_vertices().count(), 5);
-    }
-
-    #[test]
-    fn the_fingerprint_sees_every_part() {
-        let base = graph().fingerprint();
-        let change = |edit: fn(&mut JobGraph)| {
-            let mut changed = graph();
-            edit(&mut changed);
-            assert_ne!(changed.fingerprint(), base);
-        };
-        change(|graph| graph.vertices[0].parallelism = 1);
-        change(|graph| graph.vertices[1].operators[0].uid.push('x'));
-        change(|graph| graph.vertices[1].record_types[0] = "i64".into());
-        change(|graph| graph.edges[0].partitioning = Partitioning::Rebalance);
-    }
-
-    #[test]
-    fn defects_are_named() {
-        assert_eq!(JobGraph::default().validate(), Err(Error::Empty));
-        let mut bad = graph();
-        bad.edges.push(edge(1, 0, Partitioning::Hash));
-        assert_eq!(bad.validate(), Err(Error::Cycle { vertex: JobVertexId(0) }));
-        let mut bad = graph();
-        bad.edges[0].partitioning = Partitioning::Forward;
-        assert!(matches!(bad.validate(), Err(Error::ForwardMismatch { upstream: 2, downstream: 3, .. })));
-        let mut bad = graph();
-        bad.vertices[0].parallelism = 0;
-        assert!(matches!(bad.validate(), Err(Error::Parallelism { .. })));
-        let mut bad = graph();
-        bad.edges[0].target = JobVertexId(9);
-        assert_eq!(bad.validate(), Err(Error::UnknownVertex { vertex: JobVertexId(9) }));
-    }
-}
+mod tests;

@@ -23,7 +23,15 @@ const EPOCH: u64 = 5;
 fn spec(artifact: Bytes, mode: &str) -> pb::JobSpec {
     let operators = vec![pb::OperatorDescriptor { name: "Source".into(), uid: "source".into() }];
     let record_types = vec!["u64".into()];
-    let vertices = vec![pb::JobVertex { id: 0, operators, parallelism: 1, max_parallelism: 128, record_types }];
+    let vertices = vec![pb::JobVertex {
+        id: 0,
+        operators,
+        parallelism: 1,
+        max_parallelism: 128,
+        record_types,
+        slot_sharing_group: "default".into(),
+        co_location_group: None,
+    }];
     let program = pb::ArtifactProgram {
         artifact,
         name: "job".into(),

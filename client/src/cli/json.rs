@@ -32,11 +32,15 @@ pub(super) fn job(job: &JobDetails) -> String {
             "partitioning": edge.partitioning.to_string(),
         })
     });
-    let vertices = job
-        .graph
-        .vertices
-        .iter()
-        .map(|vertex| json!({ "id": vertex.id.0, "name": vertex.name(), "parallelism": vertex.parallelism }));
+    let vertices = job.graph.vertices.iter().map(|vertex| {
+        json!({
+            "id": vertex.id.0,
+            "name": vertex.name(),
+            "parallelism": vertex.parallelism,
+            "slot_sharing_group": vertex.slot_sharing_group.0,
+            "co_location_group": vertex.co_location_group.as_ref().map(|group| &group.0),
+        })
+    });
     line(&json!({
         "id": job.id.to_string(),
         "name": job.name,
@@ -123,6 +127,7 @@ fn attempt(attempt: &AttemptDetails) -> Value {
         "attempt": id.attempt.0,
         "state": attempt.report.state.name(),
         "task_manager": attempt.task_manager.as_ref().map(|name| name.0.clone()),
+        "slot": attempt.slot,
         "pid": attempt.process_id,
     })
 }

@@ -10,7 +10,7 @@ use tidemill_model::id::{
     SubtaskIndex, TaskManagerId, TaskManagerName,
 };
 use tidemill_model::job::{HistoryEntry, JobStatus};
-use tidemill_model::job_graph::{JobGraph, JobVertex, OperatorDescriptor};
+use tidemill_model::job_graph::{JobGraph, JobVertex, OperatorDescriptor, SlotSharingGroup};
 use tidemill_model::time::Timestamp;
 use uuid::Uuid;
 
@@ -34,8 +34,15 @@ fn details(status: JobStatus) -> JobDetails {
     let vertex = ExecutionVertexId { vertex: JobVertexId(1), subtask: SubtaskIndex(0) };
     let attempt = ExecutionAttemptId { job: job_id(), vertex, attempt: AttemptNumber(2) };
     let operators = vec![OperatorDescriptor { name: "Sum".to_owned(), uid: "sum".to_owned() }];
-    let vertex =
-        JobVertex { id: JobVertexId(1), operators, parallelism: 1, max_parallelism: 128, record_types: Vec::new() };
+    let vertex = JobVertex {
+        id: JobVertexId(1),
+        operators,
+        parallelism: 1,
+        max_parallelism: 128,
+        record_types: Vec::new(),
+        slot_sharing_group: SlotSharingGroup("wide".to_owned()),
+        co_location_group: None,
+    };
     JobDetails {
         id: job_id(),
         name: "word count".to_owned(),
@@ -45,6 +52,7 @@ fn details(status: JobStatus) -> JobDetails {
         attempts: vec![AttemptDetails {
             report: AttemptReport { attempt, state: ExecutionState::Running },
             task_manager: Some(TaskManagerName("taskmanager-1".to_owned())),
+            slot: Some(3),
             process_id: Some(42),
         }],
         waiting_reason: None,
@@ -212,14 +220,16 @@ fn a_job_reads_well() {
         SINCE (UTC)              STATUS   CAUSE
         2023-11-14 22:13:20.123  CREATED
 
-        VERTEX  SUB-TASK  ATTEMPT  STATE    TASK MANAGER   PID
-        Sum     0         2        RUNNING  taskmanager-1  42
+        VERTEX  SUB-TASK  ATTEMPT  STATE    TASK MANAGER   SLOT  PID
+        Sum     0         2        RUNNING  taskmanager-1  3     42
     "#]]
     .assert_eq(&text::job(&job, Timestamp(1_700_000_075_000)));
     let value: serde_json::Value = serde_json::from_str(&json::job(&job)).unwrap();
     assert_eq!(value["status"], "FAILED");
     assert_eq!(value["failure"]["operator"], "Sum");
     assert_eq!(value["attempts"][0]["attempt"], 2);
+    assert_eq!(value["attempts"][0]["slot"], 3);
+    assert_eq!(value["vertices"][0]["slot_sharing_group"], "wide");
 }
 
 #[test]

@@ -61,10 +61,11 @@ pub(super) fn job(job: &JobDetails, now: Timestamp) -> String {
             id.attempt.to_string(),
             attempt.report.state.name().to_owned(),
             attempt.task_manager.as_ref().map_or_else(dash, ToString::to_string),
+            attempt.slot.map_or_else(dash, |slot| slot.to_string()),
             attempt.process_id.map_or_else(dash, |pid| pid.to_string()),
         ]
     });
-    text + &table(&["VERTEX", "SUB-TASK", "ATTEMPT", "STATE", "TASK MANAGER", "PID"], attempts)
+    text + &table(&["VERTEX", "SUB-TASK", "ATTEMPT", "STATE", "TASK MANAGER", "SLOT", "PID"], attempts)
 }
 
 /// One cluster; for a local one its processes as well.

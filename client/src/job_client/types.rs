@@ -54,6 +54,8 @@ pub struct AttemptDetails {
     pub report: AttemptReport,
     /// Where it runs.
     pub task_manager: Option<TaskManagerName>,
+    /// Its slot there. Attempts of the same task manager and slot share it.
+    pub slot: Option<u32>,
     /// The executor's process id there.
     pub process_id: Option<u32>,
 }
@@ -182,6 +184,7 @@ impl TryFrom<pb::AttemptDetails> for AttemptDetails {
         Ok(Self {
             report: details.report.unwrap_or_default().try_into()?,
             task_manager: Some(details.task_manager).filter(|name| !name.is_empty()).map(TaskManagerName),
+            slot: details.slot,
             process_id: Some(details.process_id).filter(|&id| id != 0),
         })
     }

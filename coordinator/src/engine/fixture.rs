@@ -10,7 +10,7 @@ use tidemill_model::id::{
     TaskManagerName,
 };
 use tidemill_model::job::{JobSettings, JobSpec, Program};
-use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning};
+use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup};
 use tidemill_model::slot::SlotId;
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ pub(crate) fn spec(ms: u64) -> JobSpec {
         parallelism: 2,
         max_parallelism: 128,
         record_types: vec![],
+        slot_sharing_group: SlotSharingGroup::default(),
+        co_location_group: None,
     };
     let edge = JobEdge { source: JobVertexId(0), target: JobVertexId(1), partitioning: Partitioning::Hash };
     JobSpec {
@@ -52,6 +54,13 @@ pub(crate) fn spec(ms: u64) -> JobSpec {
         program: Program::InProcess,
         settings: JobSettings::default(),
     }
+}
+
+/// The same, with `Sum` in the slot sharing group "wide": four slots.
+pub(crate) fn grouped_spec(ms: u64) -> JobSpec {
+    let mut spec = spec(ms);
+    spec.graph.vertices[1].slot_sharing_group = SlotSharingGroup("wide".into());
+    spec
 }
 
 /// The job's schedule on the first slots of task managers 1 and 2.

@@ -16,7 +16,7 @@ use tidemill_coordinator::runtime::replicated_log::{Leadership, ReplicatedLog};
 use tidemill_coordinator::runtime::server::{Coordinator, CoordinatorSettings};
 use tidemill_model::id::{ClusterId, JobId, JobVertexId};
 use tidemill_model::job::{JobSettings, JobSpec, Program};
-use tidemill_model::job_graph::{JobGraph, JobVertex, OperatorDescriptor};
+use tidemill_model::job_graph::{JobGraph, JobVertex, OperatorDescriptor, SlotSharingGroup};
 use tidemill_proto::convert;
 use tidemill_proto::pb::client_client::ClientClient;
 use tidemill_proto::pb::{self, ErrorKind};
@@ -231,6 +231,8 @@ pub fn job() -> JobSpec {
         parallelism: 1,
         max_parallelism: 128,
         record_types: vec!["u64".to_owned()],
+        slot_sharing_group: SlotSharingGroup::default(),
+        co_location_group: None,
     };
     JobSpec {
         id: JobId(Uuid::now_v7()),

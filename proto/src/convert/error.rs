@@ -27,8 +27,8 @@ pub enum Error {
         /// The number on the wire.
         value: i32,
     },
-    /// A list that must not be empty is.
-    #[error("decode {field}: it is empty, at least one element is needed")]
+    /// A list or a name that must not be empty is.
+    #[error("decode {field}: it is empty; the sender does not follow the contract")]
     Empty {
         /// `Message.field`.
         field: &'static str,

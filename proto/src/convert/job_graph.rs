@@ -3,7 +3,9 @@
 //! Whether a graph makes sense is checked where it is submitted ([`JobGraph::validate`]); here only its form is.
 
 use tidemill_model::id::JobVertexId;
-use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning};
+use tidemill_model::job_graph::{
+    CoLocationGroup, JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup,
+};
 
 use super::{Error, list};
 use crate::pb;
@@ -14,6 +16,11 @@ impl From<Partitioning> for pb::Partitioning {
             Partitioning::Forward => Self::Forward,
             Partitioning::Hash => Self::Hash,
             Partitioning::Rebalance => Self::Rebalance,
+            Partitioning::Rescale => Self::Rescale,
+            Partitioning::Shuffle => Self::Shuffle,
+            Partitioning::Broadcast => Self::Broadcast,
+            Partitioning::Global => Self::Global,
+            Partitioning::Custom => Self::Custom,
         }
     }
 }
@@ -23,6 +30,11 @@ fn partitioning(value: i32) -> Result<Partitioning, Error> {
         Ok(pb::Partitioning::Forward) => Ok(Partitioning::Forward),
         Ok(pb::Partitioning::Hash) => Ok(Partitioning::Hash),
         Ok(pb::Partitioning::Rebalance) => Ok(Partitioning::Rebalance),
+        Ok(pb::Partitioning::Rescale) => Ok(Partitioning::Rescale),
+        Ok(pb::Partitioning::Shuffle) => Ok(Partitioning::Shuffle),
+        Ok(pb::Partitioning::Broadcast) => Ok(Partitioning::Broadcast),
+        Ok(pb::Partitioning::Global) => Ok(Partitioning::Global),
+        Ok(pb::Partitioning::Custom) => Ok(Partitioning::Custom),
         Ok(pb::Partitioning::Unspecified) | Err(_) => Err(Error::UnknownEnum { field: "JobEdge.partitioning", value }),
     }
 }
@@ -49,6 +61,8 @@ impl From<JobVertex> for pb::JobVertex {
             parallelism: vertex.parallelism,
             max_parallelism: vertex.max_parallelism,
             record_types: vertex.record_types,
+            slot_sharing_group: vertex.slot_sharing_group.0,
+            co_location_group: vertex.co_location_group.map(|group| group.0),
         }
     }
 }
@@ -60,12 +74,20 @@ impl TryFrom<pb::JobVertex> for JobVertex {
         if vertex.operators.is_empty() {
             return Err(Error::Empty { field: "JobVertex.operators" });
         }
+        if vertex.slot_sharing_group.is_empty() {
+            return Err(Error::Missing { field: "JobVertex.slot_sharing_group" });
+        }
+        if vertex.co_location_group.as_ref().is_some_and(String::is_empty) {
+            return Err(Error::Empty { field: "JobVertex.co_location_group" });
+        }
         Ok(Self {
             id: JobVertexId(vertex.id),
             operators: list(vertex.operators)?,
             parallelism: vertex.parallelism,
             max_parallelism: vertex.max_parallelism,
             record_types: vertex.record_types,
+            slot_sharing_group: SlotSharingGroup(vertex.slot_sharing_group),
+            co_location_group: vertex.co_location_group.map(CoLocationGroup),
         })
     }
 }
@@ -120,6 +142,8 @@ pub(super) mod tests {
             parallelism: 2,
             max_parallelism: 128,
             record_types: vec!["String".into(), "(String, u64)".into()],
+            slot_sharing_group: if id == 0 { SlotSharingGroup::default() } else { SlotSharingGroup("wide".into()) },
+            co_location_group: (id > 0).then(|| CoLocationGroup("pair".into())),
         };
         let edge = |source: u32, target: u32, partitioning| JobEdge {
             source: JobVertexId(source),
@@ -132,6 +156,11 @@ pub(super) mod tests {
                 edge(0, 1, Partitioning::Hash),
                 edge(1, 7, Partitioning::Forward),
                 edge(0, 7, Partitioning::Rebalance),
+                edge(0, 1, Partitioning::Rescale),
+                edge(0, 1, Partitioning::Shuffle),
+                edge(0, 1, Partitioning::Broadcast),
+                edge(0, 1, Partitioning::Global),
+                edge(0, 1, Partitioning::Custom),
             ],
         }
     }
@@ -156,5 +185,15 @@ pub(super) mod tests {
         let mut message = pb::JobGraph::from(graph());
         message.vertices[0].operators.clear();
         assert_eq!(JobGraph::try_from(message), Err(Error::Empty { field: "JobVertex.operators" }));
+    }
+
+    #[test]
+    fn a_group_without_a_name_is_refused() {
+        let mut message = pb::JobGraph::from(graph());
+        message.vertices[1].slot_sharing_group.clear();
+        assert_eq!(JobGraph::try_from(message), Err(Error::Missing { field: "JobVertex.slot_sharing_group" }));
+        let mut message = pb::JobGraph::from(graph());
+        message.vertices[1].co_location_group = Some(String::new());
+        assert_eq!(JobGraph::try_from(message), Err(Error::Empty { field: "JobVertex.co_location_group" }));
     }
 }

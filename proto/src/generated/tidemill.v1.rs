@@ -18,6 +18,11 @@ pub struct JobVertex {
     pub max_parallelism: u32,
     #[prost(string, repeated, tag = "5")]
     pub record_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Never empty; "default" when the program names none.
+    #[prost(string, tag = "6")]
+    pub slot_sharing_group: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "7")]
+    pub co_location_group: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobEdge {
@@ -266,6 +271,11 @@ pub enum Partitioning {
     Forward = 1,
     Hash = 2,
     Rebalance = 3,
+    Rescale = 4,
+    Shuffle = 5,
+    Broadcast = 6,
+    Global = 7,
+    Custom = 8,
 }
 impl Partitioning {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -278,6 +288,11 @@ impl Partitioning {
             Self::Forward => "PARTITIONING_FORWARD",
             Self::Hash => "PARTITIONING_HASH",
             Self::Rebalance => "PARTITIONING_REBALANCE",
+            Self::Rescale => "PARTITIONING_RESCALE",
+            Self::Shuffle => "PARTITIONING_SHUFFLE",
+            Self::Broadcast => "PARTITIONING_BROADCAST",
+            Self::Global => "PARTITIONING_GLOBAL",
+            Self::Custom => "PARTITIONING_CUSTOM",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -287,6 +302,11 @@ impl Partitioning {
             "PARTITIONING_FORWARD" => Some(Self::Forward),
             "PARTITIONING_HASH" => Some(Self::Hash),
             "PARTITIONING_REBALANCE" => Some(Self::Rebalance),
+            "PARTITIONING_RESCALE" => Some(Self::Rescale),
+            "PARTITIONING_SHUFFLE" => Some(Self::Shuffle),
+            "PARTITIONING_BROADCAST" => Some(Self::Broadcast),
+            "PARTITIONING_GLOBAL" => Some(Self::Global),
+            "PARTITIONING_CUSTOM" => Some(Self::Custom),
             _ => None,
         }
     }
@@ -437,6 +457,9 @@ pub struct AttemptDetails {
     /// The executor's process id there, 0 when unknown.
     #[prost(uint32, tag = "3")]
     pub process_id: u32,
+    /// Its slot there; attempts with the same task manager and slot share it. Absent when it has none.
+    #[prost(uint32, optional, tag = "4")]
+    pub slot: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobDetails {

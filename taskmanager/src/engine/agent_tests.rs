@@ -20,7 +20,7 @@ use tidemill_model::id::{
     SubtaskIndex, TaskManagerId, TaskManagerName,
 };
 use tidemill_model::job::{ArtifactProgram, JobSettings, JobSpec, Program};
-use tidemill_model::job_graph::{Fingerprint, JobGraph, JobVertex, OperatorDescriptor};
+use tidemill_model::job_graph::{Fingerprint, JobGraph, JobVertex, OperatorDescriptor, SlotSharingGroup};
 use tidemill_model::slot::{SlotId, SlotOffer};
 use tidemill_model::time::Instant;
 use uuid::Uuid;
@@ -47,7 +47,15 @@ fn spec() -> JobSpec {
     let operators = vec![OperatorDescriptor { name: "Source".into(), uid: "source".into() }];
     let record_types = vec!["u64".into()];
     let id = JobVertexId(0);
-    let vertices = vec![JobVertex { id, operators, parallelism: 2, max_parallelism: 128, record_types }];
+    let vertices = vec![JobVertex {
+        id,
+        operators,
+        parallelism: 2,
+        max_parallelism: 128,
+        record_types,
+        slot_sharing_group: SlotSharingGroup::default(),
+        co_location_group: None,
+    }];
     let program = ArtifactProgram {
         artifact: ARTIFACT,
         name: "job".into(),

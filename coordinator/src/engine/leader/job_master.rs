@@ -136,6 +136,7 @@ impl JobMaster {
             AttemptObservation {
                 report: AttemptReport { attempt, state },
                 task_manager: location.map(|location| location.name.clone()),
+                slot: slot.index,
                 process_id: self.process_ids.get(&slot.task_manager).copied(),
             }
         };
@@ -172,7 +173,7 @@ impl JobMaster {
             Slots::Requested => {}
             Slots::NotAsked => {
                 self.slots = Slots::Requested;
-                actions.push(JobMasterAction::RequestSlots { count: self.job.spec.graph.slots_needed() });
+                actions.push(JobMasterAction::RequestSlots { requirements: self.job.spec.graph.slot_requirements() });
             }
             Slots::Granted { slots, locations } => {
                 if slots.iter().any(|slot| !self.registered.contains_key(&slot.task_manager)) {

@@ -65,7 +65,7 @@ impl ResourceManager {
             ResourceManagerEvent::PortProbed { task_manager, refused } => {
                 self.port_probed(task_manager, refused, &mut actions);
             }
-            ResourceManagerEvent::SlotsRequested { job, count } => self.pool.request(job, count),
+            ResourceManagerEvent::SlotsRequested { job, requirements } => self.pool.request(job, requirements),
             ResourceManagerEvent::SlotsReleased { job } => self.pool.release(job),
             ResourceManagerEvent::JobStarted { job } => self.job_started(now, job, &mut actions),
             ResourceManagerEvent::JobEnded { job } => {

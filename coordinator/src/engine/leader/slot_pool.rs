@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tidemill_model::id::{JobId, TaskManagerId};
+use tidemill_model::job_graph::SlotRequirements;
 use tidemill_model::slot::SlotId;
 
 /// Slots given to a job.
@@ -22,7 +23,7 @@ pub struct SlotPool {
     /// May name slots of task managers that have not registered with this leader yet.
     allocated: BTreeMap<SlotId, JobId>,
     /// Invariant: a job waits at most once and holds nothing while it waits.
-    waiting: VecDeque<(JobId, u32)>,
+    waiting: VecDeque<(JobId, SlotRequirements)>,
 }
 
 impl SlotPool {
@@ -48,10 +49,11 @@ impl SlotPool {
         self.allocated.retain(|slot, _| slot.task_manager != task_manager);
     }
 
-    /// A job asks for slots, all at once or none. A repeated request replaces the job's earlier one.
-    pub fn request(&mut self, job: JobId, count: u32) {
+    /// A job asks for slots, for all its slot sharing groups at once or none. A repeated request replaces the job's
+    /// earlier one.
+    pub fn request(&mut self, job: JobId, requirements: SlotRequirements) {
         self.release(job);
-        self.waiting.push_back((job, count));
+        self.waiting.push_back((job, requirements));
     }
 
     /// A job gives back what it holds and stops waiting.
@@ -63,10 +65,11 @@ impl SlotPool {
     /// Grants what can be granted, first come first served; a small request may overtake one that cannot be met.
     pub fn grant(&mut self) -> Vec<Grant> {
         let mut grants = Vec::new();
-        for (job, count) in std::mem::take(&mut self.waiting) {
+        for (job, requirements) in std::mem::take(&mut self.waiting) {
+            let count = requirements.total();
             let slots = self.spread(count);
             if slots.len() < usize::try_from(count).unwrap_or(usize::MAX) {
-                self.waiting.push_back((job, count));
+                self.waiting.push_back((job, requirements));
                 continue;
             }
             self.allocated.extend(slots.iter().map(|&slot| (slot, job)));
@@ -109,20 +112,23 @@ impl SlotPool {
     pub fn missing(&self) -> Vec<(JobId, String)> {
         let free = self.free().count();
         let total: u32 = self.offers.values().sum();
-        let reason = |count: u32| {
+        let reason = |requirements: &SlotRequirements| {
+            let fewer_groups = if requirements.0.len() > 1 { " or fewer slot sharing groups" } else { "" };
             format!(
-                "needs {count} slots; {free} of {total} are free on {} task managers: add task managers, wait for \
-                 other jobs to end, or submit with a lower parallelism",
+                "needs {requirements}; {free} of {total} are free on {} task managers: add task managers, wait for \
+                 other jobs to end, or submit with a lower parallelism{fewer_groups}",
                 self.offers.len()
             )
         };
-        self.waiting.iter().map(|&(job, count)| (job, reason(count))).collect()
+        self.waiting.iter().map(|(job, requirements)| (*job, reason(requirements))).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use expect_test::expect;
+    use tidemill_model::job_graph::SlotSharingGroup;
     use uuid::Uuid;
 
     fn tm(n: u128) -> TaskManagerId {
@@ -137,12 +143,21 @@ mod tests {
         SlotId { task_manager: tm(n), index }
     }
 
+    fn slots(count: u32) -> SlotRequirements {
+        SlotRequirements([(SlotSharingGroup::default(), count)].into())
+    }
+
+    fn groups(first: u32, second: u32) -> SlotRequirements {
+        let group = |name: &str, count| (SlotSharingGroup(name.into()), count);
+        SlotRequirements([group("default", first), group("wide", second)].into())
+    }
+
     #[test]
     fn slots_are_spread_over_task_managers() {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 2);
         pool.offer(tm(2), 2);
-        pool.request(job(1), 3);
+        pool.request(job(1), slots(3));
         assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] }]);
         assert_eq!((pool.free_of(tm(1)), pool.free_of(tm(2))), (0, 1));
     }
@@ -151,8 +166,8 @@ mod tests {
     fn a_job_waits_for_all_its_slots_and_says_what_is_missing() {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 1);
-        pool.request(job(1), 2);
-        pool.request(job(2), 1);
+        pool.request(job(1), slots(2));
+        pool.request(job(2), slots(1));
         assert_eq!(pool.grant(), vec![Grant { job: job(2), slots: vec![slot(1, 0)] }]);
         let missing = pool.missing();
         assert_eq!(missing.len(), 1);
@@ -166,7 +181,7 @@ mod tests {
         let mut pool = SlotPool::default();
         pool.adopt(slot(1, 0), job(1));
         pool.offer(tm(1), 1);
-        pool.request(job(2), 1);
+        pool.request(job(2), slots(1));
         assert_eq!(pool.grant(), vec![]);
         pool.release(job(1));
         assert_eq!(pool.grant(), vec![Grant { job: job(2), slots: vec![slot(1, 0)] }]);
@@ -176,10 +191,28 @@ mod tests {
     fn a_lost_task_manager_takes_its_slots_along() {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 1);
-        pool.request(job(1), 1);
+        pool.request(job(1), slots(1));
         pool.grant();
         pool.withdraw(tm(1));
-        pool.request(job(1), 1);
+        pool.request(job(1), slots(1));
         assert_eq!(pool.grant(), vec![]);
+    }
+
+    #[test]
+    fn a_job_of_several_groups_gets_the_slots_of_all_or_none_and_says_what_each_needs() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 2);
+        pool.offer(tm(2), 2);
+        pool.request(job(1), groups(2, 3));
+        assert_eq!(pool.grant(), vec![]);
+        assert_eq!((pool.free_of(tm(1)), pool.free_of(tm(2))), (2, 2));
+        expect![[r#"
+            needs 5 slots (2 for "default", 3 for "wide"); 4 of 4 are free on 2 task managers: add task managers, wait for other jobs to end, or submit with a lower parallelism or fewer slot sharing groups
+        "#]]
+        .assert_eq(&(pool.missing()[0].1.clone() + "\n"));
+        pool.offer(tm(3), 1);
+        let granted = vec![slot(1, 0), slot(2, 0), slot(1, 1), slot(2, 1), slot(3, 0)];
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: granted }]);
+        assert_eq!(pool.missing(), vec![]);
     }
 }

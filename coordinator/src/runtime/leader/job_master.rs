@@ -114,8 +114,8 @@ impl JobMasterActor {
             JobMasterAction::Propose(body) => {
                 spawn("propose", propose(self.arguments.context.clone(), me.clone(), body));
             }
-            JobMasterAction::RequestSlots { count } => {
-                deliver(resource_manager.tell(resource_manager::RequestSlots { job, count }).try_send());
+            JobMasterAction::RequestSlots { requirements } => {
+                deliver(resource_manager.tell(resource_manager::RequestSlots { job, requirements }).try_send());
             }
             JobMasterAction::ReleaseSlots => {
                 deliver(resource_manager.tell(resource_manager::ReleaseSlots(job)).try_send());

@@ -10,6 +10,7 @@ use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::error::{Infallible, SendError};
 use kameo::message::{Context, Message};
 use tidemill_model::id::{JobId, TaskManagerId};
+use tidemill_model::job_graph::SlotRequirements;
 use tidemill_model::slot::SlotId;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -62,7 +63,7 @@ pub(super) struct JobEnded(pub(super) JobId);
 /// A job needs slots.
 pub(super) struct RequestSlots {
     pub(super) job: JobId,
-    pub(super) count: u32,
+    pub(super) requirements: SlotRequirements,
 }
 
 /// A job needs no slots.
@@ -286,7 +287,7 @@ macro_rules! events {
 }
 events! {
     Inbound Inbound { session, message } => ResourceManagerEvent::Message { session, message };
-    RequestSlots RequestSlots { job, count } => ResourceManagerEvent::SlotsRequested { job, count };
+    RequestSlots RequestSlots { job, requirements } => ResourceManagerEvent::SlotsRequested { job, requirements };
     ReleaseSlots ReleaseSlots(job) => ResourceManagerEvent::SlotsReleased { job };
     Probed Probed { task_manager, refused } => ResourceManagerEvent::PortProbed { task_manager, refused };
     Tick Tick => ResourceManagerEvent::Tick;

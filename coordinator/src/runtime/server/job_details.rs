@@ -52,6 +52,7 @@ fn recorded(job: JobId, state: &JobState) -> Vec<AttemptObservation> {
         AttemptObservation {
             report: AttemptReport { attempt, state },
             task_manager: location.map(|location| location.name.clone()),
+            slot: slot.index,
             process_id: None,
         }
     });
@@ -63,5 +64,6 @@ fn attempt(observation: AttemptObservation) -> pb::AttemptDetails {
         report: Some(observation.report.into()),
         task_manager: observation.task_manager.map(|name| name.0).unwrap_or_default(),
         process_id: observation.process_id.unwrap_or(0),
+        slot: Some(observation.slot),
     }
 }

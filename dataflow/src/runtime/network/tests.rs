@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemill_model::execution::{Schedule, ScheduledAttempt, TaskManagerLocation};
 use tidemill_model::id::{AttemptNumber, ExecutionVertexId, JobVertexId, SubtaskIndex, TaskManagerId, TaskManagerName};
-use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning};
+use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup};
 use tidemill_model::slot::SlotId;
 use tidemill_proto::pb;
 use tidemill_proto::pb::data_handshake_answer::Answer;
@@ -59,6 +59,8 @@ fn graph(parallelism: u32) -> JobGraph {
         parallelism,
         max_parallelism: 128,
         record_types: vec!["u32".into()],
+        slot_sharing_group: SlotSharingGroup::default(),
+        co_location_group: None,
     };
     let edge = JobEdge { source: JobVertexId(0), target: JobVertexId(1), partitioning: Partitioning::Rebalance };
     JobGraph { vertices: vec![vertex(0), vertex(1)], edges: vec![edge] }

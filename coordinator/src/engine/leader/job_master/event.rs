@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidemill_model::execution::{AttemptReport, TaskManagerLocation};
 use tidemill_model::id::{TaskManagerId, TaskManagerName};
+use tidemill_model::job_graph::SlotRequirements;
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::Timestamp;
 
@@ -94,10 +95,10 @@ pub enum JobMasterEvent {
 pub enum JobMasterAction {
     /// Have this decided by Raft; the answer comes as [`JobMasterEvent::Applied`].
     Propose(CommandBody),
-    /// Ask the resource manager for this many slots, all at once.
+    /// Ask the resource manager for these slots, all at once.
     RequestSlots {
-        /// How many.
-        count: u32,
+        /// How many for which slot sharing group.
+        requirements: SlotRequirements,
     },
     /// Give back whatever slots the job holds.
     ReleaseSlots,
@@ -119,6 +120,8 @@ pub struct AttemptObservation {
     pub report: AttemptReport,
     /// Where it runs.
     pub task_manager: Option<TaskManagerName>,
+    /// In which of its slots.
+    pub slot: u32,
     /// In which process there.
     pub process_id: Option<u32>,
 }

@@ -2,6 +2,7 @@
 
 mod ending;
 mod scheduling;
+mod slot_sharing;
 mod takeover;
 
 use std::time::Duration;
@@ -88,6 +89,11 @@ impl Harness {
         self.step(granted())
     }
 
+    /// Slots 0 and 1 of each of task managers 1 and 2, dealt out as the pool does.
+    fn grant_four(&mut self) -> String {
+        self.step(granted_slots(&[(1, 0), (2, 0), (1, 1), (2, 1)]))
+    }
+
     /// What the master wants of its slots, with the answer to its proposal held back.
     fn grant_unapplied(&mut self) -> String {
         let actions = self.master.step(Instant::from_origin(self.now), granted());
@@ -125,7 +131,12 @@ impl Harness {
 
 /// A slot on each of task managers 1 and 2.
 fn granted() -> JobMasterEvent {
-    let slots = [1, 2].map(|n| SlotId { task_manager: task_manager(n).id, index: 0 }).into();
+    granted_slots(&[(1, 0), (2, 0)])
+}
+
+fn granted_slots(slots: &[(u128, u32)]) -> JobMasterEvent {
+    let slot = |&(n, index): &(u128, u32)| SlotId { task_manager: task_manager(n).id, index };
+    let slots = slots.iter().map(slot).collect();
     let locations = [1, 2].map(|n| (task_manager(n).id, task_manager(n))).into();
     JobMasterEvent::SlotsGranted { slots, locations }
 }
@@ -159,7 +170,7 @@ fn describe(action: &JobMasterAction) -> String {
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. } => format!("propose {}", body.name()),
         },
-        JobMasterAction::RequestSlots { count } => format!("request {count} slots"),
+        JobMasterAction::RequestSlots { requirements } => format!("request {requirements}"),
         JobMasterAction::ReleaseSlots => "release slots".to_owned(),
         JobMasterAction::Ended => "ended".to_owned(),
         JobMasterAction::Send { task_manager, command } => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidemill_model::execution::TaskManagerLocation;
 use tidemill_model::id::{JobId, TaskManagerId};
+use tidemill_model::job_graph::SlotRequirements;
 use tidemill_model::slot::SlotOffer;
 
 use crate::engine::leader::message::{JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage};
@@ -60,8 +61,8 @@ pub enum ResourceManagerEvent {
     SlotsRequested {
         /// Which job.
         job: JobId,
-        /// How many.
-        count: u32,
+        /// How many for which slot sharing group.
+        requirements: SlotRequirements,
     },
     /// A job needs no slots any more.
     SlotsReleased {

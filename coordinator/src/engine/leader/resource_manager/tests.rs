@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidemill_model::execution::{AttemptReport, ExecutionState, TaskManagerLocation};
 use tidemill_model::id::LeaderEpoch;
+use tidemill_model::job_graph::{SlotRequirements, SlotSharingGroup};
 use tidemill_model::slot::{SlotId, SlotOffer};
 use tidemill_model::time::Instant;
 
@@ -28,6 +29,12 @@ fn hello(n: u128, session: u64) -> Event {
 fn reported(session: u64, attempts: Vec<AttemptReport>) -> Event {
     let message = TaskManagerMessage::Report { attempts, executors: vec![], finalized: vec![], hosted: vec![] };
     Event::Message { session: SessionId(session), message }
+}
+
+fn request(job: u64, groups: &[(&str, u32)]) -> Event {
+    let group = |&(name, count): &(&str, u32)| (SlotSharingGroup(name.into()), count);
+    let requirements = SlotRequirements(groups.iter().map(group).collect());
+    Event::SlotsRequested { job: job_id(job), requirements }
 }
 
 fn heartbeat(session: u64) -> Event {
@@ -57,7 +64,7 @@ fn ticks(manager: &mut ResourceManager, from: u64, to: u64) -> Vec<Action> {
 fn a_task_manager_is_welcomed_first_and_counts_only_after_its_report() {
     let mut manager = manager();
     manager.step(at(0), Event::JobStarted { job: job_id(5) });
-    manager.step(at(0), Event::SlotsRequested { job: job_id(5), count: 1 });
+    manager.step(at(0), request(5, &[("default", 1)]));
     assert_eq!(manager.step(at(0), hello(1, 1)), vec![send(1, 1, TaskManagerCommand::Welcome)]);
     let slots = vec![SlotId { task_manager: task_manager(1).id, index: 0 }];
     let locations = [(task_manager(1).id, task_manager(1))].into();
@@ -170,7 +177,7 @@ fn slots_of_inherited_jobs_are_not_given_away_after_a_takeover() {
     let mut manager = ResourceManager::new(DetectorSettings::default(), [(slot(0), job_id(5))]);
     manager.step(at(0), Event::JobStarted { job: job_id(5) });
     manager.step(at(0), Event::JobStarted { job: job_id(6) });
-    manager.step(at(0), Event::SlotsRequested { job: job_id(6), count: 2 });
+    manager.step(at(0), request(6, &[("default", 2)]));
     manager.step(at(0), hello(1, 1));
     let actions = manager.step(at(0), reported(1, vec![]));
     assert!(!actions.iter().any(|action| matches!(action, Action::Granted { .. })), "{actions:?}");
@@ -205,11 +212,32 @@ fn slots_of_a_broken_stream_are_granted_after_the_next_report_and_what_is_held_s
     manager.step(at(0), reported(1, vec![]));
     manager.step(at(1), Event::SessionClosed { session: SessionId(1) });
     manager.step(at(1), Event::JobStarted { job: job_id(5) });
-    assert_eq!(manager.step(at(1), Event::SlotsRequested { job: job_id(5), count: 1 }), vec![]);
+    assert_eq!(manager.step(at(1), request(5, &[("default", 1)])), vec![]);
     manager.step(at(2), hello(1, 2));
     let actions = manager.step(at(3), reported(2, vec![]));
     assert!(
         matches!(&actions[..], [Action::Registered { .. }, Action::Granted { grant, .. }] if grant.slots == [slot(1)]),
         "{actions:?}"
     );
+}
+
+#[test]
+fn a_job_whose_groups_need_more_slots_than_there_are_waits_with_the_reason_until_they_are_there() {
+    let mut manager = manager();
+    manager.step(at(0), Event::JobStarted { job: job_id(5) });
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    assert_eq!(manager.step(at(1), request(5, &[("default", 2), ("wide", 1)])), vec![]);
+    let reason = &manager.waiting()[&job_id(5)];
+    let expected = r#"needs 3 slots (2 for "default", 1 for "wide"); 2 of 2 are free on 1 task managers: "#;
+    assert!(reason.starts_with(expected), "{reason}");
+    manager.step(at(2), hello(2, 2));
+    let actions = manager.step(at(3), reported(2, vec![]));
+    let slot = |n, index| SlotId { task_manager: task_manager(n).id, index };
+    let granted = Action::Granted {
+        grant: Grant { job: job_id(5), slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] },
+        locations: [1, 2].map(|n| (task_manager(n).id, task_manager(n))).into(),
+    };
+    assert_eq!(actions, vec![registered(task_manager(2), vec![]), granted]);
+    assert!(manager.waiting().is_empty());
 }

@@ -1,7 +1,8 @@
 //! The durable bytes as golden values, and what happens to damaged ones.
 
 use expect_test::{Expect, expect};
-use tidemill_model::id::{JobId, LeaderEpoch};
+use tidemill_model::id::{JobId, JobVertexId, LeaderEpoch};
+use tidemill_model::job_graph::{CoLocationGroup, JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup};
 use tidemill_model::time::Timestamp;
 use uuid::Uuid;
 
@@ -63,6 +64,32 @@ fn the_bytes_of_a_command_entry_are_golden() {
         &DurableEntry { id: DurableLogId { term: 4, index: 1000 }, payload: DurablePayload::Command(command) },
         &expect!["504639b20104e807010780d095ffbc3103100000000000000000000000000000abcd"],
     );
+}
+
+#[test]
+fn the_bytes_of_vertices_and_partitionings_are_golden() {
+    let vertex = |id, group: Option<&str>| JobVertex {
+        id: JobVertexId(id),
+        operators: vec![OperatorDescriptor { name: "Map".into(), uid: "m".into() }],
+        parallelism: 2,
+        max_parallelism: 128,
+        record_types: vec!["u64".into()],
+        slot_sharing_group: group.map_or_else(SlotSharingGroup::default, |name| SlotSharingGroup(name.into())),
+        co_location_group: group.map(|name| CoLocationGroup(name.into())),
+    };
+    check(&vertex(0, None), &expect!["be193326010001034d6170016d02800101037536340764656661756c7400"]);
+    check(&vertex(1, Some("g")), &expect!["f1190e24010101034d6170016d02800101037536340167010167"]);
+    let partitionings = vec![
+        Partitioning::Forward,
+        Partitioning::Hash,
+        Partitioning::Rebalance,
+        Partitioning::Rescale,
+        Partitioning::Shuffle,
+        Partitioning::Broadcast,
+        Partitioning::Global,
+        Partitioning::Custom,
+    ];
+    check(&partitionings, &expect!["5a1816a601080001020304050607"]);
 }
 
 #[test]
