@@ -50,10 +50,14 @@ mod tests {
     use tidemill_model::id::{AttemptNumber, JobVertexId, SubtaskIndex};
     use tidemill_model::job_graph::{JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup};
     use tidemill_model::slot::SlotId;
-    use uuid::Uuid;
 
-    const HERE: TaskManagerId = TaskManagerId(Uuid::from_u128(1));
-    const ELSEWHERE: TaskManagerId = TaskManagerId(Uuid::from_u128(2));
+    fn here() -> TaskManagerId {
+        "00000000000000000000000000000001".parse().unwrap()
+    }
+
+    fn elsewhere() -> TaskManagerId {
+        "00000000000000000000000000000002".parse().unwrap()
+    }
 
     /// Three sub-tasks here, joined to two elsewhere.
     fn topology(partitioning: Partitioning) -> Topology {
@@ -69,7 +73,7 @@ mod tests {
         let edge = JobEdge { source: JobVertexId(0), target: JobVertexId(1), partitioning };
         let graph = JobGraph { vertices: vec![vertex(0, 3), vertex(1, 2)], edges: vec![edge] };
         let place = |id: ExecutionVertexId| {
-            let task_manager = if id.vertex == JobVertexId(0) { HERE } else { ELSEWHERE };
+            let task_manager = if id.vertex == JobVertexId(0) { here() } else { elsewhere() };
             (id, ScheduledAttempt { attempt: AttemptNumber(0), slot: SlotId { task_manager, index: id.subtask.0 } })
         };
         let attempts = graph.execution_vertices().map(place).collect();
@@ -79,7 +83,7 @@ mod tests {
     fn channels(topology: &Topology) -> Vec<(u32, u32)> {
         let pairs = (0..4).flat_map(|from| (0..3).map(move |to| (from, to)));
         let channel = |from, to| ChannelId { edge: 0, from: SubtaskIndex(from), to: SubtaskIndex(to) };
-        pairs.filter(|&(from, to)| topology.has(channel(from, to), HERE, ELSEWHERE)).collect()
+        pairs.filter(|&(from, to)| topology.has(channel(from, to), here(), elsewhere())).collect()
     }
 
     #[test]
@@ -92,8 +96,8 @@ mod tests {
     fn a_channel_of_another_edge_or_between_others_does_not_exist() {
         let topology = topology(Partitioning::Hash);
         let channel = |edge| ChannelId { edge, from: SubtaskIndex(0), to: SubtaskIndex(0) };
-        assert!(topology.has(channel(0), HERE, ELSEWHERE));
-        assert!(!topology.has(channel(0), ELSEWHERE, HERE));
-        assert!(!topology.has(channel(1), HERE, ELSEWHERE));
+        assert!(topology.has(channel(0), here(), elsewhere()));
+        assert!(!topology.has(channel(0), elsewhere(), here()));
+        assert!(!topology.has(channel(1), here(), elsewhere()));
     }
 }

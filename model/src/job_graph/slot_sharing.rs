@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The longest name of a group, in bytes: it is part of messages for people and of every copy of the graph.
 pub const MAX_GROUP_NAME_BYTES: usize = 255;
 
+/// How many groups a message for people lists: a graph may have as many as it has vertices.
+const LISTED_GROUPS: usize = 8;
+
 /// The name of a set of vertices whose sub-tasks share slots: sub-task i of each runs in the group's slot i. Vertices
 /// of different groups never share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,8 +69,14 @@ impl fmt::Display for SlotRequirements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} slots", self.total())?;
         if self.0.len() > 1 {
-            let groups: Vec<String> = self.0.iter().map(|(group, count)| format!("{count} for {group}")).collect();
-            write!(f, " ({})", groups.join(", "))?;
+            let listed = self.0.iter().take(LISTED_GROUPS).map(|(group, count)| format!("{count} for {group}"));
+            write!(f, " ({}", listed.collect::<Vec<_>>().join(", "))?;
+            if self.0.len() > LISTED_GROUPS {
+                let others = self.0.len() - LISTED_GROUPS;
+                let count = self.0.values().skip(LISTED_GROUPS).fold(0u32, |sum, &count| sum.saturating_add(count));
+                write!(f, ", {count} for {others} more groups")?;
+            }
+            f.write_str(")")?;
         }
         Ok(())
     }

@@ -109,6 +109,15 @@ fn a_job_needs_the_largest_parallelism_of_each_slot_sharing_group() {
 }
 
 #[test]
+fn the_requirements_of_many_groups_stay_readable() {
+    let requirements = SlotRequirements((0..11).map(|number| (sharing(&format!("g{number:02}")), 2)).collect());
+    expect![[
+        r#"22 slots (2 for "g00", 2 for "g01", 2 for "g02", 2 for "g03", 2 for "g04", 2 for "g05", 2 for "g06", 2 for "g07", 6 for 3 more groups)"#
+    ]]
+    .assert_eq(&requirements.to_string());
+}
+
+#[test]
 fn co_located_vertices_share_slots_and_have_equal_parallelism() {
     let check = |bad: &JobGraph, expected: Expect| expected.assert_eq(&bad.validate().unwrap_err().to_string());
     let mut bad = grouped();
