@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::ports::free_ports;
+use super::ports::PortReservation;
 use super::process::ProcessIdentity;
 
 /// The file's name.
@@ -81,14 +81,19 @@ pub struct TaskManagerEntry {
 }
 
 impl Layout {
-    /// A new cluster of this size, on ports that are free now.
-    pub(super) fn choose(coordinators: u32, task_managers: u32, slots: u32) -> Result<Self, Error> {
+    /// A new cluster of this size, and its ports.
+    pub(super) fn choose(
+        coordinators: u32,
+        task_managers: u32,
+        slots: u32,
+    ) -> Result<(Self, Vec<PortReservation>), Error> {
         if coordinators == 0 || coordinators + task_managers > PROCESSES_MAX {
             return Err(Error::Size { coordinators, task_managers, limit: PROCESSES_MAX });
         }
         let count = usize::try_from(3 * coordinators + 2 * task_managers).expect("u32 fits usize");
-        let mut ports = free_ports(count).map_err(|source| Error::Ports { source })?.into_iter();
-        let mut port = || ports.next().expect("as many ports were chosen as are used");
+        let reserved = PortReservation::some(count).map_err(|source| Error::Ports { source })?;
+        let mut ports = reserved.iter().map(PortReservation::port);
+        let mut port = || ports.next().expect("as many ports were reserved as are used");
         let coordinators = (0..coordinators).map(|_| CoordinatorEntry {
             client_port: port(),
             raft_port: port(),
@@ -99,7 +104,8 @@ impl Layout {
         let task_managers = (0..task_managers)
             .map(|_| TaskManagerEntry { data_port: port(), http_port: port(), process: None })
             .collect();
-        Ok(Self { version: VERSION, cluster: None, slots, settings: Vec::new(), coordinators, task_managers })
+        let settings = Vec::new();
+        Ok((Self { version: VERSION, cluster: None, slots, settings, coordinators, task_managers }, reserved))
     }
 
     /// What the file in `dir` says, if there is one.

@@ -6,6 +6,7 @@ mod error;
 mod layout;
 mod ports;
 mod process;
+mod programs;
 mod startup;
 #[cfg(test)]
 mod tests;
@@ -21,50 +22,19 @@ use rustix::process::Signal;
 pub use self::error::Error;
 pub use self::layout::{CoordinatorEntry, Layout, ProcessName, TaskManagerEntry};
 use self::layout::{loopback, position};
+use self::ports::PortReservation;
 pub use self::process::ProcessIdentity;
+pub use self::programs::{BIN_DIR_VARIABLE, Programs};
 use self::startup::plan;
 use crate::clock;
 use crate::job_client::{ClusterStatus, JobClient};
 
-/// The environment variable that names the folder of the servers' binaries.
-pub const BIN_DIR_VARIABLE: &str = "TIDEMILL_BIN_DIR";
 /// How long a process may take to listen, and a cluster to be complete: generous, for loaded machines.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a process may take to end when it is asked to, before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
-
-/// Where the servers' binaries are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Programs {
-    /// `tidemill-coordinator`.
-    pub coordinator: PathBuf,
-    /// `tidemill-taskmanager`.
-    pub task_manager: PathBuf,
-}
-
-impl Programs {
-    /// Looks in `$TIDEMILL_BIN_DIR`, else beside the running executable (and one folder up, where Cargo's tests find
-    /// them).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ProgramMissing`] names the folders that were looked at.
-    pub fn find() -> Result<Self, Error> {
-        let dirs = match std::env::var_os(BIN_DIR_VARIABLE) {
-            Some(dir) => vec![PathBuf::from(dir)],
-            None => {
-                let own = std::env::current_exe().map_err(Error::io("find", "own executable"))?;
-                own.ancestors().skip(1).take(2).map(Path::to_owned).collect()
-            }
-        };
-        Ok(Self {
-            coordinator: find_program("tidemill-coordinator", &dirs)?,
-            task_manager: find_program("tidemill-taskmanager", &dirs)?,
-        })
-    }
-}
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -126,6 +96,9 @@ pub struct LocalCluster {
     kill_on_drop: bool,
     /// Our own children must be waited for, or they stay as zombies.
     children: BTreeMap<ProcessName, Child>,
+    /// The ports of a cluster that this handle has laid out, so that no other one lays itself out on them, neither
+    /// before its processes listen nor while one of them is down.
+    _reserved: Vec<PortReservation>,
 }
 
 impl LocalCluster {
@@ -138,16 +111,16 @@ impl LocalCluster {
         fs::create_dir_all(spec.dir.join("logs")).map_err(Error::io("create", &spec.dir))?;
         let dir = spec.dir.canonicalize().map_err(Error::io("find", &spec.dir))?;
         let _lock = lock(&dir)?;
-        let layout = plan(&dir, &spec)?;
+        let (layout, reserved) = plan(&dir, &spec)?;
         layout.save(&dir)?;
-        let kill_on_drop = true;
-        let mut cluster = Self { dir, layout, programs: spec.programs, kill_on_drop, children: BTreeMap::new() };
+        let (programs, children) = (spec.programs, BTreeMap::new());
+        let mut cluster = Self { dir, layout, programs, kill_on_drop: true, children, _reserved: reserved };
         cluster.start_all().await?;
         cluster.kill_on_drop = spec.kill_on_drop;
         Ok(cluster)
     }
 
-    /// The cluster that the folder holds, running or not.
+    /// The cluster that the folder holds, running or not; its ports are its own only while its processes listen.
     ///
     /// # Errors
     ///
@@ -156,7 +129,7 @@ impl LocalCluster {
         let absent = || Error::Absent { dir: dir.to_owned() };
         let layout = Layout::load(dir)?.ok_or_else(absent)?;
         let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
-        Ok(Self { dir, layout, programs, kill_on_drop: false, children: BTreeMap::new() })
+        Ok(Self { dir, layout, programs, kill_on_drop: false, children: BTreeMap::new(), _reserved: Vec::new() })
     }
 
     /// Its processes and ports.
@@ -377,21 +350,26 @@ impl Drop for LocalCluster {
     }
 }
 
-/// Keeps other commands away from the folder; the lock ends with the file.
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(".lock");
-    let file = File::create(&path).map_err(Error::io("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
+/// Keeps other commands away from the folder.
+#[derive(Debug)]
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing would not do: a process that is being forked has a copy of the file until it execs. Unlocking fails
+        // only for files that cannot be locked.
+        drop(self.0.unlock());
     }
 }
 
-fn find_program(name: &'static str, dirs: &[PathBuf]) -> Result<PathBuf, Error> {
-    let found = dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file());
-    let path = found.ok_or_else(|| Error::ProgramMissing { name, tried: dirs.to_vec() })?;
-    path.canonicalize().map_err(Error::io("find", path))
+fn lock(dir: &Path) -> Result<FolderLock, Error> {
+    let path = dir.join(".lock");
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(FolderLock(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
+    }
 }
 
 fn is_task_manager(name: &ProcessName) -> bool {

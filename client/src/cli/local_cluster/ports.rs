@@ -1,12 +1,11 @@
-//! Ports for a local cluster, chosen once and kept over its restarts.
+//! Ports for a local cluster: chosen once, kept over its restarts, and reserved while the cluster's handle lives.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::ops::Range;
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
 /// Ports below this one are for other services.
 const LOWEST: u16 = 10_000;
@@ -15,41 +14,59 @@ const EPHEMERAL_DEFAULT: u16 = 32_768;
 /// How many candidates are looked at before the kernel is asked to choose.
 const CANDIDATES: usize = 1000;
 
-/// That many different ports of 127.0.0.1 that nobody listens on.
+/// A port of 127.0.0.1 that nobody else can reserve, and that the kernel gives to no outgoing connection.
 ///
-/// They lie below the range that the kernel gives to outgoing connections: while a coordinator is down, a client that
-/// dials its port could else be given that very port as its own, be connected to itself, and keep the coordinator out.
-pub(super) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let range = LOWEST..ephemeral_start();
-    let mut ports = BTreeSet::new();
-    for _ in 0..CANDIDATES {
-        if ports.len() == count || range.is_empty() {
-            break;
+/// It is a socket that is bound and never listens. A server may listen on the port nevertheless, end and listen again:
+/// two sockets share a port when both ask for it (SO_REUSEADDR, as every Rust listener does) and at most one listens.
+/// A reservation asks only after it was bound, and so never shares with another one.
+///
+/// A process that is being forked holds a copy until it execs, which keeps no server from listening either.
+#[derive(Debug)]
+pub(super) struct PortReservation {
+    port: u16,
+    /// Owned for its effect: the port is free again when it is closed.
+    _socket: OwnedFd,
+}
+
+impl PortReservation {
+    /// That many ports, all different.
+    ///
+    /// They lie below the range that the kernel gives to outgoing connections: a cluster that is opened again from its
+    /// folder has no reservations, and while one of its coordinators is down, a client that dials the port could else
+    /// be given that very port as its own, be connected to itself, and keep the coordinator out.
+    pub(super) fn some(count: usize) -> io::Result<Vec<Self>> {
+        let range = LOWEST..ephemeral_start();
+        let mut reserved = Vec::with_capacity(count);
+        for _ in 0..CANDIDATES {
+            if reserved.len() == count || range.is_empty() {
+                break;
+            }
+            reserved.extend(Self::of(rand::random_range(range.clone()))?);
         }
-        ports.extend(bind(candidate(&range))?);
+        while reserved.len() < count {
+            reserved.extend(Self::of(0)?);
+        }
+        Ok(reserved)
     }
-    while ports.len() < count {
-        ports.extend(bind(0)?);
-    }
-    Ok(ports.into_iter().collect())
-}
 
-/// The port, if nobody listens on it; 0 has the kernel choose one.
-///
-/// The socket is bound and never listens: a process that is being forked meanwhile holds a copy of it until it execs,
-/// which keeps nobody from listening on the port, as a copy of a listener would.
-fn bind(port: u16) -> io::Result<Option<u16>> {
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    match rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
-        Ok(()) => Ok(Some(SocketAddr::try_from(getsockname(&socket)?)?.port())),
-        Err(Errno::ADDRINUSE | Errno::ACCESS) => Ok(None),
-        Err(error) => Err(error.into()),
+    /// The port, unless somebody has it; 0 has the kernel choose one.
+    fn of(port: u16) -> io::Result<Option<Self>> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        match bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE | Errno::ACCESS) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        // Not before it is bound: two sockets that both ask to share would both get the port.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
+        Ok(Some(Self { port, _socket: socket }))
     }
-}
 
-fn candidate(range: &Range<u16>) -> u16 {
-    rand::random_range(range.clone())
+    /// Its number.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 fn ephemeral_start() -> u16 {
@@ -59,15 +76,86 @@ fn ephemeral_start() -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
-    use std::net::TcpListener;
+
+    fn reservation() -> PortReservation {
+        PortReservation::some(1).unwrap().remove(0)
+    }
+
+    fn is_free(port: u16) -> bool {
+        PortReservation::of(port).unwrap().is_some()
+    }
+
+    /// A server on the port, once no process that another test is just starting has a copy of the former one.
+    fn listen(port: u16) -> TcpListener {
+        loop {
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Ok(server) => return server,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::AddrInUse),
+            }
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
-    fn chosen_ports_differ_and_can_be_listened_on() {
-        let ports = free_ports(13).unwrap();
-        let listeners: Vec<_> = ports.iter().map(|&port| TcpListener::bind(("127.0.0.1", port))).collect();
-        assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 13);
-        assert_eq!(listeners.iter().filter(|listener| listener.is_ok()).count(), 13);
-        assert!(ports.iter().all(|&port| bind(port).is_ok_and(|free| free.is_none())), "they are listened on now");
+    fn a_reserved_port_is_reserved_by_nobody_else_until_it_is_given_back() {
+        let reserved = reservation();
+        let port = reserved.port();
+        assert!(!is_free(port));
+        drop(reserved);
+        // A process that another test is just starting may have a copy.
+        while !is_free(port) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_server_listens_on_a_reserved_port_ends_and_listens_again() {
+        let reserved = reservation();
+        let port = reserved.port();
+        for _ in 0..3 {
+            let server = listen(port);
+            let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (accepted, _) = server.accept().unwrap();
+            assert!(!is_free(port), "it is listened on");
+            assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "one server at a time");
+            // Closed first here, so that the next server finds what is left of a connection.
+            drop((accepted, client, server));
+            assert!(!is_free(port), "it is still reserved");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_listened_on_is_not_reserved() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_free(server.local_addr().unwrap().port()));
+    }
+
+    #[test]
+    fn nobody_is_connected_to_a_reserved_port_that_no_server_listens_on() {
+        let reserved = reservation();
+        let error = TcpStream::connect(("127.0.0.1", reserved.port())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn reservations_made_at_the_same_time_are_all_different() {
+        const THREADS: usize = 8;
+        const EACH: usize = 64;
+        let reserved: Vec<PortReservation> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| PortReservation::some(EACH).unwrap())).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let ports: BTreeSet<u16> = reserved.iter().map(PortReservation::port).collect();
+        assert_eq!(ports.len(), THREADS * EACH);
+    }
+
+    #[test]
+    fn the_kernel_chooses_a_port_when_no_candidate_is_free() {
+        let chosen = PortReservation::of(0).unwrap().expect("the kernel finds one");
+        assert!(chosen.port() != 0 && !is_free(chosen.port()));
     }
 }

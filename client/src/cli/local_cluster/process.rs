@@ -30,7 +30,7 @@ impl ProcessIdentity {
         Ok(Self { pid, started, boot: boot_id() })
     }
 
-    /// Whether it still runs; a zombie does not.
+    /// Whether it still runs; a zombie whose threads have all ended does not.
     #[must_use]
     pub fn is_running(&self) -> bool {
         Self::of(self.pid).is_ok_and(|found| found == *self)
@@ -54,7 +54,10 @@ impl ProcessIdentity {
 /// Starts a program that outlives its starter: its own process group, no terminal, everything it says in one log.
 pub(super) fn spawn(program: &Path, arguments: &[String], directory: &Path, log: &Path) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
+    // Else an error's backtrace is the end of the log, which is what `Error::Exited` quotes. Panics keep theirs.
+    let backtrace = std::env::var_os("RUST_LIB_BACKTRACE").unwrap_or_else(|| "0".into());
     Command::new(program)
+        .env("RUST_LIB_BACKTRACE", backtrace)
         .args(arguments)
         .current_dir(directory)
         .stdin(Stdio::null())
@@ -64,15 +67,19 @@ pub(super) fn spawn(program: &Path, arguments: &[String], directory: &Path, log:
         .spawn()
 }
 
-/// The start time of a process that is no zombie, from the text of its `stat` file.
+/// The start time of a process that has not ended, from the text of its `stat` file.
 fn parse_stat(stat: &str) -> Option<u64> {
     // The second field is the program's name in brackets, which may hold blanks and brackets.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     let state = fields.next()?;
-    // The start time is field 22; the state was field 3.
-    let started = fields.nth(18)?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(started)
+    // The state was field 3; the number of threads is field 20, the start time field 22.
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    // The first thread of a killed process may be dead while others have yet to end: until then they keep the ports
+    // and the locks.
+    let ended = matches!(state, "Z" | "X") && threads <= 1;
+    (!ended).then_some(started)
 }
 
 fn boot_id() -> String {
@@ -88,6 +95,8 @@ mod tests {
         let stat = "12 (a) b) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 8675309 1000 200 18446744073709551615";
         assert_eq!(parse_stat(stat), Some(8_675_309));
         assert_eq!(parse_stat(&stat.replace(" S ", " Z ")), None);
+        let ending = stat.replace(" S ", " Z ").replace(" 20 0 1 0 ", " 20 0 2 0 ");
+        assert_eq!(parse_stat(&ending), Some(8_675_309), "another thread has yet to end");
         assert_eq!(parse_stat("12 (a"), None);
     }
 

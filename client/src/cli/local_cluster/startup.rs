@@ -6,6 +6,7 @@ use std::process::Child;
 
 use tidemill_model::config::{Configuration, Scope};
 
+use super::ports::PortReservation;
 use super::process::{self, ProcessIdentity};
 use super::{Error, Layout, LocalCluster, LocalClusterSpec, POLL, ProcessName, START_TIMEOUT, is_task_manager};
 use crate::clock;
@@ -89,9 +90,9 @@ impl LocalCluster {
     }
 }
 
-/// What the cluster in `dir` shall be: a new one, or the one that is there.
-pub(super) fn plan(dir: &Path, spec: &LocalClusterSpec) -> Result<Layout, Error> {
-    let mut layout = match Layout::load(dir)? {
+/// What the cluster in `dir` shall be: a new one with its ports, or the one that is there.
+pub(super) fn plan(dir: &Path, spec: &LocalClusterSpec) -> Result<(Layout, Vec<PortReservation>), Error> {
+    let (mut layout, reserved) = match Layout::load(dir)? {
         None => {
             let count = |given: Option<u32>, usual| given.unwrap_or(usual);
             Layout::choose(count(spec.coordinators, 3), count(spec.task_managers, 2), count(spec.slots, 2))?
@@ -106,7 +107,7 @@ pub(super) fn plan(dir: &Path, spec: &LocalClusterSpec) -> Result<Layout, Error>
             same(dir, "coordinators", count(layout.coordinators.len()), spec.coordinators)?;
             same(dir, "task managers", count(layout.task_managers.len()), spec.task_managers)?;
             same(dir, "slots each", layout.slots, spec.slots)?;
-            layout
+            (layout, Vec::new())
         }
     };
     layout.settings.extend(spec.settings.iter().cloned());
@@ -116,7 +117,7 @@ pub(super) fn plan(dir: &Path, spec: &LocalClusterSpec) -> Result<Layout, Error>
         let settings: Vec<String> = layout.arguments(name, dir)?.into_iter().skip(1).step_by(2).collect();
         Configuration::parse(scope, [], &settings)?;
     }
-    Ok(layout)
+    Ok((layout, reserved))
 }
 
 fn same(dir: &Path, what: &'static str, existing: u32, given: Option<u32>) -> Result<(), Error> {
