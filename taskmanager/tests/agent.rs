@@ -148,10 +148,10 @@ async fn another_leader_finds_the_executor_as_it_runs_and_older_or_misled_comman
 async fn a_follower_that_names_the_leader_is_followed_and_a_dead_coordinator_is_passed_over() {
     let mut leader = Coordinator::leader().await;
     let follower = Coordinator::start(leader.blobs(), Some(leader.address.clone())).await;
-    let dead = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("bound").to_string()
-    };
+    // Bound, so that nobody else is given the port meanwhile, and never listening.
+    let reserved = tokio::net::TcpSocket::new_v4().expect("a socket");
+    reserved.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let dead = reserved.local_addr().expect("bound").to_string();
     let agent = Agent::start(&[&dead, &follower.address], &[]);
     let mut session = leader.session().await;
     session.register(EPOCH).await;

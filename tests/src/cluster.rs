@@ -17,6 +17,15 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(25);
 
+/// Elections of clusters that share a machine with many others. The usual 100 to 200 ms are for coordinators that get
+/// the processor when they need it: where twenty unoptimised processes wait for each core, leaders are elected and
+/// deposed all the time, and a submission may find none that lasts. What a test waits for must not depend on that.
+const CALM: &[&str] = &[
+    "coordinator.raft.heartbeat-interval=200 ms",
+    "coordinator.raft.election-timeout-min=1 s",
+    "coordinator.raft.election-timeout-max=2 s",
+];
+
 /// A cluster of real processes in a folder of its own; everything is killed when it goes out of scope.
 pub struct TestCluster {
     /// The processes.
@@ -37,7 +46,7 @@ impl TestCluster {
             coordinators: Some(coordinators),
             task_managers: Some(task_managers),
             slots: Some(slots),
-            settings: settings.iter().map(ToString::to_string).collect(),
+            settings: CALM.iter().chain(settings).map(ToString::to_string).collect(),
             programs: Programs::find()?,
             kill_on_drop: true,
         })
@@ -68,6 +77,24 @@ impl TestCluster {
         Submitted::start(command).await
     }
 
+    /// Starts a job of `tidemill-test-job` that sums numbers; one half of them flows when the job
+    /// [goes on](HeldJob::go_on), the last few when it is [released](HeldJob::release).
+    ///
+    /// However slow the machine is, the job does not end before the test has seen what it waits for.
+    ///
+    /// # Errors
+    ///
+    /// When the program ends before its job is accepted; the error has what it printed.
+    pub async fn submit_held(&self, program: &Path, output: &str, numbers: Numbers) -> Result<HeldJob> {
+        let (output, gate) = (self.path(output), self.path(&format!("{output}.gate")));
+        let Numbers { count, rate, parallelism } = numbers;
+        let [count, rate, parallelism] = [count, rate, u64::from(parallelism)].map(|number| number.to_string());
+        let texts = (output.to_str().context("a UTF-8 path")?, gate.to_str().context("a UTF-8 path")?);
+        let arguments = ["sequence", &count, &rate, texts.0, texts.1, "-p", &parallelism];
+        let submitted = self.submit(program, &arguments).await?;
+        Ok(HeldJob { job: submitted.job, output, gate, submitted })
+    }
+
     /// The status as the leader tells it, once there is one.
     ///
     /// # Errors
@@ -84,7 +111,15 @@ impl TestCluster {
     ///
     /// When no leader is found within the limit.
     pub async fn leader(&self) -> Result<ProcessName> {
-        let status = self.leader_status().await?;
+        self.leader_of(&self.leader_status().await?)
+    }
+
+    /// Which coordinator process leads according to this status.
+    ///
+    /// # Errors
+    ///
+    /// When the status names none of this cluster.
+    pub fn leader_of(&self, status: &ClusterStatus) -> Result<ProcessName> {
         let address = status.leader().context("the leader names itself")?.client_address.clone();
         let addresses = self.processes.addresses();
         let index = addresses.iter().position(|candidate| *candidate == address).context("a known address")?;
@@ -120,32 +155,82 @@ impl TestCluster {
     }
 }
 
+/// What a held job sums.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers {
+    /// How many.
+    pub count: u64,
+    /// How many a second.
+    pub rate: u64,
+    /// In how many sub-tasks.
+    pub parallelism: u32,
+}
+
+/// A job that does not end before it is released.
+pub struct HeldJob {
+    /// The job.
+    pub job: JobId,
+    /// Where its result will be.
+    pub output: PathBuf,
+    gate: PathBuf,
+    submitted: Submitted,
+}
+
+impl HeldJob {
+    /// The client's process id.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.submitted.process_id()
+    }
+
+    /// Lets all records flow but the last.
+    ///
+    /// # Errors
+    ///
+    /// When the gate cannot be opened.
+    pub fn go_on(&self) -> Result<()> {
+        std::fs::write(self.gate.with_extension("half"), "").context("open the gate of the second half")
+    }
+
+    /// Lets the job end and waits for the program's end.
+    ///
+    /// # Errors
+    ///
+    /// When its output cannot be read.
+    pub async fn release(self) -> Result<Ended> {
+        self.go_on()?;
+        std::fs::write(self.gate.with_extension("end"), "").context("open the gate of the end")?;
+        self.submitted.wait().await
+    }
+}
+
 /// A program that has submitted a job and waits for its end.
 pub struct Submitted {
     /// The job.
     pub job: JobId,
-    child: Child,
+    client: Client,
     errors: std::thread::JoinHandle<String>,
 }
 
 impl Submitted {
     async fn start(mut command: Command) -> Result<Self> {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start the program")?;
-        let stderr = child.stderr.take().context("a pipe")?;
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start the program")?;
+        let mut client = Client(child);
+        let stderr = client.0.stderr.take().context("a pipe")?;
         let (told, tell) = tokio::sync::oneshot::channel();
         let errors = std::thread::spawn(move || read_errors(stderr, told));
         let Ok(job) = tell.await else {
-            let status = child.wait()?;
+            let status = client.0.wait()?;
             let printed = errors.join().unwrap_or_default();
             bail!("the program ended ({status}) without a job: {printed}");
         };
-        Ok(Self { job, child, errors })
+        Ok(Self { job, client, errors })
     }
 
     /// The client's process id.
     #[must_use]
     pub fn process_id(&self) -> u32 {
-        self.child.id()
+        self.client.0.id()
     }
 
     /// Waits for the program's end.
@@ -156,12 +241,22 @@ impl Submitted {
     pub async fn wait(mut self) -> Result<Ended> {
         let waiting = std::thread::spawn(move || -> Result<Ended> {
             let mut stdout = String::new();
-            self.child.stdout.take().context("a pipe")?.read_to_string(&mut stdout)?;
-            let code = self.child.wait()?.code();
+            self.client.0.stdout.take().context("a pipe")?.read_to_string(&mut stdout)?;
+            let code = self.client.0.wait()?.code();
             Ok(Ended { code, stdout, stderr: self.errors.join().unwrap_or_default() })
         });
         until("the program ends", || async { waiting.is_finished().then_some(()) }).await?;
         waiting.join().map_err(|_| anyhow::anyhow!("reading the program's output panicked"))?
+    }
+}
+
+/// A client's process, which does not outlive a test that has failed.
+struct Client(Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // One that has ended is what we want; nothing else can go wrong with SIGKILL.
+        drop(self.0.kill().and_then(|()| self.0.wait()));
     }
 }
 

@@ -8,7 +8,7 @@ use tidemill::job_client::JobDetails;
 use tidemill_model::execution::FailureKind;
 use tidemill_model::id::JobId;
 use tidemill_model::job::JobStatus;
-use tidemill_tests::cluster::{TestCluster, expected_sums, is_alive, sorted_lines, until};
+use tidemill_tests::cluster::{Numbers, TestCluster, expected_sums, is_alive, sorted_lines, until};
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 
@@ -32,14 +32,15 @@ async fn causes(cluster: &TestCluster, job: JobId) -> Result<Vec<FailureKind>> {
 #[tokio::test]
 async fn a_killed_executor_restarts_its_job_and_the_result_is_right() -> Result<()> {
     let cluster = TestCluster::start(1, 2, 2, &[]).await?;
-    let output = cluster.path("sums");
-    let submitted = cluster.submit(Path::new(JOB), &["sequence", "100000", "20000", text(&output)?, "-p", "4"]).await?;
+    let numbers = Numbers { count: 100_000, rate: 20_000, parallelism: 4 };
+    let submitted = cluster.submit_held(Path::new(JOB), "sums", numbers).await?;
+    let output = submitted.output.clone();
     let details = cluster.until_flowing(submitted.job, 1_000).await?;
     let victim = *executors(&details).first().context("an executor")?;
     let process_id = rustix::process::Pid::from_raw(i32::try_from(victim)?).context("a process id")?;
     rustix::process::kill_process(process_id, rustix::process::Signal::KILL)?;
     let job = submitted.job;
-    let ended = submitted.wait().await?;
+    let ended = submitted.release().await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(sorted_lines(&output)?, expected_sums(100_000));
     assert_eq!(ended.stdout, "numbers=100000\n", "counters are those of the last attempts only");
@@ -53,8 +54,9 @@ async fn a_killed_executor_restarts_its_job_and_the_result_is_right() -> Result<
 #[tokio::test]
 async fn a_job_that_aborts_its_process_is_restarted_and_its_neighbour_is_not_disturbed() -> Result<()> {
     let cluster = TestCluster::start(1, 1, 4, &[]).await?;
-    let (left, right, once) = (cluster.path("left"), cluster.path("right"), cluster.path("once"));
-    let neighbour = cluster.submit(Path::new(JOB), &["sequence", "60000", "10000", text(&left)?, "-p", "2"]).await?;
+    let (right, once) = (cluster.path("right"), cluster.path("once"));
+    let numbers = Numbers { count: 60_000, rate: 10_000, parallelism: 2 };
+    let neighbour = cluster.submit_held(Path::new(JOB), "left", numbers).await?;
     cluster.until_flowing(neighbour.job, 100).await?;
     let aborts =
         cluster.submit(Path::new(JOB), &["abort", text(&once)?, "20000", "10000", text(&right)?, "-p", "2"]).await?;
@@ -65,7 +67,8 @@ async fn a_job_that_aborts_its_process_is_restarted_and_its_neighbour_is_not_dis
     assert_eq!(causes(&cluster, job).await?.first(), Some(&FailureKind::ExecutorLost));
     let undisturbed = cluster.client().get_job(neighbour.job).await?;
     assert_eq!(undisturbed.restarts, 0);
-    let ended = neighbour.wait().await?;
+    let left = neighbour.output.clone();
+    let ended = neighbour.release().await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(sorted_lines(&left)?, expected_sums(60_000));
     Ok(())
@@ -74,8 +77,9 @@ async fn a_job_that_aborts_its_process_is_restarted_and_its_neighbour_is_not_dis
 #[tokio::test]
 async fn a_killed_task_manager_restarts_the_job_on_the_slots_that_are_left() -> Result<()> {
     let mut cluster = TestCluster::start(1, 2, 2, &[]).await?;
-    let output = cluster.path("sums");
-    let submitted = cluster.submit(Path::new(JOB), &["sequence", "100000", "20000", text(&output)?, "-p", "2"]).await?;
+    let numbers = Numbers { count: 100_000, rate: 20_000, parallelism: 2 };
+    let submitted = cluster.submit_held(Path::new(JOB), "sums", numbers).await?;
+    let output = submitted.output.clone();
     let details = cluster.until_flowing(submitted.job, 1_000).await?;
     let executors = executors(&details);
     assert_eq!(executors.len(), 2, "the job is spread over both task managers");
@@ -87,7 +91,7 @@ async fn a_killed_task_manager_restarts_the_job_on_the_slots_that_are_left() -> 
     })
     .await?;
     let job = submitted.job;
-    let ended = submitted.wait().await?;
+    let ended = submitted.release().await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(sorted_lines(&output)?, expected_sums(100_000));
     assert!(cluster.client().get_job(job).await?.restarts >= 1);

@@ -99,7 +99,10 @@ async fn word_count_counts_real_text_on_a_cluster() -> Result<()> {
 
 #[tokio::test]
 async fn clients_of_nobody_are_told_so() -> Result<()> {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    // Bound, so that nobody else is given the port meanwhile, and never listening.
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    let closed = socket.local_addr()?.to_string();
     let client = JobClient::new(vec![closed.clone()]).with_timeout(std::time::Duration::from_secs(2));
     let error = client.list_jobs().await.expect_err("nobody is there");
     assert!(error.retryable() && error.to_string().contains(&closed), "{error}");
@@ -112,7 +115,13 @@ async fn a_data_directory_serves_one_process_and_one_cluster() -> Result<()> {
     let second = |program: &Path, key: &str, name: ProcessName| -> Result<String> {
         let dir = format!("{key}={}", cluster.processes.process_dir(name).display());
         let address = format!("coordinator.addresses={}", cluster.processes.addresses()[0]);
-        let output = Command::new(program).args(["-D", &dir, "-D", &address]).output()?;
+        let mut command = Command::new(program);
+        command.args(["-D", &dir, "-D", &address]);
+        if key == "taskmanager.dir" {
+            // It listens before it looks at its directory.
+            command.args(["-D", "taskmanager.data.port=0", "-D", "taskmanager.http.port=0"]);
+        }
+        let output = command.output()?;
         assert!(!output.status.success());
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     };
@@ -132,7 +141,13 @@ async fn servers_refuse_unknown_keys_bad_values_and_open_ports() -> Result<()> {
     for (program, prefix) in [(&programs.coordinator, "coordinator"), (&programs.task_manager, "taskmanager")] {
         let refuse = |option: &str| -> Result<String> {
             let own_dir = format!("{prefix}.dir={}", dir.path().join(prefix).display());
-            let output = Command::new(program).args(["-D", &own_dir, "-D", option]).output()?;
+            let mut command = Command::new(program);
+            command.args(["-D", &own_dir]);
+            if prefix == "taskmanager" {
+                // It knows what its host means only when it listens.
+                command.args(["-D", "taskmanager.data.port=0"]);
+            }
+            let output = command.args(["-D", option]).output()?;
             assert!(!output.status.success(), "{option} must be refused");
             Ok(String::from_utf8_lossy(&output.stderr).into_owned())
         };

@@ -1,13 +1,20 @@
 //! Small jobs with known results and known ways to fail, for the tests of whole clusters.
 //!
-//! `tidemill-test-job MODE ...`: `sequence COUNT RATE OUTPUT` sums the numbers below COUNT by their last digit, RATE
-//! a second; `collect COUNT`; `panic AT`; `abort ONCE-FILE COUNT RATE OUTPUT` aborts the process the first time;
-//! `twice COUNT` runs two jobs, the second on the first one's result; `differs` builds another graph in the executor.
+//! `tidemill-test-job MODE ...`: `sequence COUNT RATE OUTPUT [GATE]` sums the numbers below COUNT by their last digit,
+//! RATE a second, the second half only when the file GATE.half is there, the last few when GATE.end is; `collect
+//! COUNT`; `panic AT`; `abort ONCE-FILE COUNT RATE OUTPUT` aborts the process the first time; `twice COUNT` runs two
+//! jobs, the second on the first one's result; `differs` builds another graph in the executor.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tidemill::Environment;
+
+/// How many numbers wait for a gate: more than there are sub-tasks.
+const HELD_BACK: u64 = 16;
+/// How often the gate is looked at.
+const GATE_POLL: Duration = Duration::from_millis(10);
 
 fn main() -> Result<()> {
     let env = Environment::from_args()?;
@@ -15,7 +22,20 @@ fn main() -> Result<()> {
     let argument = |index: usize| arguments.get(index).map(String::as_str).with_context(|| format!("argument {index}"));
     let number = |index: usize| -> Result<u64> { Ok(argument(index)?.parse()?) };
     match argument(0)? {
-        "sequence" => sequence(&env, number(1)?, number(2)?, argument(3)?.into(), |_| {}),
+        "sequence" => {
+            let count = number(1)?;
+            let gates = arguments.get(4).map(|gate| ["half", "end"].map(|name| Path::new(gate).with_extension(name)));
+            let hold = move |n: u64| {
+                let Some([half, end]) = &gates else { return };
+                // Each sub-task comes past these numbers, since they take turns.
+                if (count / 2..count / 2 + HELD_BACK).contains(&n) {
+                    wait_for(half);
+                } else if n + HELD_BACK >= count {
+                    wait_for(end);
+                }
+            };
+            sequence(&env, count, number(2)?, argument(3)?.into(), hold)
+        }
         "collect" => collect(&env, number(1)?),
         "panic" => {
             let at = number(1)?;
@@ -55,6 +75,12 @@ fn sequence(
     let result = env.execute("sequence")?;
     println!("numbers={}", result.counter("numbers").unwrap_or_default());
     Ok(())
+}
+
+fn wait_for(gate: &Path) {
+    while !gate.exists() {
+        std::thread::sleep(GATE_POLL);
+    }
 }
 
 fn abort_once(here: bool, once: &Path) {
