@@ -39,12 +39,21 @@ pub mod submission;
 pub use environment::Environment;
 pub use error::Error;
 pub use result::JobExecutionResult;
-pub use stream::{Collected, DataSink, DataStream, FileSink, KeyedStream, SequenceRange};
+pub use smol_str::SmolStr;
+pub use stream::{
+    Collected, ConnectedStreams, DataSink, DataStream, Either, FileSink, KeyedConnectedStreams, KeyedStream,
+    SequenceRange, Shared, WatermarkStrategy,
+};
+pub use tidemill_dataflow::function::{
+    CoProcessFunction, Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag,
+    ProcessContext, ProcessFunction, TimeDomain, Timer,
+};
+pub use tidemill_dataflow::operator::WatermarkGenerator;
 pub use tidemill_dataflow::pipe::Pipe;
 pub use tidemill_dataflow::record::Data;
-pub use smol_str::SmolStr;
 pub use tidemill_dataflow::runtime::counter::Counter;
 pub use tidemill_dataflow::runtime::sink::{SinkFunction, Subtask, UserError};
+pub use tidemill_dataflow::state::{StateRegistry, ValueState};
 pub use tidemill_model::job::RuntimeMode;
 pub use tidemill_model::key::{Key, KeyBytes};
 

@@ -35,12 +35,22 @@ pub struct Placement<'a> {
     builder: &'a mut FlowBuilder,
     vertex: VertexIndex,
     parallelism: u32,
+    chaining: Chaining,
+}
+
+/// Whether an operator may stay in one chain with what precedes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chaining {
+    /// When the parallelism is the same.
+    Allowed,
+    /// Never.
+    Broken,
 }
 
 impl<'a> Placement<'a> {
     /// `vertex` is the one that the stream ends in.
-    pub fn new(builder: &'a mut FlowBuilder, vertex: VertexIndex, parallelism: u32) -> Self {
-        Self { builder, vertex, parallelism }
+    pub fn new(builder: &'a mut FlowBuilder, vertex: VertexIndex, parallelism: u32, chaining: Chaining) -> Self {
+        Self { builder, vertex, parallelism, chaining }
     }
 
     /// The vertex that the stream ends in now.
@@ -60,7 +70,7 @@ impl<'a> Placement<'a> {
             self.whole_vertex();
             return Upstream::Fused(upstream);
         }
-        if self.builder.parallelism(self.vertex) == self.parallelism {
+        if self.chaining == Chaining::Allowed && self.builder.parallelism(self.vertex) == self.parallelism {
             return Upstream::Fused(upstream);
         }
         self.vertex = self.builder.cut_last_operator(self.vertex, rebalance_factory(upstream), self.parallelism);

@@ -83,7 +83,8 @@ impl<P: Pipe, S: KeySelector<P::Out>> KeyedStream<P, S> {
         let parallelism = environment.parallelism();
         let selector = self.selector.clone();
         let (vertex, operator) = environment.build(|builder| {
-            let target = builder.exchange_hashed(source, upstream, selector, parallelism);
+            let target = builder.add_vertex(parallelism);
+            builder.exchange_hashed(source, upstream, selector, target);
             (target, builder.add_operator(target, name, types))
         });
         DataStream { environment, pipe: pipe(self.selector, operator), vertex, operator }

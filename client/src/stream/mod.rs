@@ -1,7 +1,9 @@
 //! Streams: what a program says about its records, one operator a file.
 
+mod chaining;
 mod collect;
 mod collection;
+mod connect;
 mod csv;
 mod discard;
 mod filter;
@@ -9,24 +11,34 @@ mod flat_map;
 mod fold;
 mod key_by;
 mod map;
+mod min_max;
+mod partition;
 mod print;
+mod process;
 mod reduce;
 mod sequence;
+mod share;
 mod sink;
 mod sink_to;
 mod sum;
 mod text;
 mod text_file;
+mod time;
+mod union;
 
 use tidemill_dataflow::flow::{OperatorIndex, VertexIndex};
-use tidemill_dataflow::pipe::{Pipe, Placement};
+use tidemill_dataflow::pipe::{Input, Pipe};
+use tidemill_dataflow::record::Data;
 
 use crate::environment::Environment;
 
 pub use collect::Collected;
+pub use connect::{ConnectedStreams, Either, KeyedConnectedStreams};
 pub use key_by::KeyedStream;
 pub use sequence::SequenceRange;
+pub use share::Shared;
 pub use sink::{DataSink, FileSink};
+pub use time::WatermarkStrategy;
 
 /// A stream of records of type `P::Out`.
 ///
@@ -72,31 +84,6 @@ impl<P: Pipe> DataStream<P> {
         DataStream { environment: self.environment, pipe: pipe(self.pipe, operator), vertex, operator }
     }
 
-    /// Sets how many sub-tasks the last operator has.
-    ///
-    /// Where it differs from the input's, records are handed round robin from one to the other; else they stay in one
-    /// chain.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), tidemill::Error> {
-    /// # let env = tidemill::Environment::from_args()?;
-    /// let numbers = env.generate_sequence(0..10, None).set_parallelism(1);
-    /// let squares = numbers.map(|number| number * number).set_parallelism(3).collect();
-    /// # let mut squares = env.execute("squares")?.collected(&squares)?;
-    /// # squares.sort();
-    /// # assert_eq!(squares, (0..10).map(|number| number * number).collect::<Vec<u64>>());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn set_parallelism(self, parallelism: u32) -> DataStream<P::Placed> {
-        let (vertex, pipe) = self.environment.build(|builder| {
-            let mut placement = Placement::new(builder, self.vertex, parallelism);
-            let pipe = self.pipe.place(&mut placement);
-            (placement.vertex(), pipe)
-        });
-        DataStream { environment: self.environment, pipe, vertex, operator: self.operator }
-    }
-
     /// Names the last operator for people: in plans, errors and thread names.
     ///
     /// ```
@@ -125,6 +112,13 @@ impl<P: Pipe> DataStream<P> {
     pub fn uid(self, uid: &str) -> Self {
         self.environment.build(|builder| builder.set_uid(self.operator, uid));
         self
+    }
+}
+
+impl<T: Data> DataStream<Input<T>> {
+    /// The stream that arrives at a vertex which has no operator yet.
+    fn arriving(environment: Environment, vertex: VertexIndex, operator: OperatorIndex) -> Self {
+        Self { environment, pipe: Input::new(), vertex, operator }
     }
 }
 

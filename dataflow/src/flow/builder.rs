@@ -3,18 +3,14 @@
 use std::sync::Arc;
 
 use tidemill_model::execution::Failure;
-use tidemill_model::job::RuntimeMode;
 use tidemill_model::job_graph::{self, Partitioning};
 
 use super::{OperatorIndex, OutputIndex, OutputPort};
-use crate::function::{OutputTag, SidePortFactory, open_side_port};
-use crate::key_selector::KeySelector;
-use crate::operator::Combine;
+use crate::function::SidePortFactory;
 use crate::pipe::{Input, Pipe};
-use crate::push::Push;
 use crate::record::Data;
 use crate::runtime::counter::Counters;
-use crate::runtime::partition::{HashPartitioner, PortPartitioner, RoundRobin, RoutePartitioner};
+use crate::runtime::partition::{RoundRobin, RoutePartitioner};
 use crate::runtime::sink::Sink;
 use crate::runtime::sink::staged::StagedOutput;
 use crate::runtime::task::{Task, TaskContext};
@@ -146,7 +142,7 @@ impl FlowBuilder {
         }
     }
 
-    fn vertex(&mut self, vertex: VertexIndex) -> &mut VertexPlan {
+    pub(super) fn vertex(&mut self, vertex: VertexIndex) -> &mut VertexPlan {
         &mut self.vertices[vertex.0]
     }
 
@@ -240,102 +236,6 @@ impl FlowBuilder {
         self.outputs[output.0].0.overwrite = true;
     }
 
-    /// Leads what leaves the chain `source` to `target`.
-    pub fn link(&mut self, source: VertexIndex, target: VertexIndex, partitioning: Partitioning) {
-        self.links.push(Link { source: LinkSource::Chain(source), target, partitioning });
-    }
-
-    /// Leads a side output of an operator to `target`, one to one or round robin.
-    pub fn link_side_output<T: Data>(
-        &mut self,
-        operator: OperatorIndex,
-        tag: &OutputTag<T>,
-        target: VertexIndex,
-        partitioning: Partitioning,
-    ) {
-        let known = self.side_outputs.iter().find(|side| side.operator == operator && side.tag == tag.name());
-        let port = match known {
-            Some(known) => known.port,
-            None => {
-                // The main port is 0, and each side output of the program has a number of its own.
-                let port = OutputPort(u32::try_from(self.side_outputs.len() + 1).expect("fewer than u32::MAX"));
-                let (tag, factory) = (tag.name().to_owned(), open_side_port::<T>());
-                self.side_outputs.push(SideOutputPlan { operator, tag, port, factory });
-                port
-            }
-        };
-        self.links.push(Link { source: LinkSource::SideOutput { operator, port }, target, partitioning });
-    }
-
-    /// Ends a chain in what `end` makes, which leads its records to `target`.
-    pub fn end_in_exchange<P: Pipe, N: Push<P::Out> + 'static>(
-        &mut self,
-        from: VertexIndex,
-        pipe: P,
-        (target, partitioning): (VertexIndex, Partitioning),
-        end: impl Fn(&TaskContext) -> Result<N, Failure> + Send + Sync + 'static,
-    ) {
-        self.vertex(from).factory = Some(Arc::new(move |context: &TaskContext| pipe.fuse(end(context)?, context)));
-        self.link(from, target, partitioning);
-    }
-
-    /// Ends a chain in a port that any number of vertices may be linked to.
-    pub fn end_in_port<P: Pipe>(&mut self, from: VertexIndex, pipe: P) {
-        let factory = move |context: &TaskContext| pipe.fuse(PortPartitioner::new(OutputPort::MAIN, context)?, context);
-        self.vertex(from).factory = Some(Arc::new(factory));
-    }
-
-    /// Ends a chain in a keyed exchange; answers the vertex behind it, which has no operator yet.
-    ///
-    /// The operator that is added to the new vertex next is blamed when the selector panics.
-    pub fn exchange_hashed<P, S>(&mut self, from: VertexIndex, pipe: P, selector: S, parallelism: u32) -> VertexIndex
-    where
-        P: Pipe,
-        S: KeySelector<P::Out>,
-    {
-        let target = self.add_vertex(parallelism);
-        let operator = OperatorIndex(self.operators.len());
-        let end = move |context: &TaskContext| {
-            HashPartitioner::new(selector.clone(), context.operator_name(operator), context)
-        };
-        self.end_in_exchange(from, pipe, (target, Partitioning::Hash), end);
-        target
-    }
-
-    /// Ends a chain in a keyed exchange; answers the vertex behind it, which has no operator yet.
-    ///
-    /// In batch mode `function` combines records before the exchange, on behalf of the operator that is added to the
-    /// new vertex next.
-    pub fn exchange_by_key<P, S, F>(
-        &mut self,
-        from: VertexIndex,
-        pipe: P,
-        selector: S,
-        function: F,
-        parallelism: u32,
-    ) -> VertexIndex
-    where
-        P: Pipe,
-        S: KeySelector<P::Out>,
-        F: FnMut(&mut P::Out, P::Out) + Clone + Send + Sync + 'static,
-    {
-        let target = self.add_vertex(parallelism);
-        let operator = OperatorIndex(self.operators.len());
-        let factory = move |context: &TaskContext| {
-            let name = context.operator_name(operator);
-            let exchange = HashPartitioner::new(selector.clone(), name.clone(), context)?;
-            match context.mode() {
-                RuntimeMode::Batch => {
-                    pipe.fuse(Combine::new(selector.clone(), function.clone(), name, exchange), context)
-                }
-                RuntimeMode::Streaming | RuntimeMode::Automatic => pipe.fuse(exchange, context),
-            }
-        };
-        self.vertex(from).factory = Some(Arc::new(factory));
-        self.link(from, target, Partitioning::Hash);
-        target
-    }
-
     /// Moves the last operator of a chain to a vertex of its own, behind `rest` and an exchange.
     pub(crate) fn cut_last_operator(
         &mut self,
@@ -361,9 +261,7 @@ impl FlowBuilder {
             Arc::new(move |context: &TaskContext| fused_pipe.fuse(fused_sink.open(context)?, context));
         let alone: TaskFactory =
             Arc::new(move |context: &TaskContext| Input::<P::Out>::new().fuse(sink.open(context)?, context));
-        let before: TaskFactory = Arc::new(move |context: &TaskContext| {
-            pipe.fuse(RoutePartitioner::new(RoundRobin::new(context), context)?, context)
-        });
+        let before: TaskFactory = Arc::new(move |context: &TaskContext| pipe.fuse(round_robin(context)?, context));
         self.vertex(vertex).factory = Some(fused);
         self.vertex(vertex).ends_in_sink = true;
         self.vertex(vertex).parts = Some((before, alone));
@@ -390,9 +288,11 @@ impl FlowBuilder {
     }
 }
 
+pub(super) fn round_robin<T: Data>(context: &TaskContext) -> Result<RoutePartitioner<T, RoundRobin>, Failure> {
+    RoutePartitioner::new(RoundRobin::new(context), context)
+}
+
 /// The factory of a chain that ends in a round-robin exchange.
 pub(crate) fn rebalance_factory<P: Pipe>(pipe: P) -> TaskFactory {
-    Arc::new(move |context: &TaskContext| {
-        pipe.fuse(RoutePartitioner::new(RoundRobin::new(context), context)?, context)
-    })
+    Arc::new(move |context: &TaskContext| pipe.fuse(round_robin(context)?, context))
 }

@@ -1,6 +1,7 @@
 //! The executable form of a job graph: for each vertex the means to make its tasks.
 
 mod builder;
+mod exchange;
 mod resolve;
 
 use std::ops::Range;
@@ -8,7 +9,7 @@ use std::ops::Range;
 use tidemill_model::execution::Failure;
 use tidemill_model::id::{JobVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
-use tidemill_model::job_graph::{JobEdge, JobGraph, Partitioning};
+use tidemill_model::job_graph::{JobEdge, JobGraph};
 
 use self::builder::SideOutputPlan;
 use crate::function::SidePortFactory;
@@ -18,6 +19,7 @@ use crate::runtime::task::{Task, TaskContext};
 
 pub(crate) use builder::rebalance_factory;
 pub use builder::{Error, FlowBuilder, TaskFactory, VertexIndex};
+pub use exchange::UnkeyedPartitioning;
 
 /// An operator of a program, in the order in which the program made them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,19 +135,13 @@ impl Flow {
     /// The consumers on this edge of what a producer sends.
     pub(crate) fn consumers(&self, index: u32, from: SubtaskIndex) -> Range<u32> {
         let edge = self.edge(index);
-        match edge.partitioning {
-            Partitioning::Forward => from.0..from.0 + 1,
-            Partitioning::Hash | Partitioning::Rebalance => 0..self.parallelism(edge.target),
-        }
+        edge.partitioning.consumers(from, self.parallelism(edge.source), self.parallelism(edge.target))
     }
 
     /// The producers on this edge of what a consumer gets.
     pub(crate) fn producers(&self, index: u32, to: SubtaskIndex) -> Range<u32> {
         let edge = self.edge(index);
-        match edge.partitioning {
-            Partitioning::Forward => to.0..to.0 + 1,
-            Partitioning::Hash | Partitioning::Rebalance => 0..self.parallelism(edge.source),
-        }
+        edge.partitioning.producers(to, self.parallelism(edge.source), self.parallelism(edge.target))
     }
 
     fn parallelism(&self, vertex: JobVertexId) -> u32 {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use tidemill_model::id::JobVertexId;
 use tidemill_model::job::RuntimeMode;
-use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor};
+use tidemill_model::job_graph::{
+    CoLocationGroup, JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup,
+};
 use tidemill_model::key_group::DEFAULT_MAX_PARALLELISM;
 
-use super::builder::{Link, LinkSource, VertexPlan};
+use super::builder::{Link, LinkSource};
 use super::{EdgePlan, Error, Flow, FlowBuilder, OperatorIndex, OutputPort, VertexIndex};
 
 impl FlowBuilder {
@@ -21,6 +23,12 @@ impl FlowBuilder {
                 VertexIndex(vertex.expect("each operator is in a vertex"))
             }
         }
+    }
+
+    /// One to one becomes round robin where the parallelism differs.
+    fn partitioning(&self, link: &Link) -> Partitioning {
+        let differs = self.parallelism(self.source(link)) != self.parallelism(link.target);
+        if link.partitioning == Partitioning::Forward && differs { Partitioning::Rebalance } else { link.partitioning }
     }
 
     /// The chains that lead to a sink: what nothing consumes is not run.
@@ -116,14 +124,14 @@ impl FlowBuilder {
         let mut factories = Vec::new();
         for (&index, plan) in ids.iter().map(|index| (index, &self.vertices[index.0])) {
             let (Some(id), Some(factory)) = (id(index), &plan.factory) else { continue };
-            graph.vertices.push(self.job_vertex(id, plan, &uids, mode));
+            graph.vertices.push(self.job_vertex(id, index, &uids, mode));
             factories.push(Arc::clone(factory));
         }
         let mut edges = Vec::new();
         for link in &self.links {
             match (id(self.source(link)), id(link.target)) {
                 (Some(source), Some(target)) => {
-                    graph.edges.push(JobEdge { source, target, partitioning: link.partitioning });
+                    graph.edges.push(JobEdge { source, target, partitioning: self.partitioning(link) });
                     edges.push(EdgePlan { port: link.port(), timed: self.is_timed(link) });
                 }
                 (None, Some(_)) => return Err(self.dangling(link)),
@@ -145,7 +153,21 @@ impl FlowBuilder {
         Error::DanglingMainOutput { tag: side.map(|side| side.tag.clone()).unwrap_or_default(), operator }
     }
 
-    fn job_vertex(&self, id: JobVertexId, plan: &VertexPlan, uids: &[String], mode: RuntimeMode) -> JobVertex {
+    /// The group that a vertex was given, else the one that all its inputs are in, else the default.
+    fn slot_sharing_group(&self, vertex: VertexIndex) -> SlotSharingGroup {
+        if let Some(group) = &self.vertices[vertex.0].slot_sharing_group {
+            return SlotSharingGroup(group.clone());
+        }
+        let inputs = self.links.iter().filter(|link| link.target == vertex).map(|link| self.source(link));
+        let mut groups = inputs.map(|input| self.slot_sharing_group(input));
+        match groups.next() {
+            Some(first) if groups.all(|other| other == first) => first,
+            Some(_) | None => SlotSharingGroup::default(),
+        }
+    }
+
+    fn job_vertex(&self, id: JobVertexId, index: VertexIndex, uids: &[String], mode: RuntimeMode) -> JobVertex {
+        let plan = &self.vertices[index.0];
         let descriptor = |operator: &OperatorIndex| OperatorDescriptor {
             name: self.operators[operator.0].name.clone(),
             uid: uids[operator.0].clone(),
@@ -163,6 +185,8 @@ impl FlowBuilder {
             parallelism: plan.parallelism,
             max_parallelism: DEFAULT_MAX_PARALLELISM.max(plan.parallelism),
             record_types: details.chain(overwrites).chain(mode).collect(),
+            slot_sharing_group: self.slot_sharing_group(index),
+            co_location_group: plan.co_location_group.clone().map(CoLocationGroup),
         }
     }
 }

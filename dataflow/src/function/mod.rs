@@ -1,12 +1,15 @@
 //! What user functions beyond closures are given: a collector, side outputs, time, timers and state.
 
+mod co_process;
 mod collector;
 mod context;
 mod process;
 mod side_output;
 
+pub use co_process::{CoProcess, CoProcessFunction, Either, EitherKey, KeyedCoProcessFunction};
 pub use collector::Collector;
 pub use context::{KeyedContext, ProcessContext, Timer};
+pub use crate::engine::timers::TimeDomain;
 pub use process::{KeyedProcessFunction, ProcessFunction};
 pub use side_output::OutputTag;
 

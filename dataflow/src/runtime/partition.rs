@@ -97,6 +97,63 @@ impl<T> Route<T> for RoundRobin {
     }
 }
 
+/// Any one, by chance.
+pub(crate) struct Shuffle {
+    state: u64,
+}
+
+impl Shuffle {
+    /// Each sub-task draws other numbers.
+    pub(crate) fn new(context: &TaskContext) -> Self {
+        Self { state: u64::from(context.subtask().0) }
+    }
+}
+
+impl<T> Route<T> for Shuffle {
+    #[inline(always)]
+    fn consumer(&mut self, _record: &T, consumers: usize) -> usize {
+        // Hashes of consecutive numbers are as good as random ones here.
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let high = self.state.key_hash().0 >> 32;
+        let chosen = (high * u64::try_from(consumers).unwrap_or(u64::MAX)) >> 32;
+        usize::try_from(chosen).unwrap_or(0)
+    }
+}
+
+/// The first one.
+pub(crate) struct Global;
+
+impl<T> Route<T> for Global {
+    #[inline(always)]
+    fn consumer(&mut self, _record: &T, _consumers: usize) -> usize {
+        0
+    }
+}
+
+/// What a user's function says; the operator is blamed when it panics.
+pub(crate) struct Custom<F> {
+    function: F,
+    operator: Rc<str>,
+}
+
+impl<F> Custom<F> {
+    pub(crate) fn new(function: F, operator: Rc<str>) -> Self {
+        Self { function, operator }
+    }
+}
+
+impl<T, F: FnMut(&T, usize) -> usize> Route<T> for Custom<F> {
+    #[inline(always)]
+    fn consumer(&mut self, record: &T, consumers: usize) -> usize {
+        let function = &mut self.function;
+        blame(&self.operator, || {
+            let chosen = function(record, consumers);
+            assert!(chosen < consumers, "the partitioner chose consumer {chosen} of {consumers}, counted from 0");
+            chosen
+        })
+    }
+}
+
 /// The end of a chain whose records go to one consumer each, as `R` says.
 pub(crate) struct RoutePartitioner<T, R> {
     channels: Vec<OutputChannel<T>>,
