@@ -1,4 +1,4 @@
-//! The decisions of the data flow, pure: alignment of inputs, pacing of sources, splits of files, frames and credits.
+//! The decisions of the data flow, pure: alignment of inputs, pacing of sources, splits of files, frames, credits, windows.
 
 pub mod alignment;
 pub mod credit;
@@ -7,3 +7,4 @@ pub mod pace;
 pub mod split;
 pub mod timers;
 pub mod topology;
+pub mod window;

@@ -1,0 +1,388 @@
+//! Triggers: when a window fires, and what it remembers for that.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::time_window::{clamp, floor};
+use super::{CustomState, Error, Now, TimeDomain, TimeWindow, Trigger, TriggerContext, positive};
+
+/// What a trigger wants done with its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerResult {
+    /// Nothing.
+    Continue,
+    /// Emit the contents and keep them.
+    Fire,
+    /// Drop the contents.
+    Purge,
+    /// Emit the contents and drop them.
+    FireAndPurge,
+}
+
+impl TriggerResult {
+    /// Whether the contents are emitted.
+    #[must_use]
+    pub fn fires(self) -> bool {
+        matches!(self, Self::Fire | Self::FireAndPurge)
+    }
+
+    /// Whether the contents are dropped.
+    #[must_use]
+    pub fn purges(self) -> bool {
+        matches!(self, Self::Purge | Self::FireAndPurge)
+    }
+}
+
+/// A trigger: one of the built-in ones, or the user's own.
+#[derive(Clone)]
+pub enum AnyTrigger<T> {
+    /// Fires when the watermark passes the window's end, and then with each late record that is still allowed.
+    EventTime,
+    /// Fires when processing time passes the window's end.
+    ProcessingTime,
+    /// Fires when this many records have come since it last fired; at least one.
+    Count(u64),
+    /// Drops the contents whenever the inner trigger fires.
+    Purging(Box<AnyTrigger<T>>),
+    /// Fires at each multiple of this many milliseconds of event time, and at the window's end.
+    ContinuousEventTime(i64),
+    /// Fires at each multiple of this many milliseconds of processing time.
+    ContinuousProcessingTime(i64),
+    /// Fires when a record's position is farther than this from that of the record that fired last, or came first.
+    Delta(f64, Arc<dyn Fn(&T) -> f64 + Send + Sync>),
+    /// Never fires.
+    Never,
+    /// The user's own.
+    Custom(Arc<dyn Trigger<T>>),
+}
+
+/// What a trigger remembers for a window.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) enum TriggerState {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// How many records came since it last fired.
+    Count(u64),
+    /// When it fires next.
+    NextFire(i64),
+    /// The position that the next ones are compared with.
+    Last(f64),
+    /// What the user's own trigger keeps.
+    Custom(Box<CustomState>),
+}
+
+impl TriggerState {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Custom(state) => state.is_empty(),
+            Self::Count(_) | Self::NextFire(_) | Self::Last(_) => false,
+        }
+    }
+
+    fn next_fire(&self) -> Option<i64> {
+        match self {
+            Self::NextFire(time) => Some(*time),
+            Self::Empty | Self::Count(_) | Self::Last(_) | Self::Custom(_) => None,
+        }
+    }
+
+    /// The state of a user's own trigger, made now if there is none.
+    fn custom(&mut self) -> &mut CustomState {
+        if !matches!(self, Self::Custom(_)) {
+            *self = Self::Custom(Box::default());
+        }
+        match self {
+            Self::Custom(state) => state,
+            Self::Empty | Self::Count(_) | Self::NextFire(_) | Self::Last(_) => unreachable!("it was made above"),
+        }
+    }
+}
+
+impl<T> AnyTrigger<T> {
+    /// The trigger that windows of this domain have when none is asked for.
+    #[must_use]
+    pub fn default_of(domain: TimeDomain) -> Self {
+        match domain {
+            TimeDomain::Event => Self::EventTime,
+            TimeDomain::Processing => Self::ProcessingTime,
+        }
+    }
+
+    /// Drops the contents whenever this trigger fires.
+    #[must_use]
+    pub fn purging(self) -> Self {
+        Self::Purging(Box::new(self))
+    }
+
+    /// Whether its settings make sense.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::EventTime | Self::ProcessingTime | Self::Never | Self::Custom(_) => Ok(()),
+            Self::Count(0) => Err(Error::NotPositive { what: "trigger count", value: 0 }),
+            Self::Count(_) => Ok(()),
+            Self::Purging(inner) => inner.check(),
+            Self::ContinuousEventTime(interval) | Self::ContinuousProcessingTime(interval) => {
+                positive("trigger interval", *interval).map(|_| ())
+            }
+            Self::Delta(threshold, _) if threshold.is_nan() => {
+                Err(Error::ThresholdNotANumber { threshold: *threshold })
+            }
+            Self::Delta(..) => Ok(()),
+        }
+    }
+
+    /// Whether session windows can have it.
+    pub(super) fn can_merge(&self) -> bool {
+        match self {
+            Self::Delta(..) => false,
+            Self::Purging(inner) => inner.can_merge(),
+            Self::Custom(trigger) => trigger.can_merge(),
+            Self::EventTime
+            | Self::ProcessingTime
+            | Self::Count(_)
+            | Self::ContinuousEventTime(_)
+            | Self::ContinuousProcessingTime(_)
+            | Self::Never => true,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::EventTime => "event time",
+            Self::ProcessingTime => "processing time",
+            Self::Count(_) => "count",
+            Self::Purging(inner) => inner.name(),
+            Self::ContinuousEventTime(_) => "continuous event time",
+            Self::ContinuousProcessingTime(_) => "continuous processing time",
+            Self::Delta(..) => "delta",
+            Self::Never => "never firing",
+            Self::Custom(_) => "user-defined",
+        }
+    }
+
+    /// A record came into the window.
+    pub(super) fn on_element(
+        &self,
+        value: &T,
+        timestamp: i64,
+        window: TimeWindow,
+        state: &mut TriggerState,
+        now: Now,
+    ) -> TriggerResult {
+        let ended = window.max_timestamp() <= now.watermark;
+        match self {
+            Self::EventTime => fire_if(ended),
+            Self::ProcessingTime => {
+                *state = TriggerState::NextFire(window.max_timestamp());
+                TriggerResult::Continue
+            }
+            Self::Count(limit) => count_one(*limit, state),
+            Self::Purging(inner) => purge(inner.on_element(value, timestamp, window, state, now)),
+            Self::ContinuousEventTime(_) if ended => TriggerResult::Fire,
+            Self::ContinuousEventTime(interval) => {
+                plan(*interval, timestamp, window.max_timestamp(), state);
+                TriggerResult::Continue
+            }
+            Self::ContinuousProcessingTime(interval) => {
+                plan(*interval, now.processing_time, window.max_timestamp(), state);
+                TriggerResult::Continue
+            }
+            Self::Delta(threshold, position) => moved(*threshold, position(value), state),
+            Self::Never => TriggerResult::Continue,
+            Self::Custom(trigger) => {
+                trigger.on_element(value, timestamp, window, &mut TriggerContext { state: state.custom(), now })
+            }
+        }
+    }
+
+    /// The clock of this domain reached a time; `passed` is what event time had reached before.
+    pub(super) fn on_timer(
+        &self,
+        (domain, time): (TimeDomain, i64),
+        passed: i64,
+        window: TimeWindow,
+        state: &mut TriggerState,
+        now: Now,
+    ) -> TriggerResult {
+        let end = window.max_timestamp();
+        let ends = domain == TimeDomain::Event && passed < end && end <= time;
+        match self {
+            Self::EventTime => fire_if(ends),
+            Self::ProcessingTime if domain == TimeDomain::Processing => fire_if(take_planned(time, None, end, state)),
+            Self::Purging(inner) => purge(inner.on_timer((domain, time), passed, window, state, now)),
+            Self::ContinuousEventTime(interval) if domain == TimeDomain::Event => {
+                fire_if(take_planned(time, Some(*interval), end, state) || ends)
+            }
+            Self::ContinuousProcessingTime(interval) if domain == TimeDomain::Processing => {
+                // A window of event time may lie in the past; it goes on firing for as long as it is kept.
+                let last = if state.next_fire().is_some_and(|planned| planned < end) { end } else { i64::MAX };
+                fire_if(take_planned(time, Some(*interval), last, state))
+            }
+            Self::Custom(trigger) => custom_timers(trigger.as_ref(), (domain, time), window, state, now),
+            Self::ProcessingTime
+            | Self::ContinuousEventTime(_)
+            | Self::ContinuousProcessingTime(_)
+            | Self::Count(_)
+            | Self::Delta(..)
+            | Self::Never => TriggerResult::Continue,
+        }
+    }
+
+    /// When it wants to be asked next; ends of windows that event time has passed are over.
+    pub(super) fn next_timer(
+        &self,
+        domain: TimeDomain,
+        window: TimeWindow,
+        state: &TriggerState,
+        passed: i64,
+    ) -> Option<i64> {
+        let end = Some(window.max_timestamp()).filter(|end| *end > passed);
+        match (self, domain) {
+            (Self::Purging(inner), _) => inner.next_timer(domain, window, state, passed),
+            (Self::EventTime, TimeDomain::Event) => end,
+            (Self::ContinuousEventTime(_), TimeDomain::Event) => state.next_fire().into_iter().chain(end).min(),
+            (Self::ProcessingTime | Self::ContinuousProcessingTime(_), TimeDomain::Processing) => state.next_fire(),
+            (Self::Custom(_), _) => match state {
+                TriggerState::Custom(state) => state.next_timer(domain),
+                TriggerState::Empty | TriggerState::Count(_) | TriggerState::NextFire(_) | TriggerState::Last(_) => {
+                    None
+                }
+            },
+            (Self::EventTime | Self::ContinuousEventTime(_), TimeDomain::Processing)
+            | (Self::ProcessingTime | Self::ContinuousProcessingTime(_), TimeDomain::Event)
+            | (Self::Count(_) | Self::Delta(..) | Self::Never, _) => None,
+        }
+    }
+
+    /// Windows became this one: `state` is that of the earliest, `others` those of the rest in order.
+    pub(super) fn on_merge(
+        &self,
+        window: TimeWindow,
+        state: &mut TriggerState,
+        others: impl Iterator<Item = TriggerState>,
+        now: Now,
+    ) {
+        match self {
+            Self::Purging(inner) => inner.on_merge(window, state, others, now),
+            Self::Count(_) => {
+                let counts = others.chain([std::mem::take(state)]).map(|state| match state {
+                    TriggerState::Count(count) => count,
+                    TriggerState::Empty
+                    | TriggerState::NextFire(_)
+                    | TriggerState::Last(_)
+                    | TriggerState::Custom(_) => 0,
+                });
+                *state = Some(counts.fold(0, u64::saturating_add))
+                    .filter(|count| *count > 0)
+                    .map_or(TriggerState::Empty, TriggerState::Count);
+            }
+            Self::ContinuousEventTime(_) | Self::ContinuousProcessingTime(_) => {
+                let earliest = others.filter_map(|state| state.next_fire()).chain(state.next_fire()).min();
+                *state = earliest.map_or(TriggerState::Empty, TriggerState::NextFire);
+            }
+            Self::Custom(trigger) => {
+                let others: Vec<_> = others.map(|mut state| std::mem::take(state.custom())).collect();
+                let state = state.custom();
+                state.clear_timers();
+                trigger.on_merge(window, &others, &mut TriggerContext { state, now });
+            }
+            // A merge is always followed by the record that caused it, which sets the new end.
+            Self::EventTime | Self::ProcessingTime | Self::Delta(..) | Self::Never => {}
+        }
+    }
+
+    /// The window is forgotten.
+    pub(super) fn clear(&self, window: TimeWindow, state: &mut TriggerState, now: Now) {
+        match self {
+            Self::Purging(inner) => inner.clear(window, state, now),
+            Self::Custom(trigger) => trigger.clear(window, &mut TriggerContext { state: state.custom(), now }),
+            Self::EventTime
+            | Self::ProcessingTime
+            | Self::Count(_)
+            | Self::ContinuousEventTime(_)
+            | Self::ContinuousProcessingTime(_)
+            | Self::Delta(..)
+            | Self::Never => {}
+        }
+    }
+}
+
+impl<T> fmt::Debug for AnyTrigger<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+fn fire_if(fires: bool) -> TriggerResult {
+    if fires { TriggerResult::Fire } else { TriggerResult::Continue }
+}
+
+fn purge(result: TriggerResult) -> TriggerResult {
+    if result.fires() { TriggerResult::FireAndPurge } else { result }
+}
+
+fn count_one(limit: u64, state: &mut TriggerState) -> TriggerResult {
+    let count = match state {
+        TriggerState::Count(count) => count.saturating_add(1),
+        TriggerState::Empty | TriggerState::NextFire(_) | TriggerState::Last(_) | TriggerState::Custom(_) => 1,
+    };
+    let fires = count >= limit;
+    *state = if fires { TriggerState::Empty } else { TriggerState::Count(count) };
+    fire_if(fires)
+}
+
+/// Plans the first fire: the next multiple of the interval, but not after the window's end if that is still to come.
+fn plan(interval: i64, time: i64, end: i64, state: &mut TriggerState) {
+    if state.next_fire().is_none() {
+        let next = clamp(floor(time, interval, 0) + i128::from(interval));
+        *state = TriggerState::NextFire(if end < time { next } else { next.min(end) });
+    }
+}
+
+/// Whether a planned fire is due; plans the one after it, if there is to be one.
+fn take_planned(time: i64, interval: Option<i64>, end: i64, state: &mut TriggerState) -> bool {
+    let Some(planned) = state.next_fire().filter(|planned| *planned <= time) else { return false };
+    let next = interval.map(|interval| planned.saturating_add(interval).min(end)).filter(|next| *next > planned);
+    *state = next.map_or(TriggerState::Empty, TriggerState::NextFire);
+    true
+}
+
+fn moved(threshold: f64, position: f64, state: &mut TriggerState) -> TriggerResult {
+    let fires = match state {
+        TriggerState::Last(last) if (position - *last).abs() > threshold => true,
+        TriggerState::Last(_) => return TriggerResult::Continue,
+        TriggerState::Empty | TriggerState::Count(_) | TriggerState::NextFire(_) | TriggerState::Custom(_) => false,
+    };
+    *state = TriggerState::Last(position);
+    fire_if(fires)
+}
+
+/// Asks the user's trigger about each of its timers that is due.
+fn custom_timers<T>(
+    trigger: &dyn Trigger<T>,
+    (domain, time): (TimeDomain, i64),
+    window: TimeWindow,
+    state: &mut TriggerState,
+    now: Now,
+) -> TriggerResult {
+    let (mut fires, mut purges) = (false, false);
+    while let Some(due) = state.custom().take_due(domain, time) {
+        let mut context = TriggerContext { state: state.custom(), now };
+        let result = match domain {
+            TimeDomain::Event => trigger.on_event_time(due, window, &mut context),
+            TimeDomain::Processing => trigger.on_processing_time(due, window, &mut context),
+        };
+        fires |= result.fires();
+        purges |= result.purges();
+    }
+    match (fires, purges) {
+        (false, false) => TriggerResult::Continue,
+        (true, false) => TriggerResult::Fire,
+        (false, true) => TriggerResult::Purge,
+        (true, true) => TriggerResult::FireAndPurge,
+    }
+}
