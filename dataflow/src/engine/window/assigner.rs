@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn a_time_is_in_all_sliding_windows_that_cover_it() {
-        let table: [(i64, i64, i64, i64, &[(i64, i64)]); 6] = [
-            (10, 5, 0, 7, &[(0, 10), (5, 15)]),
-            (10, 5, 0, -1, &[(-10, 0), (-5, 5)]),
-            (10, 4, 1, 9, &[(1, 11), (5, 15), (9, 19)]),
-            (3, 10, 0, 12, &[(10, 13)]),
-            (3, 10, 0, 13, &[]),
-            (4, 2, 0, i64::MIN + 1, &[(i64::MIN, i64::MIN + 2), (i64::MIN, i64::MIN + 4)]),
+        let table = [
+            (10, 5, 0, 7, vec![(0, 10), (5, 15)]),
+            (10, 5, 0, -1, vec![(-10, 0), (-5, 5)]),
+            (10, 4, 1, 9, vec![(1, 11), (5, 15), (9, 19)]),
+            (3, 10, 0, 12, vec![(10, 13)]),
+            (3, 10, 0, 13, vec![]),
+            (4, 2, 0, i64::MIN + 1, vec![(i64::MIN, i64::MIN + 2), (i64::MIN, i64::MIN + 4)]),
         ];
         for (size, slide, offset, time, expected) in table {
             let assigner = Assigner::sliding(size, slide, offset).unwrap();

@@ -38,6 +38,12 @@ impl<A> KeyPanes<A> {
     pub(super) fn is_empty(&self) -> bool {
         self.panes.is_empty()
     }
+
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        assert!(self.panes.is_sorted_by(|one, next| one.start < next.start), "panes are in order");
+        assert!(self.panes.iter().all(|pane| pane.contents.is_some()), "panes have contents");
+    }
 }
 
 impl<A: Clone> KeyPanes<A> {
@@ -139,18 +145,21 @@ impl<A: Clone> KeyPanes<A> {
 
     /// The first window, from this one on, that has a pane.
     fn window_from(&self, layout: &Panes, window: i128) -> Option<i128> {
-        let mut panes = self.panes.iter().map(|pane| layout.start(pane.start));
-        let pane = panes.find(|pane| layout.last_window(*pane) >= window)?;
+        // A pane is part of windows that start at it or before.
+        let index = self.panes.partition_point(|pane| layout.start(pane.start) < window);
+        let pane = layout.start(self.panes.get(index)?.start);
         Some(layout.first_window(pane).max(window))
     }
 
     /// Emits a window that has a pane.
     fn fire<T>(&mut self, layout: &Panes, window: i128, host: &mut impl Host<T, A>) {
         let end = layout.window_end(window);
+        // A pane before the start of the next window is not part of that.
+        let last_uses_end = if layout.lateness == 0 { layout.next_window(window) } else { window };
         let first = self.panes.partition_point(|pane| layout.start(pane.start) < window);
         let mut result = None;
         for pane in self.panes[first..].iter_mut().take_while(|pane| layout.start(pane.start) < end) {
-            let last_use = layout.lateness == 0 && layout.last_window(layout.start(pane.start)) == window;
+            let last_use = layout.start(pane.start) < last_uses_end;
             if layout.single() && !last_use {
                 if let Some(contents) = &mut pane.contents {
                     host.emit(layout.window(window), Contents::Kept(contents));

@@ -1,7 +1,7 @@
 //! Session windows of one key: how a record's window and those that it touches become one.
 
 use super::key_windows::KeyEntries;
-use super::trigger::TriggerState;
+use super::trigger_state::TriggerState;
 use super::windowing::Windowing;
 use super::{Added, Host, Now, TimeWindow};
 

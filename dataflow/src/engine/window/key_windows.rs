@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::assigner::Kind;
 use super::timer::Armed;
-use super::trigger::TriggerState;
+use super::trigger_state::TriggerState;
 use super::windowing::Windowing;
 use super::{Added, Contents, Host, Now, TimeDomain, TimeWindow, TriggerResult};
 
@@ -36,6 +36,12 @@ impl<A> Default for KeyEntries<A> {
 impl<A> KeyEntries<A> {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self, sessions: bool) {
+        let mut pairs = self.entries.windows(2).map(|pair| (pair[0].window, pair[1].window));
+        assert!(pairs.all(|(one, next)| one < next && !(sessions && one.touches(next))), "windows are in order");
     }
 
     /// Puts a value into its windows, or with a gap into its session.

@@ -25,6 +25,7 @@ mod panes;
 mod time_window;
 mod timer;
 mod trigger;
+mod trigger_state;
 mod windowing;
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
-//! Triggers: when a window fires, and what it remembers for that.
+//! Triggers: when a window fires.
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::time_window::{clamp, floor};
-use super::{CustomState, Error, Now, TimeDomain, TimeWindow, Trigger, TriggerContext, positive};
+use super::trigger_state::TriggerState;
+use super::{Error, Now, TimeDomain, TimeWindow, Trigger, TriggerContext, positive};
 
 /// What a trigger wants done with its window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,50 +54,6 @@ pub enum AnyTrigger<T> {
     Never,
     /// The user's own.
     Custom(Arc<dyn Trigger<T>>),
-}
-
-/// What a trigger remembers for a window.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) enum TriggerState {
-    /// Nothing.
-    #[default]
-    Empty,
-    /// How many records came since it last fired.
-    Count(u64),
-    /// When it fires next.
-    NextFire(i64),
-    /// The position that the next ones are compared with.
-    Last(f64),
-    /// What the user's own trigger keeps.
-    Custom(Box<CustomState>),
-}
-
-impl TriggerState {
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Custom(state) => state.is_empty(),
-            Self::Count(_) | Self::NextFire(_) | Self::Last(_) => false,
-        }
-    }
-
-    fn next_fire(&self) -> Option<i64> {
-        match self {
-            Self::NextFire(time) => Some(*time),
-            Self::Empty | Self::Count(_) | Self::Last(_) | Self::Custom(_) => None,
-        }
-    }
-
-    /// The state of a user's own trigger, made now if there is none.
-    fn custom(&mut self) -> &mut CustomState {
-        if !matches!(self, Self::Custom(_)) {
-            *self = Self::Custom(Box::default());
-        }
-        match self {
-            Self::Custom(state) => state,
-            Self::Empty | Self::Count(_) | Self::NextFire(_) | Self::Last(_) => unreachable!("it was made above"),
-        }
-    }
 }
 
 impl<T> AnyTrigger<T> {
@@ -180,18 +134,18 @@ impl<T> AnyTrigger<T> {
                 *state = TriggerState::NextFire(window.max_timestamp());
                 TriggerResult::Continue
             }
-            Self::Count(limit) => count_one(*limit, state),
+            Self::Count(limit) => fire_if(state.count_up_to(*limit)),
             Self::Purging(inner) => purge(inner.on_element(value, timestamp, window, state, now)),
             Self::ContinuousEventTime(_) if ended => TriggerResult::Fire,
             Self::ContinuousEventTime(interval) => {
-                plan(*interval, timestamp, window.max_timestamp(), state);
+                state.plan(*interval, timestamp, window.max_timestamp());
                 TriggerResult::Continue
             }
             Self::ContinuousProcessingTime(interval) => {
-                plan(*interval, now.processing_time, window.max_timestamp(), state);
+                state.plan(*interval, now.processing_time, window.max_timestamp());
                 TriggerResult::Continue
             }
-            Self::Delta(threshold, position) => moved(*threshold, position(value), state),
+            Self::Delta(threshold, position) => fire_if(state.move_to(position(value), *threshold)),
             Self::Never => TriggerResult::Continue,
             Self::Custom(trigger) => {
                 trigger.on_element(value, timestamp, window, &mut TriggerContext { state: state.custom(), now })
@@ -212,15 +166,15 @@ impl<T> AnyTrigger<T> {
         let ends = domain == TimeDomain::Event && passed < end && end <= time;
         match self {
             Self::EventTime => fire_if(ends),
-            Self::ProcessingTime if domain == TimeDomain::Processing => fire_if(take_planned(time, None, end, state)),
+            Self::ProcessingTime if domain == TimeDomain::Processing => fire_if(state.take_planned(time, None, end)),
             Self::Purging(inner) => purge(inner.on_timer((domain, time), passed, window, state, now)),
             Self::ContinuousEventTime(interval) if domain == TimeDomain::Event => {
-                fire_if(take_planned(time, Some(*interval), end, state) || ends)
+                fire_if(state.take_planned(time, Some(*interval), end) || ends)
             }
             Self::ContinuousProcessingTime(interval) if domain == TimeDomain::Processing => {
                 // A window of event time may lie in the past; it goes on firing for as long as it is kept.
                 let last = if state.next_fire().is_some_and(|planned| planned < end) { end } else { i64::MAX };
-                fire_if(take_planned(time, Some(*interval), last, state))
+                fire_if(state.take_planned(time, Some(*interval), last))
             }
             Self::Custom(trigger) => custom_timers(trigger.as_ref(), (domain, time), window, state, now),
             Self::ProcessingTime
@@ -246,12 +200,7 @@ impl<T> AnyTrigger<T> {
             (Self::EventTime, TimeDomain::Event) => end,
             (Self::ContinuousEventTime(_), TimeDomain::Event) => state.next_fire().into_iter().chain(end).min(),
             (Self::ProcessingTime | Self::ContinuousProcessingTime(_), TimeDomain::Processing) => state.next_fire(),
-            (Self::Custom(_), _) => match state {
-                TriggerState::Custom(state) => state.next_timer(domain),
-                TriggerState::Empty | TriggerState::Count(_) | TriggerState::NextFire(_) | TriggerState::Last(_) => {
-                    None
-                }
-            },
+            (Self::Custom(_), _) => state.next_custom_timer(domain),
             (Self::EventTime | Self::ContinuousEventTime(_), TimeDomain::Processing)
             | (Self::ProcessingTime | Self::ContinuousProcessingTime(_), TimeDomain::Event)
             | (Self::Count(_) | Self::Delta(..) | Self::Never, _) => None,
@@ -269,16 +218,8 @@ impl<T> AnyTrigger<T> {
         match self {
             Self::Purging(inner) => inner.on_merge(window, state, others, now),
             Self::Count(_) => {
-                let counts = others.chain([std::mem::take(state)]).map(|state| match state {
-                    TriggerState::Count(count) => count,
-                    TriggerState::Empty
-                    | TriggerState::NextFire(_)
-                    | TriggerState::Last(_)
-                    | TriggerState::Custom(_) => 0,
-                });
-                *state = Some(counts.fold(0, u64::saturating_add))
-                    .filter(|count| *count > 0)
-                    .map_or(TriggerState::Empty, TriggerState::Count);
+                let count = others.map(|other| other.count()).fold(state.count(), u64::saturating_add);
+                *state = if count == 0 { TriggerState::Empty } else { TriggerState::Count(count) };
             }
             Self::ContinuousEventTime(_) | Self::ContinuousProcessingTime(_) => {
                 let earliest = others.filter_map(|state| state.next_fire()).chain(state.next_fire()).min();
@@ -323,42 +264,6 @@ fn fire_if(fires: bool) -> TriggerResult {
 
 fn purge(result: TriggerResult) -> TriggerResult {
     if result.fires() { TriggerResult::FireAndPurge } else { result }
-}
-
-fn count_one(limit: u64, state: &mut TriggerState) -> TriggerResult {
-    let count = match state {
-        TriggerState::Count(count) => count.saturating_add(1),
-        TriggerState::Empty | TriggerState::NextFire(_) | TriggerState::Last(_) | TriggerState::Custom(_) => 1,
-    };
-    let fires = count >= limit;
-    *state = if fires { TriggerState::Empty } else { TriggerState::Count(count) };
-    fire_if(fires)
-}
-
-/// Plans the first fire: the next multiple of the interval, but not after the window's end if that is still to come.
-fn plan(interval: i64, time: i64, end: i64, state: &mut TriggerState) {
-    if state.next_fire().is_none() {
-        let next = clamp(floor(time, interval, 0) + i128::from(interval));
-        *state = TriggerState::NextFire(if end < time { next } else { next.min(end) });
-    }
-}
-
-/// Whether a planned fire is due; plans the one after it, if there is to be one.
-fn take_planned(time: i64, interval: Option<i64>, end: i64, state: &mut TriggerState) -> bool {
-    let Some(planned) = state.next_fire().filter(|planned| *planned <= time) else { return false };
-    let next = interval.map(|interval| planned.saturating_add(interval).min(end)).filter(|next| *next > planned);
-    *state = next.map_or(TriggerState::Empty, TriggerState::NextFire);
-    true
-}
-
-fn moved(threshold: f64, position: f64, state: &mut TriggerState) -> TriggerResult {
-    let fires = match state {
-        TriggerState::Last(last) if (position - *last).abs() > threshold => true,
-        TriggerState::Last(_) => return TriggerResult::Continue,
-        TriggerState::Empty | TriggerState::Count(_) | TriggerState::NextFire(_) | TriggerState::Custom(_) => false,
-    };
-    *state = TriggerState::Last(position);
-    fire_if(fires)
 }
 
 /// Asks the user's trigger about each of its timers that is due.

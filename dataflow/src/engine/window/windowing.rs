@@ -233,6 +233,17 @@ impl<A> KeyWindows<A> {
     }
 }
 
+#[cfg(test)]
+impl<A> KeyWindows<A> {
+    pub(super) fn check_invariants(&self, sessions: bool) {
+        match &self.form {
+            Form::Nothing => {}
+            Form::Panes(state) => state.check_invariants(),
+            Form::Entries(state) => state.check_invariants(sessions),
+        }
+    }
+}
+
 impl<A> Default for KeyWindows<A> {
     fn default() -> Self {
         Self { form: Form::Nothing }

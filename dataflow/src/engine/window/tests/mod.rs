@@ -10,6 +10,7 @@ mod triggers;
 
 use std::collections::BTreeSet;
 
+use super::assigner::Kind;
 use super::*;
 
 /// What a stream does to an operator.
@@ -121,6 +122,7 @@ impl Driver {
         }
         self.keys = bitcode::deserialize(&bitcode::serialize(&self.keys).unwrap()).unwrap();
         assert!(self.windowing.fits(&self.keys));
+        self.keys.check_invariants(matches!(self.windowing.kind(), Kind::Session { .. }));
     }
 
     /// What has fired since this was last asked.
