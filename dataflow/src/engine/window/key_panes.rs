@@ -137,10 +137,6 @@ impl<A: Clone> KeyPanes<A> {
             let first = self.panes.first().map(|pane| layout.forgotten(layout.start(pane.start)));
             self.forget.replace(layout.domain, first.filter(|time| *time < i64::MAX), host);
         }
-        if self.panes.is_empty() {
-            self.fire.disarm(layout.domain, host);
-            self.forget.disarm(layout.domain, host);
-        }
     }
 
     /// The first window, from this one on, that has a pane.

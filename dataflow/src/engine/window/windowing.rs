@@ -212,12 +212,9 @@ impl<T> Windowing<T> {
         Some(window.max_timestamp().saturating_add(lateness)).filter(|time| *time < i64::MAX)
     }
 
-    /// Whether a window has been forgotten: nothing comes into it any more.
+    /// Whether a window of time has been forgotten: nothing comes into it any more.
     pub(super) fn is_late(&self, window: TimeWindow, now: Now) -> bool {
-        let global = self.assigner.kind == Kind::Global;
-        self.assigner.domain == TimeDomain::Event
-            && !global
-            && self.forgets(window).unwrap_or(i64::MAX) <= now.watermark
+        self.assigner.domain == TimeDomain::Event && self.forgets(window).unwrap_or(i64::MAX) <= now.watermark
     }
 }
 

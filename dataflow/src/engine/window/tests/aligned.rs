@@ -137,6 +137,18 @@ fn state_of_another_kind_of_windows_is_not_touched() {
 }
 
 #[test]
+fn the_fast_path_serves_windows_that_need_no_merging_also_when_nothing_may_be_shared() {
+    let fast = |size, slide, sharing| {
+        let windowing = Windowing::<i64>::new(Assigner::sliding(size, slide, 0).unwrap(), None, 0, sharing).unwrap();
+        let mut panes = Driver::of(Assigner::tumbling(10, 0).unwrap(), None, 0);
+        panes.add(1, 1);
+        windowing.fits(&panes.keys)
+    };
+    assert!(fast(10, 10, Sharing::Windows) && fast(5, 10, Sharing::Windows) && fast(10, 5, Sharing::Panes));
+    assert!(!fast(10, 5, Sharing::Windows));
+}
+
+#[test]
 fn hooks_of_closures_are_a_host() {
     let windowing = Windowing::new(Assigner::sliding(10, 5, 0).unwrap(), None, 0, Sharing::Panes).unwrap();
     let (mut timers, mut sums, mut keys) = (Effects::default(), Vec::new(), KeyWindows::<i64>::default());

@@ -1,6 +1,7 @@
 //! A trigger of the user's own: its timers, its state, its merging.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
 
@@ -99,6 +100,31 @@ fn it_merges_with_its_windows() {
     assert_eq!(driver.fired(), []);
     driver.watermark(29);
     assert!(driver.keys.is_empty() && driver.effects.timers.is_empty());
+}
+
+#[test]
+fn it_is_told_when_a_window_is_forgotten() {
+    struct Told(AtomicI64);
+    impl Trigger<i64> for Told {
+        fn on_element(&self, _: &i64, _: i64, _: TimeWindow, context: &mut TriggerContext<'_>) -> TriggerResult {
+            context.state.bytes.push(7);
+            TriggerResult::Continue
+        }
+        fn clear(&self, window: TimeWindow, context: &mut TriggerContext<'_>) {
+            assert_eq!(context.state.bytes, [7, 7]);
+            self.0.store(window.end, Ordering::Relaxed);
+        }
+    }
+    let told = Arc::new(Told(AtomicI64::new(0)));
+    let trigger = AnyTrigger::Custom(told.clone()).purging();
+    let mut driver = Driver::of(Assigner::tumbling(10, 0).unwrap(), Some(trigger), 5);
+    driver.add(1, 1);
+    driver.add(2, 2);
+    driver.watermark(13);
+    assert_eq!(told.0.load(Ordering::Relaxed), 0);
+    driver.watermark(14);
+    assert_eq!(told.0.load(Ordering::Relaxed), 10);
+    assert!(driver.keys.is_empty());
 }
 
 #[test]

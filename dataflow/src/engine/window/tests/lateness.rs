@@ -130,6 +130,17 @@ fn an_update_after_a_restart_is_emitted_at_once() {
 }
 
 #[test]
+fn a_late_update_after_a_restart_is_emitted_at_once() {
+    for mut driver in drivers(10, 10, 20) {
+        driver.watermark(12);
+        driver.add(1, 2);
+        driver.now.watermark = i64::MIN;
+        driver.add(2, 3);
+        assert_eq!(driver.fired(), [(0, 10, vec![1]), (0, 10, vec![1, 2])]);
+    }
+}
+
+#[test]
 fn a_negative_lateness_is_refused() {
     let windowing = Windowing::<i64>::new(Assigner::global(), None, -1, Sharing::Panes);
     let message = "set the allowed lateness: -1 is not allowed, it must be zero or more";

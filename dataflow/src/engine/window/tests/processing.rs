@@ -68,7 +68,30 @@ fn a_continuous_trigger_fires_by_the_clock_and_at_the_end() {
 }
 
 #[test]
-fn a_continuous_trigger_by_the_clock_serves_old_windows_of_event_time() {
+fn a_continuous_trigger_by_the_clock_does_not_stop_at_the_end_of_a_window_of_event_time() {
+    let trigger = AnyTrigger::ContinuousProcessingTime(9);
+    let mut driver = Driver::of(Assigner::tumbling(10, 0).unwrap(), Some(trigger), 0);
+    driver.processing_time(5);
+    driver.add(1, 3);
+    for (time, fired) in [(8, 0), (9, 1), (17, 0), (18, 1)] {
+        driver.processing_time(time);
+        assert_eq!(driver.fired(), vec![(0, 10, vec![1]); fired], "{time}");
+    }
+}
+
+#[test]
+fn a_timer_of_the_other_clock_means_nothing() {
+    let mut driver = Driver::of(Assigner::tumbling(10, 0).unwrap(), None, 0);
+    driver.add(1, 3);
+    driver.effects.timers.insert((TimeDomain::Processing, 9));
+    driver.processing_time(9);
+    assert_eq!(driver.fired(), []);
+    driver.watermark(9);
+    assert_eq!(driver.fired(), [(0, 10, vec![1])]);
+}
+
+#[test]
+fn a_continuous_trigger_by_the_clock_serves_serves_old_windows_of_event_time() {
     let trigger = AnyTrigger::ContinuousProcessingTime(100);
     let mut driver = Driver::of(Assigner::tumbling(10, 0).unwrap(), Some(trigger), 0);
     driver.processing_time(100_050);

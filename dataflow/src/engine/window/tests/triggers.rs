@@ -107,6 +107,27 @@ fn a_purging_trigger_drops_what_it_has_fired() {
 }
 
 #[test]
+fn a_window_that_a_count_empties_takes_its_timer_back() {
+    let mut driver = with(tumbling(), AnyTrigger::Count(2).purging(), 0);
+    driver.add(1, 3);
+    assert_eq!(driver.effects.timers, BTreeSet::from([(TimeDomain::Event, 9)]));
+    driver.add(2, 4);
+    assert_eq!(values(&mut driver), [[1, 2]]);
+    assert!(driver.keys.is_empty() && driver.effects.timers.is_empty());
+}
+
+#[test]
+fn a_window_sets_its_timer_once_and_gives_its_contents_away_at_the_end() {
+    for (lateness, given) in [(0, 1), (5, 0)] {
+        let mut driver = with(tumbling(), AnyTrigger::EventTime, lateness);
+        (0..10).for_each(|value| assert_eq!(driver.add(value, value), Added::Kept));
+        assert_eq!(driver.effects.registrations, 1);
+        driver.watermark(9);
+        assert_eq!((driver.effects.fired.len(), driver.effects.given), (1, given));
+    }
+}
+
+#[test]
 fn a_purged_session_keeps_its_extent() {
     let mut driver = with(Assigner::session(10).unwrap(), AnyTrigger::Count(2).purging(), 0);
     for (value, time) in [(1, 0), (2, 5), (3, 12), (4, 20)] {
@@ -158,6 +179,20 @@ fn joined_sessions_fire_at_the_earliest_interval_that_one_of_them_planned() {
     driver.watermark(74);
     assert_eq!(driver.fired().len(), 3);
     assert!(driver.keys.is_empty());
+}
+
+#[test]
+fn a_session_that_has_ended_takes_over_the_plan_of_the_one_that_it_joins() {
+    let mut driver = with(Assigner::session(10).unwrap(), AnyTrigger::ContinuousEventTime(4), 100);
+    driver.add(1, 0);
+    driver.watermark(9);
+    assert_eq!(driver.fired().len(), 3);
+    driver.add(2, 15);
+    driver.add(3, 9);
+    driver.watermark(15);
+    assert_eq!(driver.fired(), []);
+    driver.watermark(16);
+    assert_eq!(driver.fired(), [(0, 25, vec![1, 2, 3])]);
 }
 
 #[test]
