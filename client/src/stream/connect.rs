@@ -107,11 +107,7 @@ impl<P: Pipe, Q: Pipe> ConnectedStreams<P, Q> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn key_by<K, F, G>(
-        self,
-        left: F,
-        right: G,
-    ) -> KeyedConnectedStreams<P, ComputedKey<F, K>, Q, ComputedKey<G, K>>
+    pub fn key_by<K, F, G>(self, left: F, right: G) -> KeyedConnectedStreams<P, ComputedKey<F, K>, Q, ComputedKey<G, K>>
     where
         K: Key,
         F: FnMut(&P::Out) -> K + Clone + Send + Sync + 'static,

@@ -49,11 +49,7 @@ impl<P: Pipe> DataStream<P> {
         self.process_as("Process", function)
     }
 
-    pub(super) fn process_as<F: ProcessFunction<P::Out>>(
-        self,
-        name: &str,
-        function: F,
-    ) -> DataStream<Process<P, F>> {
+    pub(super) fn process_as<F: ProcessFunction<P::Out>>(self, name: &str, function: F) -> DataStream<Process<P, F>> {
         let types = types::<P::Out, F::Out>();
         let stream = self.then(name, types, |pipe, operator| Process::new(pipe, function, operator));
         stream.environment.build(|builder| builder.mark_needs_time(stream.operator));

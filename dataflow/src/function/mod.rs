@@ -6,10 +6,10 @@ mod context;
 mod process;
 mod side_output;
 
+pub use crate::engine::timers::TimeDomain;
 pub use co_process::{CoProcess, CoProcessFunction, Either, EitherKey, KeyedCoProcessFunction};
 pub use collector::Collector;
 pub use context::{KeyedContext, ProcessContext, Timer};
-pub use crate::engine::timers::TimeDomain;
 pub use process::{KeyedProcessFunction, ProcessFunction};
 pub use side_output::OutputTag;
 

@@ -80,9 +80,8 @@ pub(crate) struct SideOutputs {
 
 impl SideOutputs {
     pub(crate) fn open(operator: OperatorIndex, context: &TaskContext) -> Result<Self, Failure> {
-        let open = |(tag, port, factory): (&str, OutputPort, &SidePortFactory)| {
-            Ok((tag.to_owned(), factory(port, context)?))
-        };
+        let open =
+            |(tag, port, factory): (&str, OutputPort, &SidePortFactory)| Ok((tag.to_owned(), factory(port, context)?));
         let ports = context.flow().side_outputs(operator).map(open).collect::<Result<_, Failure>>()?;
         Ok(Self { ports, operator, stopped: None, context: context.clone() })
     }

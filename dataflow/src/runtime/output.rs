@@ -117,4 +117,3 @@ fn send_remote(sender: &mut RemoteSender, element: WireElement, context: &TaskCo
         return sent.map_err(|lost| context.fail(context.connection_failure(&lost)));
     }
 }
-

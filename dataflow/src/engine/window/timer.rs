@@ -2,14 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which clock a time belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum TimeDomain {
-    /// The time that records carry, as watermarks tell of it.
-    Event,
-    /// The time of the machine that processes them.
-    Processing,
-}
+pub use crate::engine::timers::TimeDomain;
 
 /// Both clocks, as they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,7 +67,11 @@ fn greatest(parallelism: u32, end: Option<u64>) -> Arc<Flow> {
     let reduce = builder.add_operator(target, "Reduce", Vec::new());
     let sink = builder.add_operator(target, "Sink: collect", Vec::new());
     let collect = builder.next_collect_index();
-    builder.end_in_sink(target, Rolling::new(digit, ReduceFunction(keep), reduce), CollectSink::<u64>::new(collect, sink));
+    builder.end_in_sink(
+        target,
+        Rolling::new(digit, ReduceFunction(keep), reduce),
+        CollectSink::<u64>::new(collect, sink),
+    );
     Arc::new(builder.build(RuntimeMode::Streaming).expect("a valid graph"))
 }
 

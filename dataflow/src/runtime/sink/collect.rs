@@ -9,7 +9,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 use super::Sink;
 use crate::flow::OperatorIndex;
 use crate::push::{Push, Stopped};
-use crate::record::{Control, Timestamp, Data, batch_capacity, decode, encode};
+use crate::record::{Control, Data, Timestamp, batch_capacity, decode, encode};
 use crate::runtime::executor::CollectedRecords;
 use crate::runtime::task::TaskContext;
 

@@ -12,7 +12,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 use super::Sink;
 use crate::flow::{OperatorIndex, OutputIndex};
 use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Timestamp, Data};
+use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::TaskContext;
 
 /// How much text is held back before it is written.

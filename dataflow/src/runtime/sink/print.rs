@@ -10,7 +10,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 use super::Sink;
 use crate::flow::OperatorIndex;
 use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Timestamp, Data};
+use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::TaskContext;
 
 /// How much text is held back at most.
