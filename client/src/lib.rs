@@ -41,9 +41,10 @@ pub use error::Error;
 pub use result::JobExecutionResult;
 pub use smol_str::SmolStr;
 pub use stream::{
-    Collected, ConnectedStreams, DataSink, DataStream, Either, FileSink, KeyedConnectedStreams, KeyedStream,
-    SequenceRange, Shared, WatermarkStrategy,
+    Collected, ConnectedStreams, CsvOptions, DataSink, DataStream, Either, FileSink, JsonOptions,
+    KeyedConnectedStreams, KeyedStream, SequenceRange, Shared, SocketOptions, WatermarkStrategy,
 };
+pub use tidemill_dataflow::format::BadRecord;
 pub use tidemill_dataflow::function::{
     CoProcessFunction, Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag,
     ProcessContext, ProcessFunction, TimeDomain, Timer,
@@ -53,6 +54,9 @@ pub use tidemill_dataflow::pipe::Pipe;
 pub use tidemill_dataflow::record::Data;
 pub use tidemill_dataflow::runtime::counter::Counter;
 pub use tidemill_dataflow::runtime::sink::{SinkFunction, Subtask, UserError};
+pub use tidemill_dataflow::runtime::source::{
+    Boundedness, Discovery, Reading, Source, SourceOutput, SplitEnumerator, SplitReader,
+};
 pub use tidemill_dataflow::state::{StateRegistry, ValueState};
 pub use tidemill_model::job::RuntimeMode;
 pub use tidemill_model::key::{Key, KeyBytes};

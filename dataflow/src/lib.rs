@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod flow;
+pub mod format;
 pub mod function;
 pub mod key_selector;
 pub mod operator;

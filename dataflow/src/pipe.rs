@@ -9,7 +9,7 @@ use crate::flow::{FlowBuilder, VertexIndex, rebalance_factory};
 use crate::push::{Push, Stopped};
 use crate::record::{Control, Data, END_OF_TIME};
 use crate::runtime::gate::InputTask;
-use crate::runtime::source::{Reading, Source, SourceReader};
+use crate::runtime::source::{PlainReader, PlainSource, Reading};
 use crate::runtime::task::{Task, TaskContext};
 
 /// The description of a chain up to some point; each sub-task fuses a copy of it into one loop.
@@ -136,7 +136,7 @@ impl<T: Data> Pipe for Input<T> {
     }
 }
 
-/// The records of a source.
+/// The records of a source without splits.
 pub struct FromSource<S> {
     source: S,
 }
@@ -148,7 +148,7 @@ impl<S> FromSource<S> {
     }
 }
 
-impl<S: Source> Pipe for FromSource<S> {
+impl<S: PlainSource> Pipe for FromSource<S> {
     type Out = S::Out;
     type Placed = Self;
 
@@ -171,7 +171,7 @@ struct SourceTask<T, R, N> {
     records: PhantomData<fn(T)>,
 }
 
-impl<T, R: SourceReader<T>, N: Push<T>> Task for SourceTask<T, R, N> {
+impl<T, R: PlainReader<T>, N: Push<T>> Task for SourceTask<T, R, N> {
     fn run(&mut self) -> Result<(), Stopped> {
         loop {
             self.context.poll()?;

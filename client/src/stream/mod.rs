@@ -6,9 +6,13 @@ mod collection;
 mod connect;
 mod csv;
 mod discard;
+mod files;
 mod filter;
 mod flat_map;
 mod fold;
+mod from_source;
+mod generate;
+mod json;
 mod key_by;
 mod map;
 mod min_max;
@@ -20,6 +24,7 @@ mod sequence;
 mod share;
 mod sink;
 mod sink_to;
+mod socket;
 mod sum;
 mod text;
 mod text_file;
@@ -27,17 +32,20 @@ mod time;
 mod union;
 
 use tidemill_dataflow::flow::{OperatorIndex, VertexIndex};
-use tidemill_dataflow::pipe::{Input, Pipe};
+use tidemill_dataflow::pipe::{FromSource, Input, Pipe};
 use tidemill_dataflow::record::Data;
+use tidemill_dataflow::runtime::source::{FromSplits, PlainSource, Source, Times, add_source};
 
 use crate::environment::Environment;
 
 pub use collect::Collected;
 pub use connect::{ConnectedStreams, Either, KeyedConnectedStreams};
+pub use files::{CsvOptions, JsonOptions};
 pub use key_by::KeyedStream;
 pub use sequence::SequenceRange;
 pub use share::Shared;
 pub use sink::{DataSink, FileSink};
+pub use socket::SocketOptions;
 pub use time::WatermarkStrategy;
 
 /// A stream of records of type `P::Out`.
@@ -135,13 +143,13 @@ fn keyed_types<K, In, Out>() -> Vec<String> {
 }
 
 impl Environment {
-    /// A stream that begins with a source.
-    fn source<S: tidemill_dataflow::runtime::source::Source>(
+    /// A stream that begins with a source without splits.
+    fn source<S: PlainSource>(
         &self,
         name: &str,
         parameters: Vec<String>,
         source: impl FnOnce(OperatorIndex) -> S,
-    ) -> DataStream<tidemill_dataflow::pipe::FromSource<S>> {
+    ) -> DataStream<FromSource<S>> {
         let parallelism = self.parallelism();
         let mut details = vec![std::any::type_name::<S::Out>().to_owned()];
         details.extend(parameters);
@@ -149,7 +157,23 @@ impl Environment {
             let vertex = builder.add_vertex(parallelism);
             (vertex, builder.add_operator(vertex, name, details))
         });
-        let pipe = tidemill_dataflow::pipe::FromSource::new(source(operator));
+        let pipe = FromSource::new(source(operator));
+        DataStream { environment: self.clone(), pipe, vertex, operator }
+    }
+
+    /// A stream that begins with a source whose splits are found in a hidden sub-task.
+    fn split_source<S: Source, W: Times<S::Out>>(
+        &self,
+        name: &str,
+        parameters: Vec<String>,
+        source: S,
+        times: W,
+    ) -> DataStream<FromSplits<S, W>> {
+        let parallelism = self.parallelism();
+        let mut details = vec![std::any::type_name::<S::Out>().to_owned()];
+        details.extend(parameters);
+        let (vertex, operator, pipe) =
+            self.build(|builder| add_source(builder, (name, details), parallelism, source, times));
         DataStream { environment: self.clone(), pipe, vertex, operator }
     }
 }

@@ -1,5 +1,7 @@
 //! The handles of sinks.
 
+use std::time::Duration;
+
 use tidemill_dataflow::flow::{OperatorIndex, OutputIndex, VertexIndex};
 use tidemill_dataflow::pipe::Pipe;
 use tidemill_dataflow::runtime::sink::staged::StagedOutput;
@@ -115,6 +117,34 @@ impl FileSink {
     pub fn overwrite(self) -> Self {
         self.sink.environment.build(|builder| builder.set_overwrite(self.output));
         self
+    }
+
+    /// Writes into a folder, part by part, instead of one file a sub-task at the end of the job: what endless jobs need.
+    ///
+    /// A part is complete when it has `bytes`, or `interval` after its first record was written, or at the end of
+    /// input. Parts are named `part-SUBTASK-NUMBER`; one that is being written is hidden (its name begins with a dot).
+    /// What is in the folder stays there, and numbers go on from it.
+    ///
+    /// **At least once**: after a failure the job begins again, and what complete parts hold is written once more.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = std::env::temp_dir().join(format!("tidemill-doc-rolling-{}", std::process::id()));
+    /// # let env = tidemill::Environment::from_args()?;
+    /// use std::time::Duration;
+    ///
+    /// let numbers = env.generate_sequence(0..100, None).set_parallelism(1);
+    /// numbers.write_as_text(&folder).rolling(200, Duration::from_secs(60));
+    /// env.execute("numbers")?;
+    /// assert!(std::fs::read_to_string(folder.join("part-0-0"))?.starts_with("0\n1\n2\n"));
+    /// assert!(folder.join("part-0-1").is_file());
+    /// # std::fs::remove_dir_all(folder)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rolling(self, bytes: u64, interval: Duration) -> DataSink {
+        self.sink.environment.build(|builder| builder.set_rolling(self.output, bytes, interval));
+        self.sink
     }
 
     /// Sets how many sub-tasks the sink has, and so how many files.

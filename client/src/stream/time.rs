@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidemill_dataflow::operator::{AssignTimestamps, BoundedOutOfOrderness, WatermarkGenerator};
 use tidemill_dataflow::pipe::Pipe;
+use tidemill_dataflow::runtime::source::WithTimes;
 
 use super::{DataStream, types};
 
@@ -89,7 +90,12 @@ impl<F, G> WatermarkStrategy<F, G> {
         Self { assigner, generator, idle: None }
     }
 
-    /// A sub-task without records for this long does not hold back the watermarks of others.
+    /// The same, split by split.
+    pub(super) fn per_split(self) -> WithTimes<F, G> {
+        WithTimes::new(self.assigner, self.generator, self.idle)
+    }
+
+    /// A sub-task, or a split of a source, without records for this long does not hold back the watermarks of others.
     ///
     /// ```
     /// use std::time::Duration;

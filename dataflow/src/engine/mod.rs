@@ -5,6 +5,7 @@ pub mod credit;
 pub mod frame;
 pub mod pace;
 pub mod split;
+pub mod split_watermarks;
 pub mod timers;
 pub mod topology;
 pub mod window;

@@ -1,27 +1,29 @@
-//! Which byte range of which file a sub-task reads.
+//! Into which byte ranges files are cut for parallel reading.
 
 use std::ops::Range;
 
-use tidemill_model::id::SubtaskIndex;
+/// How many ranges there are for each reader, where files are large enough: those who are quick take more.
+const RANGES_PER_READER: u128 = 4;
 
-/// The share of one sub-task: for each file (by its index) the byte range in which its lines *begin*.
-///
-/// The files count as one long sequence of bytes, cut into `parallelism` equal parts.
+/// The shortest and the longest range: opening a file should cost little beside reading it, and a reader that is slow
+/// should not hold much of the work.
+const RANGE_BYTES: (u128, u128) = (4 * 1024, 64 * 1024 * 1024);
+
+/// For each file (by its index) the byte ranges in which the lines of a split *begin*, in order.
 #[must_use]
-pub fn ranges(file_lengths: &[u64], subtask: SubtaskIndex, parallelism: u32) -> Vec<(usize, Range<u64>)> {
+pub fn ranges(file_lengths: &[u64], readers: u32) -> Vec<(usize, Range<u64>)> {
     let total: u128 = file_lengths.iter().map(|&length| u128::from(length)).sum();
-    let cut = |index: u32| total * u128::from(index) / u128::from(parallelism);
-    let share = cut(subtask.0)..cut(subtask.0 + 1);
-    let mut start = 0u128;
+    let wanted = total.div_ceil(RANGES_PER_READER * u128::from(readers.max(1)));
+    let bytes = u64::try_from(wanted.clamp(RANGE_BYTES.0, RANGE_BYTES.1)).unwrap_or(u64::MAX);
     let mut ranges = Vec::new();
     for (index, &length) in file_lengths.iter().enumerate() {
-        let end = start + u128::from(length);
-        let (from, to) = (share.start.max(start), share.end.min(end));
-        if from < to {
-            let within = |position: u128| u64::try_from(position - start).expect("within a file of u64 length");
-            ranges.push((index, within(from)..within(to)));
-        }
-        start = end;
+        // Equal parts, so that the last one is not tiny.
+        let parts = length.div_ceil(bytes);
+        let cut = |part: u64| {
+            let position = u128::from(length) * u128::from(part) / u128::from(parts);
+            u64::try_from(position).expect("within a file of u64 length")
+        };
+        ranges.extend((0..parts).map(|part| (index, cut(part)..cut(part + 1))));
     }
     ranges
 }
@@ -31,18 +33,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_belongs_to_one_subtask() {
-        for lengths in [vec![], vec![0], vec![10], vec![3, 0, 7, 1], vec![1, 1, 1]] {
-            for parallelism in 1..6 {
-                let mut owners: Vec<Vec<u32>> =
-                    lengths.iter().map(|&length| vec![0; usize::try_from(length).unwrap()]).collect();
-                for subtask in (0..parallelism).map(SubtaskIndex) {
-                    for (file, range) in ranges(&lengths, subtask, parallelism) {
-                        range.for_each(|byte| owners[file][usize::try_from(byte).unwrap()] += 1);
-                    }
+    fn every_byte_belongs_to_one_range() {
+        for lengths in [vec![], vec![0], vec![10], vec![3, 0, 7, 1], vec![1_000_003, 5, 4096, 4097]] {
+            for readers in 1..6 {
+                let mut next: Vec<u64> = vec![0; lengths.len()];
+                for (file, range) in ranges(&lengths, readers) {
+                    assert_eq!(range.start, next[file], "{lengths:?} / {readers}");
+                    assert!(range.end > range.start);
+                    next[file] = range.end;
                 }
-                assert!(owners.iter().flatten().all(|&count| count == 1), "{lengths:?} / {parallelism}");
+                assert_eq!(next, lengths, "{readers}");
             }
         }
+    }
+
+    #[test]
+    fn a_large_file_is_cut_into_several_ranges_for_each_reader_and_none_is_huge() {
+        assert_eq!(ranges(&[1 << 20], 2).len(), 8);
+        assert_eq!(ranges(&[100], 8).len(), 1);
+        assert!(ranges(&[u64::MAX / 1_000_000], 1).iter().all(|(_, range)| range.end - range.start <= 64 << 20));
     }
 }

@@ -1,6 +1,7 @@
 //! Builds a flow: the program's operators, grouped into chains, and how chains are connected.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_model::execution::Failure;
 use tidemill_model::job_graph::{self, Partitioning};
@@ -11,8 +12,8 @@ use crate::pipe::{Input, Pipe};
 use crate::record::Data;
 use crate::runtime::counter::Counters;
 use crate::runtime::partition::{RoundRobin, RoutePartitioner};
-use crate::runtime::sink::Sink;
 use crate::runtime::sink::staged::StagedOutput;
+use crate::runtime::sink::{FileOutput, RollingOutput, Sink};
 use crate::runtime::task::{Task, TaskContext};
 
 /// Makes the chain of one sub-task, on its thread.
@@ -86,6 +87,8 @@ pub(super) struct VertexPlan {
     /// None: that of its inputs.
     pub(super) slot_sharing_group: Option<String>,
     pub(super) co_location_group: Option<String>,
+    /// The vertex that this one finds splits for: it is wherever that one is.
+    pub(super) hidden_for: Option<VertexIndex>,
 }
 
 /// Where a link begins.
@@ -119,7 +122,7 @@ pub struct FlowBuilder {
     pub(super) vertices: Vec<VertexPlan>,
     pub(super) links: Vec<Link>,
     pub(super) side_outputs: Vec<SideOutputPlan>,
-    pub(super) outputs: Vec<(StagedOutput, VertexIndex)>,
+    pub(super) outputs: Vec<(FileOutput, VertexIndex)>,
     collect_count: u32,
     /// The sources that never end.
     pub(super) unbounded: Vec<OperatorIndex>,
@@ -170,6 +173,7 @@ impl FlowBuilder {
             parts: None,
             slot_sharing_group: None,
             co_location_group: None,
+            hidden_for: None,
         });
         VertexIndex(self.vertices.len() - 1)
     }
@@ -212,6 +216,11 @@ impl FlowBuilder {
         self.vertex(vertex).slot_sharing_group = Some(group.to_owned());
     }
 
+    /// Says that a vertex is no part of what the user wrote, but works for another one, whose slots it shares.
+    pub(crate) fn hide(&mut self, vertex: VertexIndex, served: VertexIndex) {
+        self.vertex(vertex).hidden_for = Some(served);
+    }
+
     /// Has the i-th sub-tasks of two vertices run in one slot.
     pub fn co_locate(&mut self, vertex: VertexIndex, other: VertexIndex) {
         let group = self.vertices[other.0].co_location_group.clone().unwrap_or_else(|| format!("with-{}", other.0));
@@ -227,13 +236,25 @@ impl FlowBuilder {
 
     /// Adds an output that the sink at the end of `vertex` stages.
     pub fn add_output(&mut self, output: StagedOutput, vertex: VertexIndex) -> OutputIndex {
-        self.outputs.push((output, vertex));
+        self.outputs.push((FileOutput::Staged(output), vertex));
         OutputIndex(self.outputs.len() - 1)
     }
 
     /// Lets an output replace what exists.
     pub fn set_overwrite(&mut self, output: OutputIndex) {
-        self.outputs[output.0].0.overwrite = true;
+        match &mut self.outputs[output.0].0 {
+            FileOutput::Staged(output) => output.overwrite = true,
+            FileOutput::Rolling(_) => {}
+        }
+    }
+
+    /// Has a sink write its output part by part, instead of staging it.
+    pub fn set_rolling(&mut self, output: OutputIndex, bytes: u64, interval: Duration) {
+        let folder = match &self.outputs[output.0].0 {
+            FileOutput::Staged(output) => output.path.clone(),
+            FileOutput::Rolling(output) => output.folder.clone(),
+        };
+        self.outputs[output.0].0 = FileOutput::Rolling(RollingOutput { folder, bytes, interval });
     }
 
     /// Moves the last operator of a chain to a vertex of its own, behind `rest` and an exchange.

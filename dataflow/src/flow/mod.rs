@@ -14,7 +14,7 @@ use tidemill_model::job_graph::{JobEdge, JobGraph};
 use self::builder::SideOutputPlan;
 use crate::function::SidePortFactory;
 use crate::runtime::counter::Counters;
-use crate::runtime::sink::staged::StagedOutput;
+use crate::runtime::sink::FileOutput;
 use crate::runtime::task::{Task, TaskContext};
 
 pub(crate) use builder::rebalance_factory;
@@ -25,7 +25,7 @@ pub use exchange::UnkeyedPartitioning;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OperatorIndex(pub(crate) usize);
 
-/// One staged output of a program, in the order in which the program made them.
+/// One output of a program, in the order in which the program made them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutputIndex(pub(crate) usize);
 
@@ -55,7 +55,7 @@ pub struct Flow {
     /// By vertex id.
     factories: Vec<TaskFactory>,
     operator_names: Vec<String>,
-    outputs: Vec<(StagedOutput, JobVertexId)>,
+    outputs: Vec<(FileOutput, JobVertexId)>,
     side_outputs: Vec<SideOutputPlan>,
     counters: Counters,
 }
@@ -79,13 +79,13 @@ impl Flow {
         &self.counters
     }
 
-    /// The staged outputs, each with its sink's parallelism.
-    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&StagedOutput, u32)> {
+    /// The outputs, each with its sink's parallelism.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&FileOutput, u32)> {
         let parallelism = |vertex| self.graph.vertex(vertex).map_or(1, |vertex| vertex.parallelism);
         self.outputs.iter().map(move |(output, vertex)| (output, parallelism(*vertex)))
     }
 
-    pub(crate) fn output(&self, index: OutputIndex) -> &StagedOutput {
+    pub(crate) fn output(&self, index: OutputIndex) -> &FileOutput {
         &self.outputs[index.0].0
     }
 

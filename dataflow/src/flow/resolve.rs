@@ -158,7 +158,11 @@ impl FlowBuilder {
         if let Some(group) = &self.vertices[vertex.0].slot_sharing_group {
             return SlotSharingGroup(group.clone());
         }
+        if let Some(served) = self.vertices[vertex.0].hidden_for {
+            return self.slot_sharing_group(served);
+        }
         let inputs = self.links.iter().filter(|link| link.target == vertex).map(|link| self.source(link));
+        let inputs = inputs.filter(|input| self.vertices[input.0].hidden_for.is_none());
         let mut groups = inputs.map(|input| self.slot_sharing_group(input));
         match groups.next() {
             Some(first) if groups.all(|other| other == first) => first,
@@ -173,18 +177,15 @@ impl FlowBuilder {
             uid: uids[operator.0].clone(),
         };
         let details = plan.operators.iter().flat_map(|operator| self.operators[operator.0].details.clone());
-        let overwrites = self
-            .outputs
-            .iter()
-            .filter(|(output, vertex)| output.overwrite && self.vertices[vertex.0].operators == plan.operators);
-        let overwrites = overwrites.map(|(output, _)| format!("overwrite {}", output.path.display()));
+        let own = self.outputs.iter().filter(|(_, vertex)| self.vertices[vertex.0].operators == plan.operators);
+        let manners = own.filter_map(|(output, _)| output.manner());
         let mode = std::iter::once(format!("mode {mode:?}"));
         JobVertex {
             id,
             operators: plan.operators.iter().map(descriptor).collect(),
             parallelism: plan.parallelism,
             max_parallelism: DEFAULT_MAX_PARALLELISM.max(plan.parallelism),
-            record_types: details.chain(overwrites).chain(mode).collect(),
+            record_types: details.chain(manners).chain(mode).collect(),
             slot_sharing_group: self.slot_sharing_group(index),
             co_location_group: plan.co_location_group.clone().map(CoLocationGroup),
         }

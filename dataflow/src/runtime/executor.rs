@@ -15,6 +15,7 @@ use crate::flow::Flow;
 use crate::push::{Stopped, take_blamed};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
+use crate::runtime::sink::FileOutput;
 use crate::runtime::spawn::{TaskKind, spawn};
 use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment};
 use crate::runtime::wiring::Wiring;
@@ -173,9 +174,14 @@ impl Executor {
     pub fn finalize(&self, finalization: Finalization) -> Result<(), Failure> {
         let mut result = Ok(());
         for (output, parallelism) in self.flow.outputs() {
-            let outcome = match finalization {
-                Finalization::Commit { attempt } => output.commit(self.job, attempt, parallelism),
-                Finalization::Abort => output.abort(self.job),
+            let outcome = match (output, finalization) {
+                (FileOutput::Staged(output), Finalization::Commit { attempt }) => {
+                    output.commit(self.job, attempt, parallelism)
+                }
+                (FileOutput::Staged(output), Finalization::Abort) => output.abort(self.job),
+                (FileOutput::Rolling(output), Finalization::Commit { .. } | Finalization::Abort) => {
+                    output.remove_unfinished(self.job)
+                }
             };
             if let Err(error) = outcome {
                 let failure = Failure { kind: error.kind(), vertex: None, operator: None, message: error.to_string() };

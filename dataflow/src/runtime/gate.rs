@@ -105,6 +105,32 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
         Self { gate, next }
     }
 
+    /// What the input is pushed into.
+    pub(crate) fn next(&mut self) -> &mut N {
+        &mut self.next
+    }
+
+    /// Whether every channel has ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.gate.alignment.ended()
+    }
+
+    /// Pushes an element that is there already; answers whether there was one.
+    pub(crate) fn try_step(&mut self) -> Result<bool, Stopped> {
+        match self.gate.try_take() {
+            Some((channel, taken)) => self.element(channel, taken).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Waits for an element and pushes it; returns without one when it is time for an operator to be called.
+    pub(crate) fn step(&mut self) -> Result<(), Stopped> {
+        match self.gate.take()? {
+            Some((channel, taken)) => self.element(channel, taken),
+            None => Ok(()),
+        }
+    }
+
     fn element(&mut self, channel: usize, taken: Taken<T>) -> Result<(), Stopped> {
         match taken {
             Taken::Local(Ok(StreamElement::Batch(batch))) => self.batch(channel, batch),
@@ -162,20 +188,14 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
 
 impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
     fn run(&mut self) -> Result<(), Stopped> {
-        while !self.gate.alignment.ended() {
+        while !self.ended() {
             self.gate.context.poll()?;
             if let Some(now) = self.gate.context.take_due() {
                 self.next.control(Control::ProcessingTime(now))?;
             }
-            let taken = match self.gate.try_take() {
-                Some(taken) => Some(taken),
-                None => {
-                    self.next.flush()?;
-                    self.gate.take()?
-                }
-            };
-            if let Some((channel, taken)) = taken {
-                self.element(channel, taken)?;
+            if !self.try_step()? {
+                self.next.flush()?;
+                self.step()?;
             }
         }
         Ok(())

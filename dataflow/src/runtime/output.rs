@@ -3,6 +3,7 @@
 use crossbeam_channel::{Select, TrySendError};
 use tidemill_model::execution::FailureKind;
 
+use crate::engine::credit::{CREDITS_PER_CHANNEL, CREDITS_PER_FRAME};
 use crate::push::Stopped;
 use crate::record::{Batch, Control, Data, StreamElement, Timestamp, batch_capacity, encode_batch};
 use crate::runtime::network::{RemoteSender, WireElement};
@@ -27,6 +28,18 @@ pub(crate) struct OutputChannel<T> {
 impl<T> OutputChannel<T> {
     pub(crate) fn new(half: SendingHalf<T>, timed: bool) -> Self {
         Self { batch: Batch::with_capacity(), timed, half }
+    }
+
+    /// How many elements the consumer has not taken yet, as far as is known here.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.half {
+            SendingHalf::Local(sender) => sender.elements.len(),
+            SendingHalf::Remote(sender) => {
+                // The consumer may have taken some without having said so: credits come back in groups.
+                let unknown = usize::try_from(CREDITS_PER_CHANNEL - (CREDITS_PER_FRAME - 1)).unwrap_or(0);
+                unknown.saturating_sub(sender.credits().len())
+            }
+        }
     }
 }
 

@@ -1,15 +1,17 @@
-//! A sink that writes records as text into staged files.
+//! A sink that writes records as text into files: staged ones, or parts that appear one after the other.
 
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use tidemill_model::execution::{Failure, FailureKind};
 
 use super::Sink;
+use super::rolling::{RollingOutput, RollingParts};
+use super::staged::{self, StagedOutput};
 use crate::flow::{OperatorIndex, OutputIndex};
 use crate::push::{Push, Stopped, blame};
 use crate::record::{Control, Data, Timestamp};
@@ -37,7 +39,79 @@ impl<T: Display> Format<T> for TextFormat {
     }
 }
 
-/// Writes the records of each sub-task to a file of its own, which is published when the job has finished.
+/// What becomes of a sink's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileOutput {
+    /// A file a sub-task; all appear at once when the job has finished.
+    Staged(StagedOutput),
+    /// Any number of files, each of which appears when it is complete.
+    Rolling(RollingOutput),
+}
+
+impl FileOutput {
+    /// What tells it from a staged output that replaces nothing.
+    pub(crate) fn manner(&self) -> Option<String> {
+        match self {
+            Self::Staged(output) => output.overwrite.then(|| format!("overwrite {}", output.path.display())),
+            Self::Rolling(output) => Some(format!("rolling {:?} and {} bytes", output.interval, output.bytes)),
+        }
+    }
+
+    /// Opens the files of one sub-task.
+    fn open(&self, context: &TaskContext) -> Result<Files, staged::Error> {
+        let (job, attempt, subtask) = (context.attempt().job, context.attempt_number(), context.subtask());
+        match self {
+            Self::Staged(output) => {
+                let (path, file) = output.open_part(job, attempt, subtask)?;
+                Ok(Files::Staged(path, file))
+            }
+            Self::Rolling(output) => RollingParts::open(output, job, attempt, subtask).map(Files::Rolling),
+        }
+    }
+}
+
+/// The files of one sub-task.
+enum Files {
+    Staged(PathBuf, File),
+    Rolling(RollingParts),
+}
+
+impl Files {
+    fn write(&mut self, text: &[u8], now: Timestamp) -> Result<(), staged::Error> {
+        match self {
+            Self::Staged(path, file) => file.write_all(text).map_err(|source| write_error(path, source)),
+            Self::Rolling(parts) => parts.write(text, now),
+        }
+    }
+
+    /// Everything is written.
+    fn finish(&mut self) -> Result<(), staged::Error> {
+        match self {
+            Self::Staged(path, file) => file.sync_all().map_err(|source| write_error(path, source)),
+            Self::Rolling(parts) => parts.roll(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Staged(path, _) => path,
+            Self::Rolling(parts) => parts.path(),
+        }
+    }
+
+    fn rolling(&mut self) -> Option<&mut RollingParts> {
+        match self {
+            Self::Staged(..) => None,
+            Self::Rolling(parts) => Some(parts),
+        }
+    }
+}
+
+fn write_error(path: &Path, source: io::Error) -> staged::Error {
+    staged::Error::Io { action: "write", path: path.to_owned(), source }
+}
+
+/// Writes the records of each sub-task to files of its own.
 pub struct FileSink<T, F> {
     output: OutputIndex,
     format: F,
@@ -58,11 +132,12 @@ impl<T, F: Clone> Clone for FileSink<T, F> {
     }
 }
 
-/// The open file of one sub-task.
+/// The open files of one sub-task.
 pub struct FileWriter<T, F> {
-    path: PathBuf,
-    file: File,
+    files: Files,
     text: Vec<u8>,
+    /// How much text is held back before it is written.
+    text_bytes: usize,
     taken: u64,
     format: F,
     operator: Rc<str>,
@@ -75,14 +150,14 @@ impl<T: Data, F: Format<T>> Sink<T> for FileSink<T, F> {
 
     fn open(&self, context: &TaskContext) -> Result<FileWriter<T, F>, Failure> {
         let operator = context.operator_name(self.operator);
-        let attempt = context.attempt();
-        let output = context.flow().output(self.output);
-        let opened = output.open_part(attempt.job, context.attempt_number(), context.subtask());
-        let (path, file) = opened.map_err(|error| context.failure(error.kind(), Some(&operator), error.to_string()))?;
+        let opened = context.flow().output(self.output).open(context);
+        let mut files = opened.map_err(|error| context.failure(error.kind(), Some(&operator), error.to_string()))?;
+        // A part is to end soon after it has its size.
+        let part_bytes = files.rolling().and_then(|parts| usize::try_from(parts.bytes()).ok());
         Ok(FileWriter {
-            path,
-            file,
+            files,
             text: Vec::with_capacity(TEXT_BYTES),
+            text_bytes: part_bytes.map_or(TEXT_BYTES, |bytes| bytes.clamp(1, TEXT_BYTES)),
             taken: 0,
             format: self.format.clone(),
             operator,
@@ -94,23 +169,30 @@ impl<T: Data, F: Format<T>> Sink<T> for FileSink<T, F> {
 
 impl<T, F> FileWriter<T, F> {
     #[cold]
-    fn fail(&self, kind: FailureKind, reason: &str) -> Stopped {
-        let message = format!("write {}: {reason}", self.path.display());
+    fn fail(&self, kind: FailureKind, message: String) -> Stopped {
         self.context.fail(self.context.failure(kind, Some(&self.operator), message))
     }
 
     #[cold]
     #[inline(never)]
     fn write_out(&mut self) -> Result<(), Stopped> {
-        let written = self.file.write_all(&self.text);
+        let written = self.files.write(&self.text, self.context.processing_time());
         self.text.clear();
         self.context.count_out(std::mem::take(&mut self.taken));
-        self.io(written)?;
+        self.check(written)?;
+        self.wake();
         self.context.poll()
     }
 
-    fn io(&self, result: io::Result<()>) -> Result<(), Stopped> {
-        result.map_err(|error| self.fail(FailureKind::Io, &error.to_string()))
+    fn check(&self, result: Result<(), staged::Error>) -> Result<(), Stopped> {
+        result.map_err(|error| self.fail(error.kind(), error.to_string()))
+    }
+
+    /// Asks to be called when a part is old enough.
+    fn wake(&mut self) {
+        if let Some(time) = self.files.rolling().and_then(|parts| parts.due_at()) {
+            self.context.wake_at(time);
+        }
     }
 }
 
@@ -118,23 +200,36 @@ impl<T: Data, F: Format<T>> Push<T> for FileWriter<T, F> {
     #[inline]
     fn push(&mut self, record: T, _time: Timestamp) -> Result<(), Stopped> {
         let (format, text) = (&self.format, &mut self.text);
-        blame(&self.operator, || format.write(&record, text))
-            .map_err(|reason| self.fail(FailureKind::InvalidInput, &reason))?;
+        blame(&self.operator, || format.write(&record, text)).map_err(|reason| {
+            self.fail(FailureKind::InvalidInput, format!("write {}: {reason}", self.files.path().display()))
+        })?;
         self.taken += 1;
-        if self.text.len() >= TEXT_BYTES { self.write_out() } else { Ok(()) }
+        if self.text.len() >= self.text_bytes { self.write_out() } else { Ok(()) }
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
-        if control == Control::EndOfInput {
-            self.write_out()?;
-            let synced = self.file.sync_all();
-            return self.io(synced);
+        match control {
+            Control::EndOfInput => {
+                self.write_out()?;
+                let finished = self.files.finish();
+                self.check(finished)
+            }
+            Control::ProcessingTime(now) => {
+                let rolled = self.files.rolling().map_or(Ok(()), |parts| parts.roll_if_due(now));
+                self.check(rolled)?;
+                self.wake();
+                Ok(())
+            }
+            Control::Watermark(_) | Control::Barrier(_) | Control::Idle | Control::Active => Ok(()),
         }
-        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {
-        // Nobody reads the file before it is published; the count is for people who watch.
+        if self.files.rolling().is_some() && !self.text.is_empty() {
+            // The part's time begins now, so that it appears even if nothing more comes.
+            return self.write_out();
+        }
+        // Nobody reads a staged file before it is published; the count is for people who watch.
         self.context.count_out(std::mem::take(&mut self.taken));
         Ok(())
     }

@@ -6,6 +6,7 @@ mod discard;
 mod file;
 mod function;
 mod print;
+mod rolling;
 pub mod staged;
 
 use tidemill_model::execution::Failure;
@@ -16,9 +17,10 @@ use crate::runtime::task::TaskContext;
 pub use collect::{CollectSink, Error as CollectError, read_collected};
 pub use csv::CsvFormat;
 pub use discard::DiscardSink;
-pub use file::{FileSink, Format, TextFormat};
+pub use file::{FileOutput, FileSink, Format, TextFormat};
 pub use function::{FunctionSink, SinkFunction, Subtask, UserError};
 pub use print::PrintSink;
+pub use rolling::RollingOutput;
 
 /// Takes records at the end of a chain.
 pub trait Sink<T>: Clone + Send + Sync + 'static {

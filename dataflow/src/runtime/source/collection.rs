@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tidemill_model::execution::Failure;
 
-use super::{Reading, Source, SourceReader};
+use super::{PlainReader, PlainSource, Reading};
 use crate::push::{Push, Stopped};
 use crate::record::{Data, NO_TIME, batch_capacity};
 use crate::runtime::task::TaskContext;
@@ -34,7 +34,7 @@ pub struct CollectionReader<T> {
     records: std::vec::IntoIter<T>,
 }
 
-impl<T: Data> Source for CollectionSource<T> {
+impl<T: Data> PlainSource for CollectionSource<T> {
     type Out = T;
     type Reader = CollectionReader<T>;
 
@@ -46,7 +46,7 @@ impl<T: Data> Source for CollectionSource<T> {
     }
 }
 
-impl<T: Data> SourceReader<T> for CollectionReader<T> {
+impl<T: Data> PlainReader<T> for CollectionReader<T> {
     fn read<N: Push<T>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
         for record in self.records.by_ref().take(batch_capacity::<T>()) {
             next.push(record, NO_TIME)?;

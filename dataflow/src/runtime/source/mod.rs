@@ -1,12 +1,32 @@
 //! Where records come from.
 
 mod collection;
+mod enumerate;
+mod error;
+mod files;
+mod generator;
+mod lines;
+mod read_splits;
+mod records;
 mod sequence;
+mod socket;
+mod split;
 mod text;
+mod times;
 
 pub use collection::CollectionSource;
+pub use enumerate::add_source;
+pub use error::Error;
+pub use files::{FileSplit, FileSplits};
+pub use generator::GeneratorSource;
+pub use lines::LINE_BYTES_MAX;
+pub use read_splits::FromSplits;
+pub use records::{BadRecords, RecordSource};
 pub use sequence::SequenceSource;
+pub use socket::{Reconnect, SocketTextSource};
+pub use split::{Boundedness, Discovery, Source, SourceOutput, SplitEnumerator, SplitReader};
 pub use text::TextSource;
+pub use times::{NoTimes, SplitTimes, Times, WithTimes};
 
 use std::time::Duration;
 
@@ -16,12 +36,12 @@ use crate::push::{Push, Stopped};
 use crate::record::Data;
 use crate::runtime::task::TaskContext;
 
-/// Emits records; each sub-task reads with a reader of its own.
-pub trait Source: Clone + Send + Sync + 'static {
+/// A source whose sub-tasks know their shares by themselves: nobody enumerates splits for them.
+pub trait PlainSource: Clone + Send + Sync + 'static {
     /// The records.
     type Out: Data;
     /// What one sub-task reads with.
-    type Reader: SourceReader<Self::Out> + 'static;
+    type Reader: PlainReader<Self::Out> + 'static;
 
     /// Opens one sub-task's share.
     ///
@@ -41,8 +61,8 @@ pub enum Reading {
     Ended,
 }
 
-/// One sub-task's share of a source.
-pub trait SourceReader<T> {
+/// One sub-task's share of a plain source.
+pub trait PlainReader<T> {
     /// Emits some records: about as many as fill a batch, so that the task can look into its mailbox in between.
     ///
     /// # To ensure correctness

@@ -2,7 +2,7 @@
 
 use tidemill_model::execution::Failure;
 
-use super::{Reading, Source, SourceReader};
+use super::{PlainReader, PlainSource, Reading};
 use crate::engine::pace::Pace;
 use crate::push::{Push, Stopped};
 use crate::record::NO_TIME;
@@ -46,7 +46,7 @@ pub struct SequenceReader {
     watch: Stopwatch,
 }
 
-impl Source for SequenceSource {
+impl PlainSource for SequenceSource {
     type Out = u64;
     type Reader = SequenceReader;
 
@@ -63,7 +63,7 @@ impl Source for SequenceSource {
     }
 }
 
-impl SourceReader<u64> for SequenceReader {
+impl PlainReader<u64> for SequenceReader {
     fn read<N: Push<u64>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
         if self.emitted >= self.share {
             return Ok(Reading::Ended);

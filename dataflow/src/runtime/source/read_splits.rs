@@ -1,0 +1,405 @@
+//! The sub-tasks that read splits: which split is read next, how long nobody has anything, how far event time is.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use tidemill_model::execution::{Failure, FailureKind};
+use tidemill_model::job::RuntimeMode;
+
+use super::{Error, Reading, Source, SourceOutput, SplitReader, SplitTimes, Times};
+use crate::engine::split_watermarks::SplitWatermarks;
+use crate::flow::OperatorIndex;
+use crate::function::{OutputTag, SideOutputs};
+use crate::pipe::{Pipe, Placement};
+use crate::push::{Push, Stopped, blame};
+use crate::record::{Control, Data, END_OF_TIME, NO_TIME, Timestamp};
+use crate::runtime::gate::InputTask;
+use crate::runtime::sink::UserError;
+use crate::runtime::task::{Task, TaskContext};
+
+/// How often watermarks are sent at most, as behind `assign_timestamps_and_watermarks`.
+const WATERMARK_INTERVAL_MS: Timestamp = 200;
+
+/// The records of a source whose splits arrive over an exchange.
+pub struct FromSplits<S, W> {
+    source: S,
+    times: W,
+    operator: OperatorIndex,
+}
+
+impl<S, W> FromSplits<S, W> {
+    pub(super) fn new(source: S, times: W, operator: OperatorIndex) -> Self {
+        Self { source, times, operator }
+    }
+}
+
+impl<S: Source, W: Times<S::Out>> Pipe for FromSplits<S, W> {
+    type Out = S::Out;
+    type Placed = Self;
+
+    fn fuse<N: Push<S::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
+        let input = InputTask::new(context.input_gate::<S::Split>()?, Waiting { splits: VecDeque::new(), said: None });
+        Ok(Box::new(SplitTask {
+            source: self.source.clone(),
+            times: self.times.clone(),
+            operator: context.operator_name(self.operator),
+            input,
+            open: VecDeque::new(),
+            opened: 0,
+            // In batch mode all that matters is that the end comes.
+            timed: W::ASSIGNS && context.mode() == RuntimeMode::Streaming,
+            next_interval: Timestamp::MIN,
+            target: Target {
+                watermarks: SplitWatermarks::default(),
+                sides: SideOutputs::open(self.operator, context)?,
+                next,
+            },
+            context: context.clone(),
+        }))
+    }
+
+    fn place(self, placement: &mut Placement<'_>) -> Self {
+        placement.whole_vertex();
+        self
+    }
+}
+
+/// Splits that were handed to this sub-task, and whether more are on their way.
+struct Waiting<S> {
+    splits: VecDeque<S>,
+    /// What the enumerator said last: whether all splits that there are at present have come.
+    said: Option<bool>,
+}
+
+impl<S> Push<S> for Waiting<S> {
+    fn push(&mut self, split: S, _time: Timestamp) -> Result<(), Stopped> {
+        self.splits.push_back(split);
+        Ok(())
+    }
+
+    fn control(&mut self, control: Control) -> Result<(), Stopped> {
+        match control {
+            Control::Idle | Control::EndOfInput => self.said = Some(true),
+            Control::Active => self.said = Some(false),
+            Control::Watermark(_) | Control::Barrier(_) | Control::ProcessingTime(_) => {}
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        Ok(())
+    }
+}
+
+/// A split that is being read.
+struct OpenSplit<R, C> {
+    number: u64,
+    reader: R,
+    times: C,
+    /// When it said that it may have more; none: it has.
+    resume_at: Option<Timestamp>,
+    /// Whether a record came since the last look at the clock.
+    seen: bool,
+    /// When the clock was looked at and a record had come.
+    last_record: Timestamp,
+}
+
+/// Where records and control go.
+struct Target<N> {
+    watermarks: SplitWatermarks,
+    sides: SideOutputs,
+    next: N,
+}
+
+impl<N> Target<N> {
+    fn say<T>(&mut self, controls: Vec<Control>) -> Result<(), Stopped>
+    where
+        N: Push<T>,
+    {
+        controls.into_iter().try_for_each(|control| {
+            self.sides.control(control)?;
+            self.next.control(control)
+        })
+    }
+}
+
+/// A chain that begins with the readers of splits.
+struct SplitTask<S: Source, W: Times<S::Out>, N> {
+    source: S,
+    times: W,
+    operator: Rc<str>,
+    input: InputTask<S::Split, Waiting<S::Split>>,
+    /// The one whose turn it is first.
+    open: VecDeque<OpenSplit<S::Reader, W::Split>>,
+    /// How many splits were opened so far.
+    opened: u64,
+    /// Whether it sends watermarks.
+    timed: bool,
+    next_interval: Timestamp,
+    target: Target<N>,
+    context: TaskContext,
+}
+
+impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
+    #[cold]
+    fn fail(&self, error: &Error) -> Stopped {
+        self.context.fail(self.context.failure(error.kind(), Some(&self.operator), error.to_string()))
+    }
+
+    /// Opens splits while there are some and there is room.
+    fn open_splits(&mut self) -> Result<(), Stopped> {
+        while self.open.len() < self.source.open_splits_max().max(1) {
+            let Some(split) = self.input.next().splits.pop_front() else {
+                if !self.input.ended() && self.input.try_step()? {
+                    continue;
+                }
+                break;
+            };
+            self.open_split(split)?;
+        }
+        if let Some(settled) = self.input.next().said.take()
+            && self.timed
+        {
+            let said = self.target.watermarks.set_settled(settled);
+            self.target.say(said)?;
+        }
+        Ok(())
+    }
+
+    fn open_split(&mut self, split: S::Split) -> Result<(), Stopped> {
+        let name = format!("{split:?}");
+        let source = &self.source;
+        let reader = blame(&self.operator, || source.reader(split)).map_err(|reason| {
+            self.fail(&Error::Open { source_name: self.operator.as_ref().to_owned(), split: name, reason })
+        })?;
+        self.opened += 1;
+        if self.timed {
+            let said = self.target.watermarks.open(self.opened);
+            self.target.say(said)?;
+        }
+        self.open.push_back(OpenSplit {
+            number: self.opened,
+            reader,
+            times: self.times.begin(),
+            resume_at: None,
+            seen: false,
+            last_record: self.context.processing_time(),
+        });
+        Ok(())
+    }
+
+    /// Brings the next split that has something to the front; if none has, answers when one may.
+    fn turn(&mut self) -> Result<(), Timestamp> {
+        let mut earliest = Timestamp::MAX;
+        let mut now = None;
+        for _ in 0..self.open.len() {
+            let Some(resume_at) = self.open.front().and_then(|split| split.resume_at) else { return Ok(()) };
+            if resume_at <= *now.get_or_insert_with(|| self.context.processing_time()) {
+                return Ok(());
+            }
+            earliest = earliest.min(resume_at);
+            self.open.rotate_left(1);
+        }
+        Err(earliest)
+    }
+
+    /// Has the first split emit some records.
+    fn read(&mut self) -> Result<(), Stopped> {
+        let Some(mut split) = self.open.pop_front() else { return Ok(()) };
+        let mut out = Output {
+            target: &mut self.target,
+            number: split.number,
+            times: &mut split.times,
+            timed: self.timed,
+            assigns: W::ASSIGNS,
+            count: 0,
+            end: End::None,
+        };
+        let reader = &mut split.reader;
+        let reading = blame(&self.operator, || reader.read(&mut out));
+        let (count, end) = (out.count, out.end);
+        self.context.count_in(count);
+        split.seen |= count > 0;
+        match end {
+            End::None => self.target.sides.check()?,
+            End::Stopped(stopped) => return Err(stopped),
+            End::NoTime => return Err(self.refuse_time()),
+        }
+        match reading.map_err(|reason| self.read_error(&split, reason))? {
+            Reading::More => {
+                split.resume_at = None;
+                self.open.push_back(split);
+            }
+            Reading::Wait(time) => {
+                let wait = Timestamp::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(Timestamp::MAX);
+                split.resume_at = Some(self.context.processing_time().saturating_add(wait));
+                self.open.push_back(split);
+            }
+            Reading::Ended if self.timed => {
+                let said = self.target.watermarks.close(split.number);
+                self.target.say(said)?;
+            }
+            Reading::Ended => {}
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn read_error(&self, split: &OpenSplit<S::Reader, W::Split>, reason: UserError) -> Stopped {
+        let split = blame(&self.operator, || format!("{:?}", split.reader.split()));
+        self.fail(&Error::Read { source_name: self.operator.as_ref().to_owned(), split, reason })
+    }
+
+    #[cold]
+    fn refuse_time(&self) -> Stopped {
+        let message = "assign event time: i64::MIN stands for \"no time\"; give the record a later one".to_owned();
+        self.context.fail(self.context.failure(FailureKind::InvalidInput, Some(&self.operator), message))
+    }
+
+    /// It is so late that an operator, or this task, wants to be called.
+    fn on_time(&mut self, now: Timestamp) -> Result<(), Stopped> {
+        self.target.next.control(Control::ProcessingTime(now))?;
+        if self.timed && now >= self.next_interval {
+            self.on_interval(now)?;
+        }
+        self.sleep_until_interval();
+        Ok(())
+    }
+
+    /// Sends the watermarks that are due, and notices splits from which nothing has come for long.
+    fn on_interval(&mut self, now: Timestamp) -> Result<(), Stopped> {
+        let idle_after_ms = self.times.idle_after_ms();
+        self.next_interval = now.saturating_add(interval(idle_after_ms));
+        for split in &mut self.open {
+            if std::mem::take(&mut split.seen) {
+                split.last_record = now;
+            }
+            let times = &mut split.times;
+            if let Some(watermark) = blame(&self.operator, || times.on_interval()) {
+                let said = self.target.watermarks.advance(split.number, watermark);
+                self.target.say(said)?;
+            }
+            let silent = now.saturating_sub(split.last_record);
+            if idle_after_ms.is_some_and(|limit| silent >= limit) {
+                let said = self.target.watermarks.set_idle(split.number, true);
+                self.target.say(said)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sleep_until_interval(&self) {
+        if self.timed {
+            self.context.wake_at(self.next_interval);
+        }
+    }
+
+    /// Waits for a split, or until one that is open may have more.
+    fn wait(&mut self, until: Timestamp) -> Result<(), Stopped> {
+        self.target.sides.flush()?;
+        self.target.next.flush()?;
+        if until < Timestamp::MAX {
+            self.context.wake_at(until);
+        }
+        if self.open.len() < self.source.open_splits_max().max(1) || self.open.is_empty() {
+            return self.input.step();
+        }
+        // No room for another one: those that come wait in their channel.
+        match self.context.until_due() {
+            Some(time) => self.context.wait(time),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The time between two looks at the clock.
+fn interval(idle_after_ms: Option<Timestamp>) -> Timestamp {
+    idle_after_ms.map_or(WATERMARK_INTERVAL_MS, |idle| WATERMARK_INTERVAL_MS.min(idle.max(1)))
+}
+
+impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> Task for SplitTask<S, W, N> {
+    fn run(&mut self) -> Result<(), Stopped> {
+        self.next_interval = self.context.processing_time().saturating_add(interval(self.times.idle_after_ms()));
+        self.sleep_until_interval();
+        loop {
+            self.context.poll()?;
+            if let Some(now) = self.context.take_due() {
+                self.on_time(now)?;
+            }
+            self.open_splits()?;
+            if self.open.is_empty() && self.input.ended() {
+                break;
+            }
+            match self.turn() {
+                Ok(()) => self.read()?,
+                Err(until) => self.wait(until)?,
+            }
+        }
+        self.target.say(vec![Control::Watermark(END_OF_TIME), Control::EndOfInput])
+    }
+}
+
+/// Why nothing more is taken from a reader.
+enum End {
+    None,
+    Stopped(Stopped),
+    NoTime,
+}
+
+/// Takes what one call of a reader emits.
+struct Output<'a, N, C> {
+    target: &'a mut Target<N>,
+    number: u64,
+    times: &'a mut C,
+    timed: bool,
+    assigns: bool,
+    count: u64,
+    end: End,
+}
+
+impl<N, C> Output<'_, N, C> {
+    #[inline(always)]
+    fn push<T>(&mut self, record: T, time: Timestamp) -> Result<(), End>
+    where
+        N: Push<T>,
+        C: SplitTimes<T>,
+    {
+        let (time, watermark) = self.times.on_record(&record, time);
+        if self.assigns && time == NO_TIME {
+            return Err(End::NoTime);
+        }
+        if self.timed && self.count == 0 {
+            let said = self.target.watermarks.set_idle(self.number, false);
+            self.target.say(said).map_err(End::Stopped)?;
+        }
+        self.count += 1;
+        self.target.next.push(record, time).map_err(End::Stopped)?;
+        match watermark {
+            Some(watermark) if self.timed => {
+                let said = self.target.watermarks.advance(self.number, watermark);
+                self.target.say(said).map_err(End::Stopped)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl<T, N: Push<T>, C: SplitTimes<T>> SourceOutput<T> for Output<'_, N, C> {
+    #[inline(always)]
+    fn emit(&mut self, record: T) {
+        self.emit_at(record, NO_TIME);
+    }
+
+    #[inline(always)]
+    fn emit_at(&mut self, record: T, time: Timestamp) {
+        if matches!(self.end, End::None)
+            && let Err(end) = self.push(record, time)
+        {
+            self.end = end;
+        }
+    }
+
+    fn output<S: Data>(&mut self, tag: &OutputTag<S>, record: S) {
+        self.target.sides.emit(tag, record, NO_TIME);
+    }
+}
