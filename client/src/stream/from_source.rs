@@ -100,7 +100,7 @@ impl Environment {
     /// A stream of the records of a source, with event times and watermarks that are made split by split.
     ///
     /// The watermark of a sub-task is the lowest of the splits that it reads at present: a split that lags behind
-    /// holds others back, one that is idle does not.
+    /// holds others back, one that is idle does not. While splits that were found wait to be read, it stands still.
     ///
     /// ```
     /// # fn main() -> Result<(), tidemill::Error> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// How many ranges there are for each reader, where files are large enough: those who are quick take more.
-const RANGES_PER_READER: u128 = 4;
+const RANGES_PER_READER: u128 = 8;
 
 /// The shortest and the longest range: opening a file should cost little beside reading it, and a reader that is slow
 /// should not hold much of the work.
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_large_file_is_cut_into_several_ranges_for_each_reader_and_none_is_huge() {
-        assert_eq!(ranges(&[1 << 20], 2).len(), 8);
+        assert_eq!(ranges(&[1 << 20], 2).len(), 16);
         assert_eq!(ranges(&[100], 8).len(), 1);
         assert!(ranges(&[u64::MAX / 1_000_000], 1).iter().all(|(_, range)| range.end - range.start <= 64 << 20));
     }

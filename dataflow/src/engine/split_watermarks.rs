@@ -13,6 +13,8 @@ struct Split {
 
 /// The event time of all open splits together; each change answers what is said downstream, in this order.
 ///
+/// While splits are on their way, event time stands still: nobody knows how far back they begin.
+///
 /// Invariants: the watermark only grows; after `Idle` comes `Active` before any watermark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitWatermarks {
@@ -20,7 +22,7 @@ pub struct SplitWatermarks {
     /// The last watermark that was said.
     said: Timestamp,
     idle: bool,
-    /// Whether every split that there is at present has been handed out: then having none means idleness.
+    /// Whether every split that there is at present is open.
     settled: bool,
 }
 
@@ -71,7 +73,7 @@ impl SplitWatermarks {
         }
     }
 
-    /// All splits that there are at present have been handed out, or more are on their way.
+    /// All splits that there are at present are open, or more are on their way.
     pub fn set_settled(&mut self, settled: bool) -> Vec<Control> {
         self.settled = settled;
         self.say()
@@ -79,19 +81,12 @@ impl SplitWatermarks {
 
     fn say(&mut self) -> Vec<Control> {
         let lowest = self.open.values().filter(|split| !split.idle).map(|split| split.watermark).min();
-        let Some(lowest) = lowest else {
-            let idle = !self.open.is_empty() || self.settled;
-            if idle && !self.idle {
-                self.idle = true;
-                return vec![Control::Idle];
-            }
-            return Vec::new();
-        };
+        let idle = self.settled && lowest.is_none();
         let mut said = Vec::new();
-        if std::mem::take(&mut self.idle) {
-            said.push(Control::Active);
+        if idle != std::mem::replace(&mut self.idle, idle) {
+            said.push(if idle { Control::Idle } else { Control::Active });
         }
-        if lowest > self.said {
+        if let Some(lowest) = lowest.filter(|lowest| self.settled && *lowest > self.said) {
             self.said = lowest;
             said.push(Control::Watermark(lowest));
         }
@@ -107,8 +102,9 @@ mod tests {
     fn the_lowest_open_split_decides() {
         let mut watermarks = SplitWatermarks::default();
         assert_eq!(watermarks.open(1), []);
+        assert_eq!(watermarks.advance(1, 10), [], "another one is on its way");
         assert_eq!(watermarks.open(2), []);
-        assert_eq!(watermarks.advance(1, 10), []);
+        assert_eq!(watermarks.set_settled(true), []);
         assert_eq!(watermarks.advance(2, 7), [Control::Watermark(7)]);
         assert_eq!(watermarks.advance(2, 6), []);
         assert_eq!(watermarks.advance(2, 20), [Control::Watermark(10)]);
@@ -120,6 +116,7 @@ mod tests {
         let mut watermarks = SplitWatermarks::default();
         watermarks.open(1);
         watermarks.open(2);
+        watermarks.set_settled(true);
         assert_eq!(watermarks.advance(1, 10), []);
         assert_eq!(watermarks.set_idle(2, true), [Control::Watermark(10)]);
         assert_eq!(watermarks.set_idle(1, true), [Control::Idle]);
@@ -136,6 +133,7 @@ mod tests {
         assert_eq!(watermarks.close(1), []);
         assert_eq!(watermarks.set_settled(true), [Control::Idle]);
         assert_eq!(watermarks.set_settled(true), []);
-        assert_eq!(watermarks.open(2), [Control::Active]);
+        assert_eq!(watermarks.set_settled(false), [Control::Active]);
+        assert_eq!(watermarks.open(2), []);
     }
 }

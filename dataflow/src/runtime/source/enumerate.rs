@@ -16,12 +16,12 @@ use crate::record::{Control, Data, NO_TIME, Timestamp};
 use crate::runtime::output::OutputChannel;
 use crate::runtime::task::TaskContext;
 
-/// The most splits that wait for one reader: enough that it always finds one, few enough that a slow one does not
-/// keep work from others.
-const WAITING_SPLITS_MAX: usize = 4;
+/// The most splits that wait for one reader, beside one that it has taken: enough that it always finds one, few enough
+/// that a slow one does not keep work from others.
+const WAITING_SPLITS_MAX: usize = 1;
 
 /// How long the enumerator sleeps when all readers have enough, at first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+const PAUSE: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
 
 /// Adds a source to a program: the vertex of its readers, and the hidden one that finds their splits.
 pub fn add_source<S: Source, W: Times<S::Out>>(

@@ -11,6 +11,7 @@ mod records;
 mod sequence;
 mod socket;
 mod split;
+mod split_output;
 mod text;
 mod times;
 

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::job::RuntimeMode;
 
-use super::{Error, Reading, Source, SourceOutput, SplitReader, SplitTimes, Times};
+use super::split_output::{End, Output, Target};
+use super::{Error, Reading, Source, SplitReader, SplitTimes, Times};
 use crate::engine::split_watermarks::SplitWatermarks;
 use crate::flow::OperatorIndex;
-use crate::function::{OutputTag, SideOutputs};
+use crate::function::SideOutputs;
 use crate::pipe::{Pipe, Placement};
 use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Data, END_OF_TIME, NO_TIME, Timestamp};
+use crate::record::{Control, END_OF_TIME, Timestamp};
 use crate::runtime::gate::InputTask;
 use crate::runtime::sink::UserError;
 use crate::runtime::task::{Task, TaskContext};
@@ -104,25 +105,6 @@ struct OpenSplit<R, C> {
     last_record: Timestamp,
 }
 
-/// Where records and control go.
-struct Target<N> {
-    watermarks: SplitWatermarks,
-    sides: SideOutputs,
-    next: N,
-}
-
-impl<N> Target<N> {
-    fn say<T>(&mut self, controls: Vec<Control>) -> Result<(), Stopped>
-    where
-        N: Push<T>,
-    {
-        controls.into_iter().try_for_each(|control| {
-            self.sides.control(control)?;
-            self.next.control(control)
-        })
-    }
-}
-
 /// A chain that begins with the readers of splits.
 struct SplitTask<S: Source, W: Times<S::Out>, N> {
     source: S,
@@ -146,16 +128,19 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
         self.context.fail(self.context.failure(error.kind(), Some(&self.operator), error.to_string()))
     }
 
-    /// Opens splits while there are some and there is room.
+    /// Opens splits while there are some and there is room; one more is taken, to learn whether it is the last.
     fn open_splits(&mut self) -> Result<(), Stopped> {
-        while self.open.len() < self.source.open_splits_max().max(1) {
-            let Some(split) = self.input.next().splits.pop_front() else {
-                if !self.input.ended() && self.input.try_step()? {
-                    continue;
+        loop {
+            if self.input.next().splits.is_empty() {
+                if self.input.ended() || !self.input.try_step()? {
+                    break;
                 }
+            } else if self.open.len() < self.source.open_splits_max().max(1) {
+                let split = self.input.next().splits.pop_front();
+                split.map_or(Ok(()), |split| self.open_split(split))?;
+            } else {
                 break;
-            };
-            self.open_split(split)?;
+            }
         }
         if let Some(settled) = self.input.next().said.take()
             && self.timed
@@ -301,7 +286,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
         if until < Timestamp::MAX {
             self.context.wake_at(until);
         }
-        if self.open.len() < self.source.open_splits_max().max(1) || self.open.is_empty() {
+        if self.input.next().splits.is_empty() {
             return self.input.step();
         }
         // No room for another one: those that come wait in their channel.
@@ -336,70 +321,5 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> Task for SplitTask<S, W, N> {
             }
         }
         self.target.say(vec![Control::Watermark(END_OF_TIME), Control::EndOfInput])
-    }
-}
-
-/// Why nothing more is taken from a reader.
-enum End {
-    None,
-    Stopped(Stopped),
-    NoTime,
-}
-
-/// Takes what one call of a reader emits.
-struct Output<'a, N, C> {
-    target: &'a mut Target<N>,
-    number: u64,
-    times: &'a mut C,
-    timed: bool,
-    assigns: bool,
-    count: u64,
-    end: End,
-}
-
-impl<N, C> Output<'_, N, C> {
-    #[inline(always)]
-    fn push<T>(&mut self, record: T, time: Timestamp) -> Result<(), End>
-    where
-        N: Push<T>,
-        C: SplitTimes<T>,
-    {
-        let (time, watermark) = self.times.on_record(&record, time);
-        if self.assigns && time == NO_TIME {
-            return Err(End::NoTime);
-        }
-        if self.timed && self.count == 0 {
-            let said = self.target.watermarks.set_idle(self.number, false);
-            self.target.say(said).map_err(End::Stopped)?;
-        }
-        self.count += 1;
-        self.target.next.push(record, time).map_err(End::Stopped)?;
-        match watermark {
-            Some(watermark) if self.timed => {
-                let said = self.target.watermarks.advance(self.number, watermark);
-                self.target.say(said).map_err(End::Stopped)
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-}
-
-impl<T, N: Push<T>, C: SplitTimes<T>> SourceOutput<T> for Output<'_, N, C> {
-    #[inline(always)]
-    fn emit(&mut self, record: T) {
-        self.emit_at(record, NO_TIME);
-    }
-
-    #[inline(always)]
-    fn emit_at(&mut self, record: T, time: Timestamp) {
-        if matches!(self.end, End::None)
-            && let Err(end) = self.push(record, time)
-        {
-            self.end = end;
-        }
-    }
-
-    fn output<S: Data>(&mut self, tag: &OutputTag<S>, record: S) {
-        self.target.sides.emit(tag, record, NO_TIME);
     }
 }

@@ -103,7 +103,7 @@ pub trait SplitReader {
     fn split(&self) -> Self::Split;
 }
 
-/// Takes what a reader emits.
+/// Takes what a reader emits; once the task was told to stop, it forgets it.
 pub trait SourceOutput<T> {
     /// Emits a record without a time of its own.
     fn emit(&mut self, record: T);
