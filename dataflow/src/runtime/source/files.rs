@@ -149,6 +149,13 @@ mod tests {
     }
 
     #[test]
+    fn a_split_survives_its_way_to_another_process() {
+        let splits = vec![FileSplit { path: "a folder/\u{e9}".into(), range: 3..u64::MAX }];
+        let bytes = crate::record::encode(&splits).unwrap();
+        assert_eq!(crate::record::decode::<FileSplit>(&bytes).unwrap(), splits);
+    }
+
+    #[test]
     fn a_watched_folder_names_each_file_once() {
         let folder = tempfile::tempdir().unwrap();
         let interval = Duration::from_secs(7);
