@@ -152,6 +152,15 @@ fn damaged_csv_lines_fail_the_job_or_are_counted_or_diverted() {
         assert_eq!((bad[0].byte, bad[0].line), (16, Some(3)));
         assert!(bad[0].file.ends_with("people.csv"));
     }
+    for header in [b"\"name,age".as_slice(), huge.as_bytes()] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), [header, b"\nAnn,30\n"].concat()).unwrap();
+        let env = environment(1);
+        let options = CsvOptions::default().header(true).max_line_bytes(1000).skip_bad_records(env.counter("bad"));
+        env.read_csv_with::<Person>(folder.path(), options).discard();
+        let failure = failure(env.execute("header"));
+        assert!(failure.message.contains("line 1, byte 0"), "{}", failure.message);
+    }
     let (failure, kept, ..) = read_damaged_csv(b"name,age\nAnn,30\n\"Bo");
     assert!(failure.message.contains("field 1: the closing quote is missing"), "{}", failure.message);
     assert_eq!(kept.len(), 1);
@@ -236,7 +245,7 @@ fn files_that_appear_in_a_watched_folder_are_read_once() {
                 let mut seen = lines.lock().unwrap();
                 seen.push(line);
                 match u32::try_from(seen.len()).unwrap() {
-                    count if count == 200 => {
+                    200 => {
                         drop(seen);
                         panic!("all is read");
                     }

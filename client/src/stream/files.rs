@@ -155,7 +155,8 @@ impl Environment {
     /// line has as many fields as the first of its file. Empty lines are left out. Files are found as by
     /// [`read_text_file`](Self::read_text_file).
     ///
-    /// A line that is no record fails the job, or whatever the options say, with the file, the place and the field.
+    /// A line that is no record fails the job, or whatever the options say, with the file, the place and the field. A
+    /// header that cannot be read always fails it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -70,7 +70,8 @@ impl FlowBuilder {
         };
         let mut uids: Vec<String> = Vec::new();
         for (index, operator) in self.operators.iter().enumerate() {
-            let uid = operator.uid.clone().unwrap_or_else(|| derived(index, &operator.name));
+            let given = operator.uid.clone().or_else(|| self.hidden_uid(OperatorIndex(index)));
+            let uid = given.unwrap_or_else(|| derived(index, &operator.name));
             if let Some(first) = uids.iter().position(|other| *other == uid) {
                 let first = self.operators[first].name.clone();
                 return Err(Error::DuplicateUid { uid, first, second: operator.name.clone() });
@@ -78,6 +79,13 @@ impl FlowBuilder {
             uids.push(uid);
         }
         Ok(uids)
+    }
+
+    /// The uid of an operator in a hidden vertex: that of the one that it works for, if the user gave it one.
+    fn hidden_uid(&self, operator: OperatorIndex) -> Option<String> {
+        let vertex = self.vertices.iter().find(|vertex| vertex.operators.contains(&operator))?;
+        let served = self.vertices[vertex.hidden_for?.0].operators.first()?;
+        self.operators[served.0].uid.as_ref().map(|uid| format!("{uid}-splits"))
     }
 
     /// All vertices that can be reached from this one, itself among them, over links read as `step` does.

@@ -158,3 +158,29 @@ impl<S: Data> Push<S> for SplitPartitioner<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FileSplits, NoTimes, TextSource};
+    use super::*;
+    use crate::runtime::counter::Counters;
+    use crate::runtime::sink::DiscardSink;
+    use tidemill_model::job::RuntimeMode;
+
+    #[test]
+    fn the_hidden_vertex_is_where_its_readers_are_and_its_uid_follows_theirs() {
+        let mut builder = FlowBuilder::new(Counters::default());
+        let source = TextSource::new(FileSplits::once("in".into()));
+        let (vertex, operator, pipe) = add_source(&mut builder, ("Source", Vec::new()), 3, source, NoTimes);
+        builder.set_uid(operator, "lines");
+        builder.set_slot_sharing_group(vertex, "heavy");
+        builder.add_operator(vertex, "Sink", Vec::new());
+        builder.end_in_sink(vertex, pipe, DiscardSink);
+        let flow = builder.build(RuntimeMode::Automatic).unwrap();
+        let [hidden, readers] = flow.graph().vertices.as_slice() else { panic!("{}", flow.graph()) };
+        assert_eq!((hidden.parallelism, readers.parallelism), (1, 3));
+        assert_eq!(hidden.operators[0].uid, "lines-splits");
+        assert_eq!((&hidden.slot_sharing_group.0, &readers.slot_sharing_group.0), (&"heavy".into(), &"heavy".into()));
+        assert_eq!(flow.mode(), RuntimeMode::Batch);
+    }
+}

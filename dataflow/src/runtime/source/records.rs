@@ -71,11 +71,16 @@ impl<T: Data, F: LineFormat<T>> Source for RecordSource<T, F> {
 
     fn reader(&self, split: FileSplit) -> Result<Self::Reader, UserError> {
         let kind = <F as LineFormat<T>>::first_line(&self.format);
+        let file = || split.path.display().to_string();
         let first = match kind {
             FirstLine::Record => Vec::new(),
             FirstLine::Example | FirstLine::Header => first_line(&split.path, self.bytes_max)?,
         };
-        let file = || split.path.display().to_string();
+        let is_whole = u64::try_from(first.len()).is_ok_and(|length| length < self.bytes_max);
+        let first = if is_whole { first } else { Vec::new() };
+        if !is_whole && kind == FirstLine::Header {
+            return Err(BadRecord::new(file(), (0, Some(1)), too_long(self.bytes_max), &first).into());
+        }
         let decoder = self.format.decoder(&first).map_err(|bad| BadRecord::new(file(), (0, Some(1)), bad, &first))?;
         let mut lines = Lines::open(&split.path, split.range.clone(), self.bytes_max)?;
         if kind == FirstLine::Header && split.range.start == 0 {
@@ -84,6 +89,10 @@ impl<T: Data, F: LineFormat<T>> Source for RecordSource<T, F> {
         let (bad, line) = (self.bad.clone(), Vec::new());
         Ok(RecordReader { split, lines, line, decoder, bad, records: PhantomData })
     }
+}
+
+fn too_long(bytes_max: u64) -> BadLine {
+    BadLine::new(None, format!("the line is longer than {bytes_max} bytes"))
 }
 
 fn first_line(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
@@ -128,9 +137,7 @@ impl<T: Data, D: LineDecoder<T>> SplitReader for RecordReader<T, D> {
             self.line.clear();
             let decoded = match self.lines.next_line(&mut self.line)? {
                 Line::Complete => self.decoder.decode(&self.line),
-                Line::TooLong => {
-                    Err(BadLine::new(None, format!("the line is longer than {} bytes", self.lines.bytes_max())))
-                }
+                Line::TooLong => Err(too_long(self.lines.bytes_max())),
                 Line::End => return Ok(Reading::Ended),
             };
             match decoded {
