@@ -53,7 +53,7 @@ fix: setup ## Formatting and what Clippy can repair by itself.
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: build-release ## Count 500 MB of words embedded and on a local cluster; kill ten leaders.
+bench: build-release ## The workloads W1, W2, W5, W6 beside a hand-written loop; ten leader kills.
 	scripts/bench.sh
 
 golden: setup ## Rewrite generated code, golden files and expected texts; read the difference before committing it.

@@ -1,4 +1,5 @@
 //! What the demo, the benchmarks and the tests of whole clusters share.
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
