@@ -181,7 +181,12 @@ impl FlowBuilder {
         let mode = std::iter::once(format!("mode {mode:?}"));
         JobVertex {
             id,
-            operators: plan.operators.iter().map(descriptor).collect(),
+            operators: if plan.operators.is_empty() {
+                // Records only pass through, from one exchange to the next.
+                vec![OperatorDescriptor { name: "Exchange".to_owned(), uid: format!("exchange-{}", index.0) }]
+            } else {
+                plan.operators.iter().map(descriptor).collect()
+            },
             parallelism: plan.parallelism,
             max_parallelism: DEFAULT_MAX_PARALLELISM.max(plan.parallelism),
             record_types: details.chain(overwrites).chain(mode).collect(),
