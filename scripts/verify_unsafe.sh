@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 # File, and the tests that run it.
 guarded=(
   "dataflow/src/runtime/process/descriptor.rs runtime::process"
+  "dataflow/src/state/prefetch.rs state::"
 )
 
 command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind, then try again" >&2; exit 1; }
