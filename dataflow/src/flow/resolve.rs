@@ -111,7 +111,10 @@ impl FlowBuilder {
     ///
     /// # Errors
     /// The program makes no valid graph.
-    pub fn build(self, mode: RuntimeMode) -> Result<Flow, Error> {
+    pub fn build(mut self, mode: RuntimeMode) -> Result<Flow, Error> {
+        if !self.defects.is_empty() {
+            return Err(self.defects.swap_remove(0));
+        }
         let useful = self.useful();
         let mode = self.mode(mode, &useful)?;
         let uids = self.uids()?;

@@ -154,7 +154,7 @@ impl<K: Key> KeyedRuntime<K> {
         DueTimers { domain, now, left, key: std::marker::PhantomData }
     }
 
-    fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<K> {
+    pub(crate) fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<K> {
         match domain {
             TimeDomain::Event => &mut self.event_timers,
             TimeDomain::Processing => &mut self.processing_timers,
