@@ -41,12 +41,16 @@ pub use error::Error;
 pub use result::JobExecutionResult;
 pub use smol_str::SmolStr;
 pub use stream::{
-    Collected, ConnectedStreams, DataSink, DataStream, Either, FileSink, KeyedConnectedStreams, KeyedStream,
-    SequenceRange, Shared, WatermarkStrategy,
+    Collected, ConnectedStreams, DataSink, DataStream, Either, Evictor, FileSink, IntervalJoinedStreams, JoinedStreams,
+    KeyedConnectedStreams, KeyedStream, SequenceRange, Shared, Trigger, WatermarkStrategy, WindowedJoin,
+    WindowedStream, Windows,
+};
+pub use tidemill_dataflow::engine::window::{
+    CustomState, Evictor as CustomEvictor, Stamped, TimeWindow, Trigger as CustomTrigger, TriggerContext, TriggerResult,
 };
 pub use tidemill_dataflow::function::{
-    CoProcessFunction, Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag,
-    ProcessContext, ProcessFunction, TimeDomain, Timer,
+    Aggregate, CoProcessFunction, Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag,
+    ProcessContext, ProcessFunction, ProcessWindowFunction, TimeDomain, Timer, WindowContext,
 };
 pub use tidemill_dataflow::operator::WatermarkGenerator;
 pub use tidemill_dataflow::pipe::Pipe;

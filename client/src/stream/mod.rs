@@ -9,6 +9,7 @@ mod discard;
 mod filter;
 mod flat_map;
 mod fold;
+mod interval_join;
 mod key_by;
 mod map;
 mod min_max;
@@ -25,6 +26,7 @@ mod text;
 mod text_file;
 mod time;
 mod union;
+mod window;
 
 use tidemill_dataflow::flow::{OperatorIndex, VertexIndex};
 use tidemill_dataflow::pipe::{Input, Pipe};
@@ -34,11 +36,16 @@ use crate::environment::Environment;
 
 pub use collect::Collected;
 pub use connect::{ConnectedStreams, Either, KeyedConnectedStreams};
+pub use interval_join::IntervalJoinedStreams;
 pub use key_by::KeyedStream;
 pub use sequence::SequenceRange;
 pub use share::Shared;
 pub use sink::{DataSink, FileSink};
 pub use time::WatermarkStrategy;
+pub use window::{
+    DynamicSessionWindows, Evictor, GlobalWindow, Groups, JoinedStreams, OneKey, Pairs, RegularWindows, SessionWindows,
+    Trigger, WindowedJoin, WindowedStream, Windows,
+};
 
 /// A stream of records of type `P::Out`.
 ///
