@@ -35,6 +35,7 @@ pub mod job_client;
 mod result;
 pub mod stream;
 pub mod submission;
+pub mod testing;
 
 pub use environment::Environment;
 pub use error::Error;

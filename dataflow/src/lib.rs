@@ -6,6 +6,7 @@
 pub mod engine;
 pub mod flow;
 pub mod function;
+pub mod harness;
 pub mod key_selector;
 pub mod operator;
 pub mod pipe;

@@ -22,6 +22,7 @@ mod share;
 mod sink;
 mod sink_to;
 mod sum;
+mod test;
 mod text;
 mod text_file;
 mod time;
@@ -46,6 +47,8 @@ pub use window::{
     DynamicSessionWindows, Evictor, GlobalWindow, Groups, JoinedStreams, OneKey, Pairs, RegularWindows, SessionWindows,
     Trigger, WindowedJoin, WindowedStream, Windows,
 };
+
+pub(crate) use test::StreamEnd;
 
 /// A stream of records of type `P::Out`.
 ///

@@ -164,9 +164,6 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
     fn run(&mut self) -> Result<(), Stopped> {
         while !self.gate.alignment.ended() {
             self.gate.context.poll()?;
-            if let Some(now) = self.gate.context.take_due() {
-                self.next.control(Control::ProcessingTime(now))?;
-            }
             let taken = match self.gate.try_take() {
                 Some(taken) => Some(taken),
                 None => {
@@ -174,6 +171,10 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
                     self.gate.take()?
                 }
             };
+            // Before the element: it came after the time that was waited for.
+            if let Some(now) = self.gate.context.take_due() {
+                self.next.control(Control::ProcessingTime(now))?;
+            }
             if let Some((channel, taken)) = taken {
                 self.element(channel, taken)?;
             }

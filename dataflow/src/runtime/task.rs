@@ -234,9 +234,7 @@ impl TaskContext {
 
     /// How long the task may sleep; none: until there is input.
     pub(crate) fn until_due(&self) -> Option<Duration> {
-        let wake_at = self.inner.wake_at.get()?;
-        let left = wake_at.saturating_sub(self.processing_time());
-        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+        self.inner.environment.clock.until(self.inner.wake_at.get()?)
     }
 
     /// The channels to the sub-tasks that consume what leaves by this port, edge by edge.
