@@ -12,5 +12,6 @@ pub mod operator;
 pub mod pipe;
 pub mod push;
 pub mod record;
+mod record_text;
 pub mod runtime;
 pub mod state;

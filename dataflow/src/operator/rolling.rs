@@ -11,7 +11,7 @@ use tidemill_model::key::{Key, KeyHash};
 use crate::flow::OperatorIndex;
 use crate::key_selector::KeySelector;
 use crate::pipe::{Input, Pipe, Placement};
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame, blame_on};
 use crate::record::{Batch, Control, Data, NO_TIME, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 use crate::state::{KeyedTable, Place};
@@ -169,7 +169,7 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
     #[inline(always)]
     fn hash(&mut self, record: &T) -> KeyHash {
         let selector = &mut self.selector;
-        blame(&self.operator, || Borrow::<S::Key>::borrow(&selector.select(record)).key_hash())
+        blame_on(&self.operator, record, || Borrow::<S::Key>::borrow(&selector.select(record)).key_hash())
     }
 
     #[inline(always)]

@@ -227,8 +227,12 @@ fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
             Some(StopReason::Canceled) | None => TerminalState::Canceled,
         },
         Err(panic) => {
-            let message = panic_message(panic.as_ref());
-            TerminalState::Failed(context.failure(FailureKind::Panic, take_blamed().as_deref(), message))
+            let (mut message, blamed) = (panic_message(panic.as_ref()), take_blamed());
+            if let Some(record) = blamed.as_ref().and_then(|blamed| blamed.record.as_ref()) {
+                message = format!("{message}; record: {record}");
+            }
+            let operator = blamed.as_ref().map(|blamed| blamed.operator.as_ref());
+            TerminalState::Failed(context.failure(FailureKind::Panic, operator, message))
         }
     };
     // Reported before the chain is dropped: a neighbour sees its channel end only after the cause is known.

@@ -134,7 +134,13 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
             WireElement::Batch(bytes) => {
                 let context = &self.gate.context;
                 let batch = decode_batch(&bytes).map_err(|error| {
-                    context.fail(context.failure(FailureKind::ConnectionLost, None, error.to_string()))
+                    let message = match &self.gate.channels[channel] {
+                        ReceivingHalf::Remote(receiver) => {
+                            format!("{error}; on channel {}", context.describe(receiver.channel()))
+                        }
+                        ReceivingHalf::Local(_) => error.to_string(),
+                    };
+                    context.fail(context.failure(FailureKind::ConnectionLost, None, message))
                 })?;
                 self.batch(channel, batch)
             }

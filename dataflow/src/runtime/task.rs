@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
+use tidemill_model::job_graph::{JobEdge, JobVertex};
 use tidemill_model::key_group::KeyGroupRange;
 
 use crate::flow::{Flow, OperatorIndex, OutputPort};
@@ -170,6 +171,14 @@ impl TaskContext {
     #[cold]
     pub(crate) fn failure(&self, kind: FailureKind, operator: Option<&str>, message: String) -> Failure {
         Failure { kind, vertex: Some(self.attempt().vertex), operator: operator.map(str::to_owned), message }
+    }
+
+    /// A channel for people: its edge by the vertices' names, and both sub-tasks.
+    #[cold]
+    pub(crate) fn describe(&self, channel: ChannelId) -> String {
+        let name = |vertex| self.flow().graph().vertex(vertex).map(JobVertex::name).unwrap_or_default();
+        let JobEdge { source, target, .. } = self.flow().edge(channel.edge);
+        format!("{channel}, from {:?} #{} to {:?} #{}", name(source), channel.from, name(target), channel.to)
     }
 
     /// The failure of a data connection.

@@ -11,7 +11,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 
 use super::Sink;
 use crate::flow::{OperatorIndex, OutputIndex};
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame_on};
 use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::TaskContext;
 
@@ -118,7 +118,7 @@ impl<T: Data, F: Format<T>> Push<T> for FileWriter<T, F> {
     #[inline]
     fn push(&mut self, record: T, _time: Timestamp) -> Result<(), Stopped> {
         let (format, text) = (&self.format, &mut self.text);
-        blame(&self.operator, || format.write(&record, text))
+        blame_on(&self.operator, &record, || format.write(&record, text))
             .map_err(|reason| self.fail(FailureKind::InvalidInput, &reason))?;
         self.taken += 1;
         if self.text.len() >= TEXT_BYTES { self.write_out() } else { Ok(()) }
