@@ -61,7 +61,7 @@ impl KeyedProcessFunction<u64, u64> for Echo {
 #[test]
 fn a_panic_in_code_that_only_looks_at_a_record_names_operator_subtask_and_record() {
     type Program = fn(&Environment);
-    let cases: [(&str, &str, Program); 7] = [
+    let cases: [(&str, &str, Program); 8] = [
         ("Filter", "4321", |env| {
             env.generate_sequence(0..10_000, None).filter(|number| check(number) > 5).discard().end()
         }),
@@ -80,6 +80,11 @@ fn a_panic_in_code_that_only_looks_at_a_record_names_operator_subtask_and_record
             let numbers = env.generate_sequence(0..10_000, None).map(|number| number).name("Routed");
             let choose = |number: &u64, consumers: usize| usize::try_from(check(number)).unwrap() % consumers;
             numbers.partition_custom(choose).discard().end();
+        }),
+        ("Passed on", "4321", |env| {
+            let choose = |number: &u64, consumers: usize| usize::try_from(check(number)).unwrap() % consumers;
+            let numbers = env.generate_sequence(0..10_000, None).map(|number| number).name("Passed on");
+            numbers.rebalance().partition_custom(choose).discard().end();
         }),
         ("Sink: text", "Shy(4321)", |env| {
             let path = std::env::temp_dir().join(format!("tidemill-bad-input-{}", std::process::id()));
@@ -134,7 +139,9 @@ impl Serialize for Unwritable {
 
 #[test]
 fn a_record_that_cannot_be_encoded_names_its_type() {
-    let failure = run("batch", 2, |env| drop(env.generate_sequence(0..10_000, None).map(Unwritable).collect()));
+    let failure = run("batch", 2, |env| {
+        let _handle = env.generate_sequence(0..10_000, None).map(Unwritable).collect();
+    });
     assert_eq!(failure.kind, FailureKind::InvalidInput);
     assert_eq!(failure.operator.as_deref(), Some("Sink: collect"));
     let text = failure.message;

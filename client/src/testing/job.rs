@@ -47,7 +47,7 @@ pub struct TestInput<T> {
 /// What a job under test is: described, or at work.
 enum Stage {
     Described(Bench),
-    Running(Harness),
+    Running(Box<Harness>),
 }
 
 /// A job with any number of inputs and outputs, under a test's control.
@@ -175,7 +175,7 @@ impl TestJob {
             let builder = FlowBuilder::new(Counters::default());
             let builder = self.environment.build(|described| std::mem::replace(described, builder));
             let flow = builder.build(self.mode)?;
-            self.stage = Stage::Running(Harness::start(flow, std::mem::take(bench)));
+            self.stage = Stage::Running(Box::new(Harness::start(flow, std::mem::take(bench))));
         }
         match &mut self.stage {
             Stage::Running(harness) => Ok(harness),

@@ -9,8 +9,11 @@ use tidemill::{
 
 use crate::untimed;
 
+/// The name of a job, the job, its two inputs and its output.
+type Job = (&'static str, TestJob, TestInput<u64>, TestInput<u64>, TestOutput<u64>);
+
 /// A job of two inputs and one output, in each of the ways to bring them together.
-fn jobs() -> [(&'static str, TestJob, TestInput<u64>, TestInput<u64>, TestOutput<u64>); 3] {
+fn jobs() -> [Job; 3] {
     let mut union = TestJob::new().unwrap();
     let ((left, left_stream), (right, right_stream)) = (union.input(), union.input());
     let output = union.output(left_stream.union(right_stream));

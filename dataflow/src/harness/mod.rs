@@ -20,7 +20,7 @@ use tidemill_model::id::{AttemptNumber, ExecutionVertexId, JobId, TaskManagerId,
 use tidemill_model::slot::SlotId;
 
 use self::input::{Fed, Feed};
-use self::output::{Place, Reached};
+use self::output::{Place, Reached, Report};
 use crate::flow::Flow;
 use crate::record::{Control, END_OF_TIME, NO_TIME, Timestamp};
 use crate::runtime::clock::ProcessingClock;
@@ -61,7 +61,7 @@ pub struct Bench {
     inputs: Vec<Input>,
     /// How many sub-tasks each output has.
     outputs: Vec<u32>,
-    progress: (Sender<(Place, Reached)>, Receiver<(Place, Reached)>),
+    progress: (Sender<Report>, Receiver<Report>),
 }
 
 struct Input {
@@ -100,7 +100,7 @@ pub struct Harness {
     deployment: JobDeployment,
     events: Receiver<ExecutorEvent>,
     inputs: Vec<Input>,
-    progress: Receiver<(Place, Reached)>,
+    progress: Receiver<Report>,
     reached: BTreeMap<Place, Reached>,
     mark: u64,
     clock: Arc<AtomicI64>,

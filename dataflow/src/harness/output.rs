@@ -39,6 +39,9 @@ pub(super) enum Reached {
     End,
 }
 
+/// What a sub-task of an output tells.
+pub(super) type Report = (Place, Reached);
+
 /// What came out of a stream so far; clones show the same.
 #[derive(Debug)]
 pub struct Observations<T> {
@@ -74,11 +77,11 @@ impl<T> Observations<T> {
 pub struct ToTest<T> {
     output: u32,
     observations: Observations<T>,
-    progress: Sender<(Place, Reached)>,
+    progress: Sender<Report>,
 }
 
 impl<T> ToTest<T> {
-    pub(super) fn new(output: u32, observations: Observations<T>, progress: Sender<(Place, Reached)>) -> Self {
+    pub(super) fn new(output: u32, observations: Observations<T>, progress: Sender<Report>) -> Self {
         Self { output, observations, progress }
     }
 }
@@ -93,7 +96,7 @@ impl<T> Clone for ToTest<T> {
 pub struct TestWriter<T> {
     place: Place,
     observations: Observations<T>,
-    progress: Sender<(Place, Reached)>,
+    progress: Sender<Report>,
 }
 
 impl<T: Data> Sink<T> for ToTest<T> {
