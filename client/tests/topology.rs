@@ -16,7 +16,8 @@ fn exchanges_may_follow_each_other_directly() -> Result<(), Error> {
     let env = environment("2")?;
     let small = env.generate_sequence(0..50, None).rebalance();
     let large = env.generate_sequence(50..100, None).set_parallelism(1);
-    let both = small.union(large).partition_custom(|number, consumers| *number as usize % consumers).share();
+    let both =
+        small.union(large).partition_custom(|number, consumers| usize::from(*number % 2 == 1) % consumers).share();
     let counts = both.stream().key_by(|number| number % 2).count().collect();
     let all = both.stream().rescale().union(both.stream().shuffle()).global().collect();
     let result = env.execute("exchanges")?;
