@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify fix bench golden setup build-release
+.PHONY: help demo test verify verify-unsafe fix bench golden setup build-release
 
 # Where everything that is built goes; set it to share one folder between checkouts.
 override CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -21,7 +21,7 @@ endef
 help: ## This list.
 	@echo "Tidemill: a distributed stream processor. What make can do here:"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Start with 'make demo'. Before handing in a change: 'make verify'; green is done."
 	@echo "The first build makes RocksDB: about 24 minutes on two idle cores, once, kept in ~/.cache/tidemill."
@@ -48,12 +48,16 @@ verify: setup ## Everything that must hold before a change is handed in; changes
 	$(RUN_TESTS)
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps
 
+verify-unsafe: setup ## The tests of what little code is unsafe, under valgrind.
+	$(ENVIRONMENT)
+	scripts/verify_unsafe.sh
+
 fix: setup ## Formatting and what Clippy can repair by itself.
 	$(ENVIRONMENT)
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: build-release ## Count 500 MB of words embedded and on a local cluster; kill ten leaders.
+bench: build-release ## The workloads W1, W2, W5, W6 beside a hand-written loop; ten leader kills.
 	scripts/bench.sh
 
 golden: setup ## Rewrite generated code, golden files and expected texts; read the difference before committing it.

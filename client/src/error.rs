@@ -56,6 +56,9 @@ pub enum Error {
     /// The handle belongs to another `execute`, or the records are not here.
     #[error("read collected records: {0}")]
     NotCollected(&'static str),
+    /// A job under test cannot be fed.
+    #[error(transparent)]
+    Test(tidemill_dataflow::harness::Error),
     /// The records that arrived are damaged.
     #[error(transparent)]
     Collected(#[from] CollectError),

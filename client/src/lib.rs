@@ -35,19 +35,24 @@ pub mod job_client;
 mod result;
 pub mod stream;
 pub mod submission;
+pub mod testing;
 
 pub use environment::Environment;
 pub use error::Error;
 pub use result::JobExecutionResult;
 pub use smol_str::SmolStr;
 pub use stream::{
-    Collected, ConnectedStreams, CsvOptions, DataSink, DataStream, Either, FileSink, JsonOptions,
-    KeyedConnectedStreams, KeyedStream, SequenceRange, Shared, SocketOptions, WatermarkStrategy,
+    Collected, ConnectedStreams, CsvOptions, DataSink, DataStream, Either, Evictor, FileSink, IntervalJoinedStreams,
+    JoinedStreams, JsonOptions, KeyedConnectedStreams, KeyedStream, SequenceRange, Shared, SocketOptions, Trigger,
+    WatermarkStrategy, WindowedJoin, WindowedStream, Windows,
+};
+pub use tidemill_dataflow::engine::window::{
+    CustomState, Evictor as CustomEvictor, Stamped, TimeWindow, Trigger as CustomTrigger, TriggerContext, TriggerResult,
 };
 pub use tidemill_dataflow::format::BadRecord;
 pub use tidemill_dataflow::function::{
-    CoProcessFunction, Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag,
-    ProcessContext, ProcessFunction, TimeDomain, Timer,
+    Aggregate, CoProcessFunction, Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag,
+    ProcessContext, ProcessFunction, ProcessWindowFunction, TimeDomain, Timer, WindowContext,
 };
 pub use tidemill_dataflow::operator::WatermarkGenerator;
 pub use tidemill_dataflow::pipe::Pipe;

@@ -3,7 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use serde::Serialize;
+
 use crate::record::{Batch, Control, NO_TIME, Timestamp};
+use crate::record_text::record_text;
 
 /// The task was stopped, by a cancellation or a failure; its [`TaskContext`](crate::runtime::task::TaskContext)
 /// keeps the reason.
@@ -49,9 +52,26 @@ pub trait Push<T> {
     fn flush(&mut self) -> Result<(), Stopped>;
 }
 
+/// Whose user code panicked, on what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blamed {
+    pub(crate) operator: Rc<str>,
+    /// The record as text, when the code only looked at it.
+    pub(crate) record: Option<String>,
+}
+
 thread_local! {
-    /// The operator whose user code is unwinding this thread.
-    static BLAMED: RefCell<Option<Rc<str>>> = const { RefCell::new(None) };
+    /// Whose user code is unwinding this thread.
+    static BLAMED: RefCell<Option<Blamed>> = const { RefCell::new(None) };
+}
+
+/// The innermost blame stands.
+#[cold]
+fn set_blamed(operator: &Rc<str>, record: impl FnOnce() -> Option<String>) {
+    if BLAMED.with(|blamed| blamed.borrow().is_none()) {
+        let blame = Blamed { operator: Rc::clone(operator), record: record() };
+        BLAMED.with(|blamed| *blamed.borrow_mut() = Some(blame));
+    }
 }
 
 /// Names the operator when it is dropped by a panic; forgotten otherwise.
@@ -60,9 +80,7 @@ struct Blame<'a>(&'a Rc<str>);
 impl Drop for Blame<'_> {
     #[cold]
     fn drop(&mut self) {
-        BLAMED.with(|blamed| {
-            blamed.borrow_mut().get_or_insert_with(|| Rc::clone(self.0));
-        });
+        set_blamed(self.0, || None);
     }
 }
 
@@ -78,9 +96,30 @@ pub(crate) fn blame<R>(operator: &Rc<str>, user_code: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The operator that the last panic on this thread was attributed to.
-pub(crate) fn take_blamed() -> Option<String> {
-    BLAMED.with(|blamed| blamed.borrow_mut().take()).map(|name| name.as_ref().to_owned())
+/// Names the operator, and shows the record, when it is dropped by a panic; forgotten otherwise.
+struct BlameOn<'a, T: Serialize>(&'a Rc<str>, &'a T);
+
+impl<T: Serialize> Drop for BlameOn<'_, T> {
+    #[cold]
+    fn drop(&mut self) {
+        set_blamed(self.0, || Some(record_text(self.1)));
+    }
+}
+
+/// Calls user code that only looks at `record`, so that a panic in it is attributed to `operator` and this record.
+///
+/// It costs as little as [`blame`]: the record becomes text in the unwinding path only.
+#[inline(always)]
+pub(crate) fn blame_on<T: Serialize, R>(operator: &Rc<str>, record: &T, user_code: impl FnOnce() -> R) -> R {
+    let guard = BlameOn(operator, record);
+    let result = user_code();
+    std::mem::forget(guard);
+    result
+}
+
+/// What the last panic on this thread was attributed to.
+pub(crate) fn take_blamed() -> Option<Blamed> {
+    BLAMED.with(|blamed| blamed.borrow_mut().take())
 }
 
 #[cfg(test)]
@@ -94,9 +133,15 @@ mod tests {
             blame(&outer, || blame(&inner, || std::panic::resume_unwind(Box::new("on purpose"))))
         }));
         let _: Result<(), _> = result;
-        assert_eq!(take_blamed().as_deref(), Some("inner"));
+        assert_eq!(take_blamed(), Some(Blamed { operator: Rc::clone(&inner), record: None }));
         assert_eq!(take_blamed(), None);
         blame(&outer, || ());
+        blame_on(&outer, &1, || ());
         assert_eq!(take_blamed(), None);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            blame(&outer, || blame_on(&inner, &("word", 7), || std::panic::resume_unwind(Box::new("on purpose"))))
+        }));
+        let _: Result<(), _> = result;
+        assert_eq!(take_blamed(), Some(Blamed { operator: inner, record: Some("(\"word\", 7)".to_owned()) }));
     }
 }

@@ -155,10 +155,7 @@ async fn a_follower_that_names_the_leader_is_followed_and_a_dead_coordinator_is_
     let agent = Agent::start(&[&dead, &follower.address], &[]);
     let mut session = leader.session().await;
     session.register(EPOCH).await;
-    let mut socket = TcpStream::connect(&agent.http).await.expect("http listens");
-    socket.write_all(b"GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("asked");
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.expect("answered");
+    let answer = agent.get("/ready");
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ready\n"), "{answer}");
 }
 
@@ -364,6 +361,14 @@ async fn the_data_port_hands_connections_to_their_executor_and_refuses_the_rest(
         // Whether it is answered or cut off does not matter, only that it ends.
         let _cut = socket.read_to_end(&mut rest).await;
     }
+    // 64 zeros are an empty handshake, of version 0.
+    let counts = ["no handshake\"} 3", "version\"} 2", "misled\"} 2"];
+    let counts = counts.map(|count| format!("tidemill_taskmanager_data_connections_refused_total{{reason=\"{count}\n"));
+    until("all are counted", || {
+        let metrics = agent.get("/metrics");
+        counts.iter().all(|count| metrics.contains(count)).then_some(())
+    })
+    .await;
     assert_eq!(dial(&agent, &handshake(&session, 1)).await.1, Answer::Accepted);
 }
 

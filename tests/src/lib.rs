@@ -1,4 +1,6 @@
 //! What the demo, the benchmarks and the tests of whole clusters share.
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
+pub mod every_operator;

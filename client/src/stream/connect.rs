@@ -4,7 +4,7 @@ use tidemill_dataflow::function::{
     CoProcess, CoProcessFunction, Collector, EitherKey, KeyedCoProcessFunction, KeyedContext,
 };
 use tidemill_dataflow::key_selector::{ComputedKey, KeySelector};
-use tidemill_dataflow::operator::{KeyedProcess, Map, Process};
+use tidemill_dataflow::operator::{KeyedProcess, Map};
 use tidemill_dataflow::pipe::{Input, Pipe};
 use tidemill_dataflow::record::Data;
 use tidemill_dataflow::runtime::sink::UserError;
@@ -202,7 +202,7 @@ impl<P: Pipe, Q: Pipe> ConnectedStreams<P, Q> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn process<F>(self, function: F) -> DataStream<Process<Input<Either<P::Out, Q::Out>>, CoProcess<F>>>
+    pub fn process<F>(self, function: F) -> DataStream<impl Pipe<Out = F::Out> + use<P, Q, F>>
     where
         F: CoProcessFunction<P::Out, Q::Out>,
     {
@@ -295,10 +295,7 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn process<F>(
-        self,
-        function: F,
-    ) -> DataStream<KeyedProcess<Either<P::Out, Q::Out>, EitherKey<S, U>, CoProcess<F>>>
+    pub fn process<F>(self, function: F) -> DataStream<impl Pipe<Out = F::Out> + use<P, S, Q, U, F>>
     where
         F: KeyedCoProcessFunction<S::Key, P::Out, Q::Out>,
     {

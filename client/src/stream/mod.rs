@@ -12,6 +12,7 @@ mod flat_map;
 mod fold;
 mod from_source;
 mod generate;
+mod interval_join;
 mod json;
 mod key_by;
 mod map;
@@ -26,10 +27,12 @@ mod sink;
 mod sink_to;
 mod socket;
 mod sum;
+mod test;
 mod text;
 mod text_file;
 mod time;
 mod union;
+mod window;
 
 use tidemill_dataflow::flow::{OperatorIndex, VertexIndex};
 use tidemill_dataflow::pipe::{FromSource, Input, Pipe};
@@ -41,12 +44,19 @@ use crate::environment::Environment;
 pub use collect::Collected;
 pub use connect::{ConnectedStreams, Either, KeyedConnectedStreams};
 pub use files::{CsvOptions, JsonOptions};
+pub use interval_join::IntervalJoinedStreams;
 pub use key_by::KeyedStream;
 pub use sequence::SequenceRange;
 pub use share::Shared;
 pub use sink::{DataSink, FileSink};
 pub use socket::SocketOptions;
 pub use time::WatermarkStrategy;
+pub use window::{
+    DynamicSessionWindows, Evictor, GlobalWindow, Groups, JoinedStreams, OneKey, Pairs, RegularWindows, SessionWindows,
+    Trigger, WindowedJoin, WindowedStream, Windows,
+};
+
+pub(crate) use test::StreamEnd;
 
 /// A stream of records of type `P::Out`.
 ///

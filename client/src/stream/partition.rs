@@ -67,7 +67,7 @@ impl<P: Pipe> DataStream<P> {
         let Self { environment, pipe, vertex, operator } = self;
         let target = environment.build(|builder| {
             let target = builder.add_vertex(builder.parallelism(vertex));
-            builder.exchange_custom(vertex, pipe, target, function);
+            builder.exchange_custom((vertex, operator), pipe, target, function);
             target
         });
         DataStream::arriving(environment, target, operator)

@@ -7,6 +7,7 @@ use tidemill_model::execution::Failure;
 use tidemill_model::job_graph::{self, Partitioning};
 
 use super::{OperatorIndex, OutputIndex, OutputPort};
+use crate::engine::window;
 use crate::function::SidePortFactory;
 use crate::pipe::{Input, Pipe};
 use crate::record::Data;
@@ -55,6 +56,27 @@ pub enum Error {
     UnboundedBatch {
         /// The name of the source.
         source_name: String,
+    },
+    /// Windows that make no sense.
+    #[error("build job graph: operator {operator:?}: {reason}")]
+    Window {
+        /// The operator's name.
+        operator: String,
+        /// Why not.
+        reason: window::Error,
+    },
+    /// An interval join whose bounds no pair of records can keep.
+    #[error(
+        "build job graph: operator {operator:?}: join records from {lower} ms to {upper} ms apart: no pair fits, make \
+         the lower bound less than the upper one"
+    )]
+    EmptyInterval {
+        /// The operator's name.
+        operator: String,
+        /// The lower bound, inclusive.
+        lower: i64,
+        /// The upper bound, inclusive.
+        upper: i64,
     },
 }
 
@@ -127,6 +149,8 @@ pub struct FlowBuilder {
     /// The sources that never end.
     pub(super) unbounded: Vec<OperatorIndex>,
     pub(super) counters: Counters,
+    /// What was wrong when it was said, to be told by `build`.
+    pub(super) defects: Vec<Error>,
 }
 
 impl FlowBuilder {
@@ -142,7 +166,13 @@ impl FlowBuilder {
             collect_count: 0,
             unbounded: Vec::new(),
             counters,
+            defects: Vec::new(),
         }
+    }
+
+    /// Says what is wrong with the program: it cannot be built.
+    pub fn add_defect(&mut self, defect: Error) {
+        self.defects.push(defect);
     }
 
     pub(super) fn vertex(&mut self, vertex: VertexIndex) -> &mut VertexPlan {

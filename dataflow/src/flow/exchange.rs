@@ -103,13 +103,17 @@ impl FlowBuilder {
         }
     }
 
-    /// Ends a chain in an exchange in which `function` chooses the consumer, among so many, of each record.
-    pub fn exchange_custom<P: Pipe, F>(&mut self, from: VertexIndex, pipe: P, target: VertexIndex, function: F)
-    where
+    /// Ends a chain in an exchange in which `function` chooses the consumer, among so many, of each record; `operator`,
+    /// the last one before it, is blamed when it panics.
+    pub fn exchange_custom<P: Pipe, F>(
+        &mut self,
+        (from, operator): (VertexIndex, OperatorIndex),
+        pipe: P,
+        target: VertexIndex,
+        function: F,
+    ) where
         F: FnMut(&P::Out, usize) -> usize + Clone + Send + Sync + 'static,
     {
-        let operator = self.vertices[from.0].operators.last().copied();
-        let operator = operator.expect("a chain has an operator");
         let end = move |context: &TaskContext| {
             RoutePartitioner::new(Custom::new(function.clone(), context.operator_name(operator)), context)
         };

@@ -119,7 +119,10 @@ impl FlowBuilder {
     ///
     /// # Errors
     /// The program makes no valid graph.
-    pub fn build(self, mode: RuntimeMode) -> Result<Flow, Error> {
+    pub fn build(mut self, mode: RuntimeMode) -> Result<Flow, Error> {
+        if !self.defects.is_empty() {
+            return Err(self.defects.swap_remove(0));
+        }
         let useful = self.useful();
         let mode = self.mode(mode, &useful)?;
         let uids = self.uids()?;
@@ -190,7 +193,12 @@ impl FlowBuilder {
         let mode = std::iter::once(format!("mode {mode:?}"));
         JobVertex {
             id,
-            operators: plan.operators.iter().map(descriptor).collect(),
+            operators: if plan.operators.is_empty() {
+                // Records only pass through, from one exchange to the next.
+                vec![OperatorDescriptor { name: "Exchange".to_owned(), uid: format!("exchange-{}", index.0) }]
+            } else {
+                plan.operators.iter().map(descriptor).collect()
+            },
             parallelism: plan.parallelism,
             max_parallelism: DEFAULT_MAX_PARALLELISM.max(plan.parallelism),
             record_types: details.chain(manners).chain(mode).collect(),

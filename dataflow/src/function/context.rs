@@ -87,8 +87,11 @@ impl<K: Key> KeyedContext<'_, K> {
     }
 
     /// Calls back when the watermark has passed `time`: with the next one, if it has already. Setting a timer twice
-    /// sets it once.
+    /// sets it once; after the last watermark none can be set any more.
     pub fn set_event_timer(&mut self, time: Timestamp) {
+        if self.runtime.watermark == END_OF_TIME {
+            return;
+        }
         self.runtime.event_timers.set(time, self.hash, self.key.clone());
     }
 
@@ -97,8 +100,12 @@ impl<K: Key> KeyedContext<'_, K> {
         self.runtime.event_timers.delete(time, self.hash, self.key);
     }
 
-    /// Calls back when the clock has reached `time`, or at the end of input. Setting a timer twice sets it once.
+    /// Calls back when the clock has reached `time`, or at the end of input, by which none can be set any more.
+    /// Setting a timer twice sets it once.
     pub fn set_processing_timer(&mut self, time: Timestamp) {
+        if self.runtime.ended {
+            return;
+        }
         self.runtime.processing_timers.set(time, self.hash, self.key.clone());
         self.runtime.task.wake_at(time);
     }
@@ -121,6 +128,8 @@ pub(crate) struct KeyedRuntime<K> {
     pub(crate) states: StateStore<K>,
     pub(crate) sides: SideOutputs,
     pub(crate) watermark: Timestamp,
+    /// Whether the end of input has come.
+    ended: bool,
     pub(crate) task: TaskContext,
 }
 
@@ -132,6 +141,7 @@ impl<K: Key> KeyedRuntime<K> {
             states: StateStore::new(task),
             sides: SideOutputs::open(operator, task)?,
             watermark: Timestamp::MIN,
+            ended: false,
             task: task.clone(),
         })
     }
@@ -147,14 +157,17 @@ impl<K: Key> KeyedRuntime<K> {
                 (TimeDomain::Event, time)
             }
             Control::ProcessingTime(time) => (TimeDomain::Processing, time),
-            Control::EndOfInput => (TimeDomain::Processing, END_OF_TIME),
+            Control::EndOfInput => {
+                self.ended = true;
+                (TimeDomain::Processing, END_OF_TIME)
+            }
             Control::Barrier(_) | Control::Idle | Control::Active => return DueTimers::none(),
         };
         let left = if now == END_OF_TIME { Some(self.queue(domain).len()) } else { None };
         DueTimers { domain, now, left, key: std::marker::PhantomData }
     }
 
-    fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<K> {
+    pub(crate) fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<K> {
         match domain {
             TimeDomain::Event => &mut self.event_timers,
             TimeDomain::Processing => &mut self.processing_timers,

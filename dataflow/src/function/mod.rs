@@ -3,15 +3,19 @@
 mod co_process;
 mod collector;
 mod context;
+mod interval_join;
 mod process;
 mod side_output;
+mod window;
 
 pub use crate::engine::timers::TimeDomain;
 pub use co_process::{CoProcess, CoProcessFunction, Either, EitherKey, KeyedCoProcessFunction};
 pub use collector::Collector;
 pub use context::{KeyedContext, ProcessContext, Timer};
+pub use interval_join::IntervalJoin;
 pub use process::{KeyedProcessFunction, ProcessFunction};
 pub use side_output::OutputTag;
+pub use window::{Aggregate, ProcessWindowFunction, WindowContext};
 
 pub(crate) use context::KeyedRuntime;
 pub(crate) use side_output::{SideOutputs, SidePortFactory, open_side_port};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tidemill_model::key::Key;
 
 use crate::key_selector::KeySelector;
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame, blame_on};
 use crate::record::{Control, Data, NO_TIME, Timestamp};
 use crate::runtime::partition::HashPartitioner;
 use crate::state::{Place, Table};
@@ -46,8 +46,9 @@ impl<T: Data, S: KeySelector<T>, F: FnMut(&mut T, T)> Combine<T, S, F> {
     #[inline(always)]
     fn fold(&mut self, record: T) {
         let (table, selector, function) = (&mut self.table, &mut self.selector, &mut self.function);
-        blame(&self.operator, || {
-            let found = selector.select(&record);
+        let operator = &self.operator;
+        blame(operator, || {
+            let found = blame_on(operator, &record, || selector.select(&record));
             let key: &S::Key = found.borrow();
             let hash = key.key_hash();
             match table.probe(hash, |other| other == key) {

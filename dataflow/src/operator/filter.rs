@@ -6,8 +6,8 @@ use tidemill_model::execution::Failure;
 
 use crate::flow::OperatorIndex;
 use crate::pipe::{Pipe, Placement, Upstream};
-use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Timestamp};
+use crate::push::{Push, Stopped, blame_on};
+use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 
 /// A pipe followed by a predicate.
@@ -47,11 +47,11 @@ struct FilterOperator<F, N> {
     next: N,
 }
 
-impl<T, F: FnMut(&T) -> bool, N: Push<T>> Push<T> for FilterOperator<F, N> {
+impl<T: Data, F: FnMut(&T) -> bool, N: Push<T>> Push<T> for FilterOperator<F, N> {
     #[inline(always)]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let predicate = &mut self.predicate;
-        if blame(&self.operator, || predicate(&record)) { self.next.push(record, time) } else { Ok(()) }
+        if blame_on(&self.operator, &record, || predicate(&record)) { self.next.push(record, time) } else { Ok(()) }
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {

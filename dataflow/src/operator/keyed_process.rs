@@ -13,7 +13,7 @@ use crate::flow::OperatorIndex;
 use crate::function::{Collector, KeyedContext, KeyedProcessFunction, KeyedRuntime};
 use crate::key_selector::KeySelector;
 use crate::pipe::{Input, Pipe, Placement};
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame, blame_on};
 use crate::record::{Control, Data, NO_TIME, Timestamp};
 use crate::runtime::sink::UserError;
 use crate::runtime::task::{Task, TaskContext};
@@ -90,13 +90,13 @@ impl<T, S: KeySelector<T>, F: KeyedProcessFunction<S::Key, T>, N: Push<F::Out>> 
     }
 }
 
-impl<T, S: KeySelector<T>, F: KeyedProcessFunction<S::Key, T>, N: Push<F::Out>> Push<T>
+impl<T: Data, S: KeySelector<T>, F: KeyedProcessFunction<S::Key, T>, N: Push<F::Out>> Push<T>
     for KeyedProcessOperator<T, S, F, N>
 {
     #[inline]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let selector = &mut self.selector;
-        let (hash, key) = blame(&self.operator, || {
+        let (hash, key) = blame_on(&self.operator, &record, || {
             let found = selector.select(&record);
             (Borrow::<S::Key>::borrow(&found).key_hash(), S::into_key(found))
         });

@@ -8,6 +8,7 @@ mod map;
 mod process;
 mod rolling;
 mod watermarks;
+pub mod window;
 
 pub use filter::Filter;
 pub use flat_map::{FlatMap, FlatMapInto};

@@ -11,10 +11,10 @@ use tidemill_model::key::{Key, KeyHash};
 use crate::flow::OperatorIndex;
 use crate::key_selector::KeySelector;
 use crate::pipe::{Input, Pipe, Placement};
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame, blame_on};
 use crate::record::{Batch, Control, Data, NO_TIME, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
-use crate::state::{KeyedTable, Place, TOUCHED_TOGETHER};
+use crate::state::{KeyedTable, Place};
 
 /// How many results are emitted between two looks into the mailbox.
 const RESULTS_PER_POLL: usize = 4096;
@@ -169,7 +169,7 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
     #[inline(always)]
     fn hash(&mut self, record: &T) -> KeyHash {
         let selector = &mut self.selector;
-        blame(&self.operator, || Borrow::<S::Key>::borrow(&selector.select(record)).key_hash())
+        blame_on(&self.operator, record, || Borrow::<S::Key>::borrow(&selector.select(record)).key_hash())
     }
 
     #[inline(always)]
@@ -223,14 +223,11 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
         hashes.clear();
         hashes.extend(batch.records.iter().map(|record| self.hash(record)));
         let mut records = batch.records.drain(..);
-        let mut index = 0;
-        for together in hashes.chunks(TOUCHED_TOGETHER) {
-            self.table.touch(together);
-            for (&hash, record) in together.iter().zip(&mut records) {
-                let time = batch.times.get(index).copied().unwrap_or(NO_TIME);
-                index += 1;
-                self.push_hashed(hash, record, time)?;
-            }
+        self.table.prefetch_first(&hashes);
+        for (index, record) in (&mut records).enumerate() {
+            self.table.prefetch_ahead(&hashes, index);
+            let time = batch.times.get(index).copied().unwrap_or(NO_TIME);
+            self.push_hashed(hashes[index], record, time)?;
         }
         drop(records);
         batch.clear();

@@ -8,8 +8,8 @@ use tidemill_model::job::RuntimeMode;
 
 use crate::flow::OperatorIndex;
 use crate::pipe::{Pipe, Placement, Upstream};
-use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, END_OF_TIME, NO_TIME, Timestamp};
+use crate::push::{Push, Stopped, blame, blame_on};
+use crate::record::{Control, Data, END_OF_TIME, NO_TIME, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 
 /// How often watermarks are sent at most, while records come: a millisecond figure, as Flink's
@@ -170,6 +170,7 @@ impl<F, G, N> AssignTimestampsOperator<F, G, N> {
 
 impl<T, F, G, N> Push<T> for AssignTimestampsOperator<F, G, N>
 where
+    T: Data,
     F: FnMut(&T, Timestamp) -> Timestamp,
     G: WatermarkGenerator<T>,
     N: Push<T>,
@@ -177,7 +178,7 @@ where
     #[inline(always)]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let (assigner, generator) = (&mut self.assigner, &mut self.generator);
-        let (time, watermark) = blame(&self.operator, || {
+        let (time, watermark) = blame_on(&self.operator, &record, || {
             let time = assigner(&record, time);
             (time, generator.on_record(&record, time))
         });

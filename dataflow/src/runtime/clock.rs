@@ -28,6 +28,17 @@ impl ProcessingClock {
             Self::Manual(time) => time.load(Ordering::Relaxed),
         }
     }
+
+    /// How long to sleep until this time; none: nobody knows when the clock will be set, and whoever does sends
+    /// something along.
+    #[must_use]
+    pub fn until(&self, time: Timestamp) -> Option<Duration> {
+        let left = u64::try_from(time.saturating_sub(self.now())).unwrap_or(0);
+        match self {
+            Self::Manual(_) if left > 0 => None,
+            Self::System | Self::Manual(_) => Some(Duration::from_millis(left)),
+        }
+    }
 }
 
 /// A running stop-watch.

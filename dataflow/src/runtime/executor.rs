@@ -97,6 +97,7 @@ pub struct Executor {
     network: Arc<dyn Network>,
     events: Sender<ExecutorEvent>,
     progress: Arc<ProgressCounters>,
+    clock: ProcessingClock,
     wirings: BTreeMap<AttemptNumber, Arc<Wiring>>,
     tasks: BTreeMap<ExecutionAttemptId, RunningTask>,
 }
@@ -115,8 +116,15 @@ impl Executor {
     ) -> Self {
         // What an earlier attempt in this process counted is not this one's.
         let _ = flow.counters().take();
-        let progress = Arc::default();
-        Self { job, flow, task_manager, network, events, progress, wirings: BTreeMap::new(), tasks: BTreeMap::new() }
+        let (progress, clock) = (Arc::default(), ProcessingClock::System);
+        let (wirings, tasks) = (BTreeMap::new(), BTreeMap::new());
+        Self { job, flow, task_manager, network, events, progress, clock, wirings, tasks }
+    }
+
+    /// Has tasks that are deployed from now on go by this clock.
+    #[must_use]
+    pub fn with_clock(self, clock: ProcessingClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Starts the named attempts; one already known is not started again, its state is reported again.
@@ -149,7 +157,7 @@ impl Executor {
             mailbox: mails,
             wiring: Arc::clone(wiring),
             progress: Arc::clone(&self.progress),
-            clock: ProcessingClock::System,
+            clock: self.clock.clone(),
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);
@@ -225,8 +233,12 @@ fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
             Some(StopReason::Canceled) | None => TerminalState::Canceled,
         },
         Err(panic) => {
-            let message = panic_message(panic.as_ref());
-            TerminalState::Failed(context.failure(FailureKind::Panic, take_blamed().as_deref(), message))
+            let (mut message, blamed) = (panic_message(panic.as_ref()), take_blamed());
+            if let Some(record) = blamed.as_ref().and_then(|blamed| blamed.record.as_ref()) {
+                message = format!("{message}; record: {record}");
+            }
+            let operator = blamed.as_ref().map(|blamed| blamed.operator.as_ref());
+            TerminalState::Failed(context.failure(FailureKind::Panic, operator, message))
         }
     };
     // Reported before the chain is dropped: a neighbour sees its channel end only after the cause is known.

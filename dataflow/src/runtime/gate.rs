@@ -160,7 +160,13 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
             WireElement::Batch(bytes) => {
                 let context = &self.gate.context;
                 let batch = decode_batch(&bytes).map_err(|error| {
-                    context.fail(context.failure(FailureKind::ConnectionLost, None, error.to_string()))
+                    let message = match &self.gate.channels[channel] {
+                        ReceivingHalf::Remote(receiver) => {
+                            format!("{error}; on channel {}", context.describe(receiver.channel()))
+                        }
+                        ReceivingHalf::Local(_) => error.to_string(),
+                    };
+                    context.fail(context.failure(FailureKind::ConnectionLost, None, message))
                 })?;
                 self.batch(channel, batch)
             }
@@ -190,12 +196,19 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
     fn run(&mut self) -> Result<(), Stopped> {
         while !self.ended() {
             self.gate.context.poll()?;
+            let taken = match self.gate.try_take() {
+                Some(taken) => Some(taken),
+                None => {
+                    self.next.flush()?;
+                    self.gate.take()?
+                }
+            };
+            // Before the element: it came after the time that was waited for.
             if let Some(now) = self.gate.context.take_due() {
                 self.next.control(Control::ProcessingTime(now))?;
             }
-            if !self.try_step()? {
-                self.next.flush()?;
-                self.step()?;
+            if let Some((channel, taken)) = taken {
+                self.element(channel, taken)?;
             }
         }
         Ok(())

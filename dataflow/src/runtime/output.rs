@@ -66,7 +66,8 @@ impl<T: Data> OutputChannel<T> {
             }
             SendingHalf::Remote(sender) => {
                 let bytes = encode_batch(&self.batch).map_err(|error| {
-                    context.fail(context.failure(FailureKind::InvalidInput, None, error.to_string()))
+                    let message = format!("{error}; on channel {}", context.describe(sender.channel()));
+                    context.fail(context.failure(FailureKind::InvalidInput, None, message))
                 })?;
                 self.batch.clear();
                 send_remote(sender, WireElement::Batch(bytes), context)

@@ -9,7 +9,7 @@ use tidemill_model::key_group::KeyGroup;
 
 use crate::flow::OutputPort;
 use crate::key_selector::KeySelector;
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame_on};
 use crate::record::{Control, Data, Timestamp};
 use crate::runtime::output::{OutputChannel, OutputEdge};
 use crate::runtime::task::TaskContext;
@@ -56,7 +56,7 @@ impl<T: Data, S: KeySelector<T>> Push<T> for HashPartitioner<T, S> {
             return only.push(record, time, &self.context);
         }
         let selector = &mut self.selector;
-        let hash = blame(&self.operator, || Borrow::<S::Key>::borrow(&selector.select(&record)).key_hash());
+        let hash = blame_on(&self.operator, &record, || Borrow::<S::Key>::borrow(&selector.select(&record)).key_hash());
         self.push_hashed(hash, record, time)
     }
 
@@ -142,11 +142,11 @@ impl<F> Custom<F> {
     }
 }
 
-impl<T, F: FnMut(&T, usize) -> usize> Route<T> for Custom<F> {
+impl<T: Data, F: FnMut(&T, usize) -> usize> Route<T> for Custom<F> {
     #[inline(always)]
     fn consumer(&mut self, record: &T, consumers: usize) -> usize {
         let function = &mut self.function;
-        blame(&self.operator, || {
+        blame_on(&self.operator, record, || {
             let chosen = function(record, consumers);
             assert!(chosen < consumers, "the partitioner chose consumer {chosen} of {consumers}, counted from 0");
             chosen

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
+use tidemill_model::job_graph::{JobEdge, JobVertex};
 use tidemill_model::key_group::KeyGroupRange;
 
 use crate::flow::{Flow, OperatorIndex, OutputPort};
@@ -172,6 +173,14 @@ impl TaskContext {
         Failure { kind, vertex: Some(self.attempt().vertex), operator: operator.map(str::to_owned), message }
     }
 
+    /// A channel for people: its edge by the vertices' names, and both sub-tasks.
+    #[cold]
+    pub(crate) fn describe(&self, channel: ChannelId) -> String {
+        let name = |vertex| self.flow().graph().vertex(vertex).map(JobVertex::name).unwrap_or_default();
+        let JobEdge { source, target, .. } = self.flow().edge(channel.edge);
+        format!("{channel}, from {:?} #{} to {:?} #{}", name(source), channel.from, name(target), channel.to)
+    }
+
     /// The failure of a data connection.
     #[cold]
     pub(crate) fn connection_failure(&self, lost: &ConnectionLost) -> Failure {
@@ -234,9 +243,7 @@ impl TaskContext {
 
     /// How long the task may sleep; none: until there is input.
     pub(crate) fn until_due(&self) -> Option<Duration> {
-        let wake_at = self.inner.wake_at.get()?;
-        let left = wake_at.saturating_sub(self.processing_time());
-        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+        self.inner.environment.clock.until(self.inner.wake_at.get()?)
     }
 
     /// The channels to the sub-tasks that consume what leaves by this port, edge by edge.

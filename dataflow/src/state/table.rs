@@ -4,6 +4,8 @@ use std::num::NonZeroU64;
 
 use tidemill_model::key::KeyHash;
 
+use super::prefetch::prefetch;
+
 /// A key and its value.
 #[derive(Debug, Clone)]
 struct Entry<K, V> {
@@ -59,10 +61,10 @@ impl<K, V> Table<K, V> {
         hash.get() as usize & (self.slots.len() - 1)
     }
 
-    /// Reads where a key will be looked for; the answer only keeps the read from being left out.
+    /// Has the slots fetched where a key will be looked for first.
     #[inline(always)]
-    pub(crate) fn touch(&self, hash: KeyHash) -> bool {
-        self.slots[self.home(kept(hash))].is_some()
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        prefetch(&self.slots[self.home(kept(hash))]);
     }
 
     /// Where the key of this hash is for which `is_key` holds; makes room for it, if it is not there.

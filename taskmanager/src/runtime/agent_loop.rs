@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_model::execution::{ExecutionState, TerminalState};
 use tidemill_model::id::{ClusterId, ExecutionAttemptId, JobId, LeaderEpoch};
 use tidemill_proto::pb;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +17,7 @@ use super::artifacts::Artifacts;
 use super::coordinators::Coordinators;
 use super::directory::Directory;
 use super::executor::{Connection, ExecutorHandle};
+use super::metrics::Metrics;
 use super::process::Spawner;
 use super::spawn::{TaskKind, spawn};
 use super::{clock, collected, wire};
@@ -76,16 +78,18 @@ pub(crate) struct AgentLoop {
     sender: mpsc::Sender<Input>,
     inbox: mpsc::Receiver<Input>,
     status: watch::Sender<Status>,
+    metrics: Arc<Metrics>,
     session: Option<SessionHandle>,
     executors: BTreeMap<ExecutorId, ExecutorHandle>,
     uploads: BTreeMap<ExecutionAttemptId, AbortHandle>,
 }
 
-/// The inbox's two ends, and where the status is shown.
+/// The inbox's two ends, and where the status and the counts are shown.
 pub(crate) struct Channels {
     pub(crate) sender: mpsc::Sender<Input>,
     pub(crate) inbox: mpsc::Receiver<Input>,
     pub(crate) status: watch::Sender<Status>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl AgentLoop {
@@ -96,11 +100,24 @@ impl AgentLoop {
         spawner: Spawner,
         channels: Channels,
     ) -> Self {
-        let Channels { sender, inbox, status } = channels;
+        let Channels { sender, inbox, status, metrics } = channels;
         let (executors, uploads) = (BTreeMap::new(), BTreeMap::new());
         let session = None;
         let artifacts = Arc::new(Artifacts::new(Arc::clone(&coordinators), Arc::clone(&directory)));
-        Self { agent, coordinators, directory, artifacts, spawner, sender, inbox, status, session, executors, uploads }
+        Self {
+            agent,
+            coordinators,
+            directory,
+            artifacts,
+            spawner,
+            sender,
+            inbox,
+            status,
+            metrics,
+            session,
+            executors,
+            uploads,
+        }
     }
 
     /// Serves until `shutdown`, then ends every executor.
@@ -148,6 +165,7 @@ impl AgentLoop {
             }
             Input::Event(event) => {
                 self.forget(&event);
+                self.count(&event);
                 self.step(event);
             }
         }
@@ -163,6 +181,15 @@ impl AgentLoop {
         }
         if *event == Event::SessionLost {
             self.session = None;
+        }
+    }
+
+    /// Counts what an event says has failed.
+    fn count(&self, event: &Event) {
+        if let Event::AttemptChanged { change, .. } = event
+            && let ExecutionState::Terminal(TerminalState::Failed(failure)) = &change.report.state
+        {
+            self.metrics.fail_attempt(failure.kind);
         }
     }
 

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::agent_loop::{Input, Ruling};
 use super::executor::Connection;
+use super::metrics::{Metrics, RefusalReason};
 use super::spawn::{TaskKind, spawn};
 use super::{frame, wire};
 
@@ -27,7 +28,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the agent ends.
-pub(crate) async fn run(listener: TcpListener, inbox: mpsc::Sender<Input>) {
+pub(crate) async fn run(listener: TcpListener, inbox: mpsc::Sender<Input>, metrics: Arc<Metrics>) {
     let pending = Arc::new(Semaphore::new(PENDING_LIMIT));
     while !inbox.is_closed() {
         let (socket, peer) = match listener.accept().await {
@@ -40,31 +41,43 @@ pub(crate) async fn run(listener: TcpListener, inbox: mpsc::Sender<Input>) {
         };
         // Too many at once: this one is closed, and its dialler comes again.
         let Ok(permit) = Arc::clone(&pending).try_acquire_owned() else { continue };
-        let inbox = inbox.clone();
+        let (inbox, metrics) = (inbox.clone(), Arc::clone(&metrics));
         spawn(TaskKind::Connection, peer, async move {
             let _permit = permit;
-            match timeout(HANDSHAKE_TIMEOUT, receive(socket, &inbox)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!("receive data connection from {peer}: {error}"),
-                Err(_) => debug!("receive data connection from {peer}: no handshake within {HANDSHAKE_TIMEOUT:?}"),
-            }
+            let error = match timeout(HANDSHAKE_TIMEOUT, receive(socket, &inbox, &metrics)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no handshake within {HANDSHAKE_TIMEOUT:?}"),
+            };
+            metrics.refuse_connection(RefusalReason::NoHandshake);
+            debug!("receive data connection from {peer}: {error}");
         });
     }
 }
 
-async fn receive(mut socket: TcpStream, inbox: &mpsc::Sender<Input>) -> io::Result<()> {
+/// An error means that no handshake came, or the dialler left.
+async fn receive(mut socket: TcpStream, inbox: &mpsc::Sender<Input>, metrics: &Metrics) -> io::Result<()> {
     let Some(handshake) = frame::read::<pb::DataHandshake>(&mut socket, frame::HANDSHAKE_LIMIT).await? else {
         return Ok(());
     };
+    let version = handshake.protocol_version;
+    if version != wire::DATA_PROTOCOL_VERSION {
+        metrics.refuse_connection(RefusalReason::Version);
+        let here = wire::DATA_PROTOCOL_VERSION;
+        let reason = format!("protocol version {version}, this release speaks {here}");
+        warn!("refuse data connection: {reason}");
+        return last_words(socket, Answer::Refused, &reason).await;
+    }
     match rule(&handshake, inbox).await {
-        Ruling::NotYet => answer(socket, Answer::NotYet, "the executor is not there yet").await,
+        Ruling::NotYet => last_words(socket, Answer::NotYet, "the executor is not there yet").await,
         Ruling::Refused(reason) => {
+            metrics.refuse_connection(RefusalReason::Misled);
             warn!("refuse data connection: {reason}");
-            answer(socket, Answer::Refused, &reason).await
+            last_words(socket, Answer::Refused, &reason).await
         }
         Ruling::Pass(connections) => {
             let Ok(place) = connections.try_reserve() else {
-                return answer(socket, Answer::NotYet, "the executor is busy").await;
+                return last_words(socket, Answer::NotYet, "the executor is busy").await;
             };
             let socket = socket.into_std()?;
             // An executor's threads expect a socket as `accept` makes it.
@@ -76,11 +89,6 @@ async fn receive(mut socket: TcpStream, inbox: &mpsc::Sender<Input>) -> io::Resu
 }
 
 async fn rule(handshake: &pb::DataHandshake, inbox: &mpsc::Sender<Input>) -> Ruling {
-    let version = handshake.protocol_version;
-    if version != wire::DATA_PROTOCOL_VERSION {
-        let here = wire::DATA_PROTOCOL_VERSION;
-        return Ruling::Refused(format!("protocol version {version}, this release speaks {here}"));
-    }
     let handshake = match wire::handshake(handshake) {
         Ok(handshake) => handshake,
         Err(error) => return Ruling::Refused(error.to_string()),
@@ -92,8 +100,14 @@ async fn rule(handshake: &pb::DataHandshake, inbox: &mpsc::Sender<Input>) -> Rul
     ruling.await.unwrap_or(Ruling::NotYet)
 }
 
-async fn answer(mut socket: TcpStream, answer: Answer, reason: &str) -> io::Result<()> {
+/// Answers, and ends the connection; a dialler that has left needs no answer.
+async fn last_words(mut socket: TcpStream, answer: Answer, reason: &str) -> io::Result<()> {
     let message = pb::DataHandshakeAnswer { answer: answer.into(), reason: reason.to_owned() };
-    socket.write_all(&frame::encode(&message)?).await?;
-    socket.shutdown().await
+    if let Err(error) = socket.write_all(&frame::encode(&message)?).await {
+        debug!("answer data connection: {error}");
+        return Ok(());
+    }
+    // It may have left by now.
+    let _ = socket.shutdown().await;
+    Ok(())
 }

@@ -8,8 +8,32 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tidemill_model::execution::FailureKind;
 
 use super::agent_loop::Status;
+
+/// Why a data connection was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusalReason {
+    /// What came is no handshake, or none came in time.
+    NoHandshake,
+    /// The dialler speaks another version.
+    Version,
+    /// It asks for what is not here: another cluster, task manager, job or attempt.
+    Misled,
+}
+
+impl RefusalReason {
+    fn label(self) -> &'static str {
+        match self {
+            Self::NoHandshake => "no handshake",
+            Self::Version => "version",
+            Self::Misled => "misled",
+        }
+    }
+}
+
+type LabelledCounter = Family<Vec<(String, String)>, Counter>;
 
 type JobGauges = Family<Vec<(String, String)>, Gauge<u64, AtomicU64>>;
 
@@ -21,11 +45,26 @@ pub(crate) struct Metrics {
     pub(crate) heartbeats: Counter,
     /// Sessions that ended against this side's will.
     pub(crate) session_losses: Counter,
+    refused_connections: LabelledCounter,
+    failed_attempts: LabelledCounter,
 }
 
 impl Metrics {
     pub(crate) fn new(slots: u32) -> Self {
-        Self { slots, heartbeats: Counter::default(), session_losses: Counter::default() }
+        let (heartbeats, session_losses) = (Counter::default(), Counter::default());
+        let (refused_connections, failed_attempts) = (Family::default(), Family::default());
+        Self { slots, heartbeats, session_losses, refused_connections, failed_attempts }
+    }
+
+    /// Counts a data connection that was not let in.
+    pub(crate) fn refuse_connection(&self, reason: RefusalReason) {
+        let labels = vec![("reason".to_owned(), reason.label().to_owned())];
+        self.refused_connections.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt that its executor says has failed.
+    pub(crate) fn fail_attempt(&self, kind: FailureKind) {
+        self.failed_attempts.get_or_create(&vec![("kind".to_owned(), kind.to_string())]).inc();
     }
 
     /// The text of `/metrics`.
@@ -46,6 +85,10 @@ impl Metrics {
         }
         registry.register("heartbeats", "Heartbeats sent to leaders", self.heartbeats.clone());
         registry.register("session_losses", "Sessions with leaders that were lost", self.session_losses.clone());
+        let refused = self.refused_connections.clone();
+        registry.register("data_connections_refused", "Connections to the data port that were not let in", refused);
+        let failed = self.failed_attempts.clone();
+        registry.register("attempts_failed", "Attempts that executors said have failed", failed);
         let (records_in, records_out) = (JobGauges::default(), JobGauges::default());
         for job in &status.jobs {
             let labels = vec![("job_id".to_owned(), job.job.to_string())];
@@ -70,6 +113,8 @@ mod tests {
     fn the_metrics_show_slots_executors_and_each_jobs_records() {
         let metrics = Metrics::new(4);
         metrics.heartbeats.inc();
+        metrics.refuse_connection(RefusalReason::Version);
+        metrics.fail_attempt(FailureKind::ConnectionLost);
         let progress = Progress { records_in: 7, records_out: 5 };
         let job = JobOverview { job: JobId(uuid::Uuid::nil()), progress, process_id: Some(1) };
         let status = Status { slots_used: 2, jobs: vec![job], ..Status::default() };
@@ -79,6 +124,8 @@ mod tests {
             "tidemill_taskmanager_slots_used 2",
             "tidemill_taskmanager_executors 1",
             "tidemill_taskmanager_heartbeats_total 1",
+            "tidemill_taskmanager_data_connections_refused_total{reason=\"version\"} 1",
+            "tidemill_taskmanager_attempts_failed_total{kind=\"data connection lost\"} 1",
             "tidemill_taskmanager_job_records_in{job_id=\"00000000000000000000000000000000\"} 7",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

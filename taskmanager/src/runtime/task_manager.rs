@@ -196,7 +196,7 @@ impl TaskManager {
         let metrics = Arc::new(Metrics::new(self.settings.offer.count));
         let spawner = Spawner::new(Arc::clone(&self.directory), self.settings.task_manager)?;
         let agent = Agent::new(self.settings, clock::now());
-        let channels = Channels { sender: sender.clone(), inbox, status: status_sender };
+        let channels = Channels { sender: sender.clone(), inbox, status: status_sender, metrics: Arc::clone(&metrics) };
         let agent_loop =
             AgentLoop::new(agent, Arc::clone(&self.coordinators), Arc::clone(&self.directory), spawner, channels);
         let sessions = Sessions {
@@ -210,7 +210,7 @@ impl TaskManager {
         let data_listener = self.data_listener;
         let services = [
             spawn(TaskKind::Service, "session", sessions.run()),
-            spawn(TaskKind::Service, "data port", data_port::run(data_listener, sender)),
+            spawn(TaskKind::Service, "data port", data_port::run(data_listener, sender, Arc::clone(&metrics))),
             spawn(TaskKind::Service, "http", async move {
                 if let Err(error) = http::run(self.http_listener, metrics, status).await {
                     error!("serve http: {error}");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
@@ -278,7 +279,7 @@ pub(crate) struct Agent {
     child: Child,
     pub(crate) directory: PathBuf,
     pub(crate) data: String,
-    pub(crate) http: String,
+    http: String,
     _folder: tempfile::TempDir,
 }
 
@@ -317,6 +318,15 @@ impl Agent {
         assert_eq!(field("pid="), child.id().to_string());
         let (data, http) = (field("data="), field("http="));
         Self { child, directory, data, http, _folder: folder }
+    }
+
+    /// The whole answer to an HTTP request.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(&self.http).expect("http listens");
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("asked");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        answer
     }
 
     /// What only SIGKILL does: no chance to clean up.

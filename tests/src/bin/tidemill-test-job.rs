@@ -3,13 +3,16 @@
 //! `tidemill-test-job MODE ...`: `sequence COUNT RATE OUTPUT [GATE]` sums the numbers below COUNT by their last digit,
 //! RATE a second, the second half only when the file GATE.half is there, the last few when GATE.end is; `collect
 //! COUNT`; `panic AT`; `abort ONCE-FILE COUNT RATE OUTPUT` aborts the process the first time; `twice COUNT` runs two
-//! jobs, the second on the first one's result; `differs` builds another graph in the executor.
+//! jobs, the second on the first one's result; `differs` builds another graph in the executor; `operators COUNT OUTPUT`
+//! writes what most operators make of the numbers below COUNT; `moody N` sends numbers that cannot be written when N is
+//! odd, or read when it is 2 modulo 4.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tidemill::Environment;
+use tidemill_tests::every_operator;
 
 /// How many numbers wait for a gate: more than there are sub-tasks.
 const HELD_BACK: u64 = 16;
@@ -49,6 +52,8 @@ fn main() -> Result<()> {
         }
         "twice" => twice(&env, number(1)?),
         "differs" => differs(&env),
+        "operators" => every_operator::run(&env, number(1)?, argument(2)?.into()),
+        "moody" => every_operator::run_moody(&env, number(1)?),
         other => bail!("unknown mode {other:?}"),
     }
 }

@@ -86,6 +86,12 @@ impl Assigner {
         self.domain
     }
 
+    /// Whether windows may become one.
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        matches!(self.kind, Kind::Session { .. })
+    }
+
     fn aligned(size: i64, slide: i64, offset: i64) -> Result<Self, Error> {
         if offset.unsigned_abs() >= slide.unsigned_abs() {
             return Err(Error::OffsetTooLarge { offset, limit: slide });

@@ -71,6 +71,13 @@ impl CustomState {
         Some(self.timers.remove(index).1)
     }
 
+    /// Removes and returns all timers in this domain, in order.
+    pub(super) fn take_all(&mut self, domain: TimeDomain) -> Vec<i64> {
+        let taken = self.timers.iter().filter(|timer| timer.0 == domain).map(|timer| timer.1).collect();
+        self.timers.retain(|timer| timer.0 != domain);
+        taken
+    }
+
     pub(super) fn clear_timers(&mut self) {
         self.timers.clear();
     }

@@ -79,6 +79,9 @@ pub enum Error {
         /// Which trigger.
         trigger: &'static str,
     },
+    /// Session windows with contents that cannot be merged.
+    #[error("fold records of session windows: sessions may become one; use fold_merging, or reduce or aggregate")]
+    ContentsCannotMerge,
 }
 
 /// The value, if it is positive.

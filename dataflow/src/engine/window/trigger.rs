@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::trigger_state::TriggerState;
-use super::{Error, Now, TimeDomain, TimeWindow, Trigger, TriggerContext, positive};
+use super::{CustomState, Error, Now, TimeDomain, TimeWindow, Trigger, TriggerContext, positive};
 
 /// What a trigger wants done with its window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,21 @@ impl<T> AnyTrigger<T> {
             | Self::ContinuousEventTime(_)
             | Self::ContinuousProcessingTime(_)
             | Self::Never => true,
+        }
+    }
+
+    /// Whether it is the user's own.
+    pub(super) fn is_custom(&self) -> bool {
+        match self {
+            Self::Custom(_) => true,
+            Self::Purging(inner) => inner.is_custom(),
+            Self::EventTime
+            | Self::ProcessingTime
+            | Self::Count(_)
+            | Self::ContinuousEventTime(_)
+            | Self::ContinuousProcessingTime(_)
+            | Self::Delta(..)
+            | Self::Never => false,
         }
     }
 
@@ -254,7 +269,15 @@ impl<T> AnyTrigger<T> {
 
 impl<T> fmt::Debug for AnyTrigger<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
+        match self {
+            Self::Count(records) => write!(formatter, "count({records})"),
+            Self::Purging(inner) => write!(formatter, "purging {inner:?}"),
+            Self::ContinuousEventTime(interval) | Self::ContinuousProcessingTime(interval) => {
+                write!(formatter, "{}({interval})", self.name())
+            }
+            Self::Delta(threshold, _) => write!(formatter, "delta({threshold})"),
+            Self::EventTime | Self::ProcessingTime | Self::Never | Self::Custom(_) => formatter.write_str(self.name()),
+        }
     }
 }
 
@@ -267,6 +290,8 @@ fn purge(result: TriggerResult) -> TriggerResult {
 }
 
 /// Asks the user's trigger about each of its timers that is due.
+///
+/// At the end of time only those that were set before are: a trigger that always sets another would go on for ever.
 fn custom_timers<T>(
     trigger: &dyn Trigger<T>,
     (domain, time): (TimeDomain, i64),
@@ -275,14 +300,22 @@ fn custom_timers<T>(
     now: Now,
 ) -> TriggerResult {
     let (mut fires, mut purges) = (false, false);
-    while let Some(due) = state.custom().take_due(domain, time) {
-        let mut context = TriggerContext { state: state.custom(), now };
+    let mut ask = |due: i64, state: &mut CustomState| {
+        let mut context = TriggerContext { state, now };
         let result = match domain {
             TimeDomain::Event => trigger.on_event_time(due, window, &mut context),
             TimeDomain::Processing => trigger.on_processing_time(due, window, &mut context),
         };
         fires |= result.fires();
         purges |= result.purges();
+    };
+    let state = state.custom();
+    if time == i64::MAX {
+        state.take_all(domain).into_iter().for_each(|due| ask(due, state));
+    } else {
+        while let Some(due) = state.take_due(domain, time) {
+            ask(due, state);
+        }
     }
     match (fires, purges) {
         (false, false) => TriggerResult::Continue,

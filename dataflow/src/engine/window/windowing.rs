@@ -195,6 +195,18 @@ impl<T> Windowing<T> {
         self.assigner.domain
     }
 
+    /// Whether there is one window that never ends, so that triggers may go on for ever.
+    #[must_use]
+    pub fn is_endless(&self) -> bool {
+        self.assigner.kind == Kind::Global
+    }
+
+    /// Whether the user's own code decides when windows fire.
+    #[must_use]
+    pub fn has_custom_trigger(&self) -> bool {
+        self.trigger.is_custom()
+    }
+
     pub(super) fn kind(&self) -> Kind {
         self.assigner.kind
     }

@@ -20,6 +20,12 @@ impl RemoteSender {
         Self { link, channel, credits }
     }
 
+    /// Which channel this is.
+    #[must_use]
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
     /// Yields one `()` per credit; disconnected when the connection is lost.
     #[must_use]
     pub fn credits(&self) -> &Receiver<()> {
@@ -56,6 +62,12 @@ impl RemoteReceiver {
         elements: Receiver<Result<WireElement, ConnectionLost>>,
     ) -> Self {
         Self { link, channel, elements }
+    }
+
+    /// Which channel this is.
+    #[must_use]
+    pub fn channel(&self) -> ChannelId {
+        self.channel
     }
 
     /// The elements in the order in which they were sent; an error is the last one.

@@ -13,7 +13,7 @@ use super::Sink;
 use super::rolling::{RollingOutput, RollingParts};
 use super::staged::{self, StagedOutput};
 use crate::flow::{OperatorIndex, OutputIndex};
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame_on};
 use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::TaskContext;
 
@@ -200,7 +200,7 @@ impl<T: Data, F: Format<T>> Push<T> for FileWriter<T, F> {
     #[inline]
     fn push(&mut self, record: T, _time: Timestamp) -> Result<(), Stopped> {
         let (format, text) = (&self.format, &mut self.text);
-        blame(&self.operator, || format.write(&record, text)).map_err(|reason| {
+        blame_on(&self.operator, &record, || format.write(&record, text)).map_err(|reason| {
             self.fail(FailureKind::InvalidInput, format!("write {}: {reason}", self.files.path().display()))
         })?;
         self.taken += 1;

@@ -9,7 +9,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 
 use super::Sink;
 use crate::flow::OperatorIndex;
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame_on};
 use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::TaskContext;
 
@@ -69,11 +69,11 @@ impl PrintWriter {
     }
 }
 
-impl<T: Debug> Push<T> for PrintWriter {
+impl<T: Data + Debug> Push<T> for PrintWriter {
     fn push(&mut self, record: T, _time: Timestamp) -> Result<(), Stopped> {
         let (text, prefix) = (&mut self.text, &self.prefix);
         // Writing to a string fails only when the record's `Debug` says so; its text so far is kept.
-        let _ = blame(&self.operator, || writeln!(text, "{prefix}{record:?}"));
+        let _ = blame_on(&self.operator, &record, || writeln!(text, "{prefix}{record:?}"));
         self.taken += 1;
         if self.text.len() >= TEXT_BYTES { self.print() } else { Ok(()) }
     }

@@ -147,3 +147,30 @@ fn a_trigger_that_cannot_merge_is_refused_for_sessions() {
     assert_eq!(driver.fired(), [(i64::MIN, i64::MAX, vec![1]), (i64::MIN, i64::MAX, vec![2])]);
     assert!(driver.keys.is_empty());
 }
+
+/// Waits for the next ten milliseconds, again and again.
+struct Again;
+
+impl Trigger<i64> for Again {
+    fn on_element(&self, _: &i64, time: i64, _: TimeWindow, context: &mut TriggerContext<'_>) -> TriggerResult {
+        context.register(TimeDomain::Event, time + 10);
+        TriggerResult::Continue
+    }
+
+    fn on_event_time(&self, time: i64, _: TimeWindow, context: &mut TriggerContext<'_>) -> TriggerResult {
+        context.state.count += 1;
+        context.register(TimeDomain::Event, time.saturating_add(10));
+        if context.state.count == 2 { TriggerResult::Fire } else { TriggerResult::Continue }
+    }
+}
+
+#[test]
+fn at_the_end_of_time_it_is_asked_about_what_it_waited_for_before_and_no_more() {
+    let Driver { windowing, mut keys, now, mut effects } =
+        Driver::of(Assigner::global(), Some(AnyTrigger::Custom(Arc::new(Again))), 0);
+    windowing.add(&mut keys, 1, 0, now, &mut effects);
+    windowing.add(&mut keys, 2, 1, now, &mut effects);
+    windowing.on_timer(&mut keys, TimeDomain::Event, i64::MAX, now, &mut effects);
+    assert_eq!(effects.fired, [(TimeWindow::GLOBAL, vec![1, 2])]);
+    assert!(windowing.is_endless() && windowing.has_custom_trigger());
+}

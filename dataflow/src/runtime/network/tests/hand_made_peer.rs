@@ -128,6 +128,15 @@ fn frames_that_break_the_rules_end_the_connection_and_say_why() {
         loss(&receiver).reason
     };
     let open = bytes(&Frame::Open);
+    let of_version = |version: u8| {
+        let mut frame = bytes(&element(0, batch(0)));
+        frame[4] = version;
+        frame
+    };
+    assert_eq!(
+        reason(&[open.clone(), of_version(2)]),
+        "decode frame: version 2, this executor speaks 1; run the same release everywhere"
+    );
     let first = bytes(&element(0, batch(0)));
     let mut damaged = first.clone();
     damaged[34] ^= 1;
@@ -153,4 +162,16 @@ fn frames_that_break_the_rules_end_the_connection_and_say_why() {
         reason(&[open, vec![0xff; 40]]),
         "decode frame: a payload of 4294967267 bytes, at most 67108864 are allowed"
     );
+}
+
+#[test]
+fn a_frame_that_is_cut_off_ends_the_connection_and_says_what_is_missing() {
+    let whole = [bytes(&Frame::Open), bytes(&element(0, batch(7)))].concat();
+    let peer = HandMadePeer::new();
+    let receiver = peer.receiver();
+    let mut stream = peer.dial();
+    assert_eq!(answer(&stream).0, Answer::Accepted);
+    stream.write_all(&whole[..whole.len() - 3]).expect("sent");
+    stream.shutdown(std::net::Shutdown::Write).expect("connected");
+    assert_eq!(loss(&receiver).reason, "decode frame: the stream ended within a frame, 3 bytes before its end");
 }

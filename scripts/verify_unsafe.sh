@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs the tests of the code that has `unsafe` under valgrind's memcheck, children included.
+#
+# usage: scripts/verify_unsafe.sh    (`make verify-unsafe` calls it)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# File, and the tests that run it.
+guarded=(
+  "dataflow/src/runtime/process/descriptor.rs runtime::process"
+  "dataflow/src/state/prefetch.rs state::"
+)
+
+command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind, then try again" >&2; exit 1; }
+
+# A new place with `unsafe` must be added above.
+known=$(printf '%s\n' "${guarded[@]}" | cut -d ' ' -f 1 | sort)
+found=$(grep -rlE '^[^/]*unsafe (\{|fn|impl)' --include='*.rs' */src | sort)
+if [ "$known" != "$found" ]; then
+  printf 'the files with unsafe code are not the ones that this script knows:\n%s\n' "$found" >&2
+  exit 1
+fi
+
+test_binary=$(cargo test --quiet -p tidemill-dataflow --lib --no-run --message-format json |
+  grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d '"' -f 4)
+for entry in "${guarded[@]}"; do
+  valgrind --quiet --error-exitcode=9 --trace-children=yes --fair-sched=try "$test_binary" "${entry#* }" --test-threads=1
+done
