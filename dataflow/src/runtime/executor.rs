@@ -54,6 +54,21 @@ pub struct Progress {
     pub records_out: u64,
 }
 
+/// A view of an executor's progress; it asks nobody, so that it can be had at any time.
+#[derive(Debug, Clone)]
+pub struct ProgressWatch(Arc<ProgressCounters>);
+
+impl ProgressWatch {
+    /// How far the tasks have come.
+    #[must_use]
+    pub fn get(&self) -> Progress {
+        Progress {
+            records_in: self.0.records_in.load(Ordering::Relaxed),
+            records_out: self.0.records_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// Passes an attempt's states on, and remembers the last.
 struct Reporter {
     attempt: ExecutionAttemptId,
@@ -193,13 +208,10 @@ impl Executor {
         result
     }
 
-    /// How far the tasks have come.
+    /// How far the tasks have come, now and later.
     #[must_use]
-    pub fn progress(&self) -> Progress {
-        Progress {
-            records_in: self.progress.records_in.load(Ordering::Relaxed),
-            records_out: self.progress.records_out.load(Ordering::Relaxed),
-        }
+    pub fn watch(&self) -> ProgressWatch {
+        ProgressWatch(Arc::clone(&self.progress))
     }
 }
 
