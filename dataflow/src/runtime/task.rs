@@ -222,6 +222,11 @@ impl TaskContext {
         self.inner.environment.clock.now()
     }
 
+    /// The clock that this task goes by.
+    pub(crate) fn clock(&self) -> ProcessingClock {
+        self.inner.environment.clock.clone()
+    }
+
     /// Has [`Control::ProcessingTime`](crate::record::Control::ProcessingTime) sent through the chain at `time` or
     /// soon after; an operator asks again whenever it is called too early.
     pub(crate) fn wake_at(&self, time: Timestamp) {
