@@ -13,10 +13,11 @@ use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex,
 
 use crate::flow::Flow;
 use crate::push::{Stopped, take_blamed};
+use crate::runtime::async_pool::AsyncPool;
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
 use crate::runtime::spawn::{TaskKind, spawn};
-use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment};
+use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment, TaskWaker};
 use crate::runtime::wiring::Wiring;
 
 /// How much mail may wait: only cancellations, of which the first suffices.
@@ -97,7 +98,7 @@ impl Reporter {
 }
 
 struct RunningTask {
-    mailbox: Sender<Mail>,
+    mailbox: Arc<Sender<Mail>>,
     reporter: Arc<Reporter>,
 }
 
@@ -112,6 +113,7 @@ pub struct Executor {
     events: Sender<ExecutorEvent>,
     progress: Arc<ProgressCounters>,
     clock: ProcessingClock,
+    async_pool: Arc<AsyncPool>,
     wirings: BTreeMap<AttemptNumber, Arc<Wiring>>,
     tasks: BTreeMap<ExecutionAttemptId, RunningTask>,
 }
@@ -131,8 +133,8 @@ impl Executor {
         // What an earlier attempt in this process counted is not this one's.
         let _ = flow.counters().take();
         let (progress, clock) = (Arc::default(), ProcessingClock::System);
-        let (wirings, tasks) = (BTreeMap::new(), BTreeMap::new());
-        Self { job, flow, task_manager, network, events, progress, clock, wirings, tasks }
+        let (async_pool, wirings, tasks) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
+        Self { job, flow, task_manager, network, events, progress, clock, async_pool, wirings, tasks }
     }
 
     /// Has tasks that are deployed from now on go by this clock.
@@ -154,6 +156,8 @@ impl Executor {
     fn start(&mut self, attempt: ExecutionAttemptId, schedule: &Schedule) {
         let reporter = Arc::new(Reporter { attempt, last: Mutex::default(), events: self.events.clone() });
         let (mailbox, mails) = bounded(MAILBOX_CAPACITY);
+        let mailbox = Arc::new(mailbox);
+        let waker = TaskWaker::new(&mailbox);
         self.tasks.insert(attempt, RunningTask { mailbox, reporter: Arc::clone(&reporter) });
         let vertex = self.flow.graph().vertex(attempt.vertex.vertex);
         let known = vertex.filter(|vertex| attempt.job == self.job && attempt.vertex.subtask.0 < vertex.parallelism);
@@ -172,6 +176,8 @@ impl Executor {
             wiring: Arc::clone(wiring),
             progress: Arc::clone(&self.progress),
             clock: self.clock.clone(),
+            waker,
+            async_pool: Arc::clone(&self.async_pool),
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);
@@ -252,7 +258,7 @@ fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
     drop(task);
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "the panic has no message".to_owned())

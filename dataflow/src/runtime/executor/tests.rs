@@ -189,3 +189,5 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
     let lines = |part: &str| std::fs::read_to_string(path.join(part)).unwrap().lines().count();
     assert_eq!((lines("1"), lines("2")), (5000, 5000));
 }
+
+mod async_calls;
