@@ -96,7 +96,7 @@ fn a_result_comes_out_when_nothing_else_happens() {
             let deployment = deployment(&flow, AttemptNumber(0));
             let (mut executor, events) = executor(flow);
             executor.deploy(&deployment);
-            while executor.progress().records_in < 1 {
+            while executor.watch().get().records_in < 1 {
                 std::thread::yield_now();
             }
             permits.add_permits(1);
