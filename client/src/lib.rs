@@ -33,6 +33,7 @@ mod environment;
 mod error;
 pub mod job_client;
 mod result;
+pub mod state;
 pub mod stream;
 pub mod submission;
 pub mod testing;
@@ -41,18 +42,23 @@ pub use environment::Environment;
 pub use error::Error;
 pub use result::JobExecutionResult;
 pub use smol_str::SmolStr;
+pub use state::{
+    AggregatingState, ListState, MapState, ReducingState, StateDescriptor, StateRegistry, TimeToLive, ValueState,
+};
 pub use stream::{
-    Collected, ConnectedStreams, CsvOptions, DataSink, DataStream, Either, Evictor, FileSink, IntervalJoinedStreams,
-    JoinedStreams, JsonOptions, KeyedConnectedStreams, KeyedStream, SequenceRange, Shared, SocketOptions, Trigger,
-    WatermarkStrategy, WindowedJoin, WindowedStream, Windows,
+    BroadcastConnectedStreams, Collected, ConnectedStreams, CsvOptions, DataSink, DataStream, Either, Evictor,
+    FileSink, IntervalJoinedStreams, JoinedStreams, JsonOptions, KeyedBroadcastConnectedStreams, KeyedConnectedStreams,
+    KeyedStream, SequenceRange, Shared, SocketOptions, Trigger, WatermarkStrategy, WindowedJoin, WindowedStream,
+    Windows,
 };
 pub use tidemill_dataflow::engine::window::{
     CustomState, Evictor as CustomEvictor, Stamped, TimeWindow, Trigger as CustomTrigger, TriggerContext, TriggerResult,
 };
 pub use tidemill_dataflow::format::BadRecord;
 pub use tidemill_dataflow::function::{
-    Aggregate, CoProcessFunction, Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag,
-    ProcessContext, ProcessFunction, ProcessWindowFunction, TimeDomain, Timer, WindowContext,
+    Aggregate, AsyncOptions, BroadcastProcessFunction, CoProcessFunction, Collector, KeyedBroadcastProcessFunction,
+    KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
+    ProcessWindowFunction, TimeDomain, Timer, WindowContext,
 };
 pub use tidemill_dataflow::operator::WatermarkGenerator;
 pub use tidemill_dataflow::pipe::Pipe;
@@ -62,7 +68,6 @@ pub use tidemill_dataflow::runtime::sink::{SinkFunction, Subtask, UserError};
 pub use tidemill_dataflow::runtime::source::{
     Boundedness, Discovery, Reading, Source, SourceOutput, SplitEnumerator, SplitReader,
 };
-pub use tidemill_dataflow::state::{StateRegistry, ValueState};
 pub use tidemill_model::job::RuntimeMode;
 pub use tidemill_model::key::{Key, KeyBytes};
 

@@ -169,6 +169,11 @@ pub fn decode_batch<T: Data>(bytes: &[u8]) -> Result<Batch<T>, Error> {
     Err(Error::Times { record_type: std::any::type_name::<T>(), records: records.len(), times: times.len() })
 }
 
+/// A value that is kept, in the form that records have on the wire.
+pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Bytes, Error> {
+    serialize::<T>(value)
+}
+
 fn serialize<T>(value: &impl Serialize) -> Result<Bytes, Error> {
     let error =
         |error: bitcode::Error| Error::Encode { record_type: std::any::type_name::<T>(), reason: error.to_string() };

@@ -230,7 +230,7 @@ impl Agent {
     }
 
     fn progress(&self) -> Vec<(JobId, u64, u64)> {
-        let progress = self.executor.as_ref().map(|(_, executor)| executor.progress());
+        let progress = self.executor.as_ref().map(|(_, executor)| executor.watch().get());
         progress.map(|progress| (self.job, progress.records_in, progress.records_out)).into_iter().collect()
     }
 }

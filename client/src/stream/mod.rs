@@ -1,5 +1,7 @@
 //! Streams: what a program says about its records, one operator a file.
 
+mod async_io;
+mod broadcast;
 mod chaining;
 mod collect;
 mod collection;
@@ -41,6 +43,7 @@ use tidemill_dataflow::runtime::source::{FromSplits, PlainSource, Source, Times,
 
 use crate::environment::Environment;
 
+pub use broadcast::{BroadcastConnectedStreams, KeyedBroadcastConnectedStreams};
 pub use collect::Collected;
 pub use connect::{ConnectedStreams, Either, KeyedConnectedStreams};
 pub use files::{CsvOptions, JsonOptions};

@@ -1,9 +1,11 @@
-//! The decisions of the data flow, pure: alignment of inputs, pacing of sources, splits of files, frames, credits, windows.
+//! The decisions of the data flow, pure: alignment of inputs, pacing of sources, splits of files, frames, credits, windows,
+//! the order of asynchronous results.
 
 pub mod alignment;
 pub mod credit;
 pub mod frame;
 pub mod pace;
+pub mod pending;
 pub mod split;
 pub mod split_watermarks;
 pub mod timers;

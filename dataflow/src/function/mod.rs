@@ -1,5 +1,7 @@
 //! What user functions beyond closures are given: a collector, side outputs, time, timers and state.
 
+mod async_call;
+mod broadcast;
 mod co_process;
 mod collector;
 mod context;
@@ -9,6 +11,8 @@ mod side_output;
 mod window;
 
 pub use crate::engine::timers::TimeDomain;
+pub use async_call::{AsyncCall, AsyncOptions};
+pub use broadcast::{BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastProcessFunction, LeftKey};
 pub use co_process::{CoProcess, CoProcessFunction, Either, EitherKey, KeyedCoProcessFunction};
 pub use collector::Collector;
 pub use context::{KeyedContext, ProcessContext, Timer};
@@ -17,5 +21,6 @@ pub use process::{KeyedProcessFunction, ProcessFunction};
 pub use side_output::OutputTag;
 pub use window::{Aggregate, ProcessWindowFunction, WindowContext};
 
+pub(crate) use async_call::AsyncOutcome;
 pub(crate) use context::KeyedRuntime;
 pub(crate) use side_output::{SideOutputs, SidePortFactory, open_side_port};

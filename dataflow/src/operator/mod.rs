@@ -1,5 +1,7 @@
 //! The operators: each a description (a [`Pipe`](crate::pipe::Pipe)) and a fused form (a [`Push`](crate::push::Push)).
 
+mod async_io;
+mod broadcast_process;
 mod combine;
 mod filter;
 mod flat_map;
@@ -10,6 +12,8 @@ mod rolling;
 mod watermarks;
 pub mod window;
 
+pub use async_io::AsyncFlatMap;
+pub use broadcast_process::KeyedBroadcastProcess;
 pub use filter::Filter;
 pub use flat_map::{FlatMap, FlatMapInto};
 pub use keyed_process::KeyedProcess;

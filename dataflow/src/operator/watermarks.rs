@@ -79,13 +79,14 @@ where
     type Placed = AssignTimestamps<Upstream<P>, F, G>;
 
     fn fuse<N: Push<P::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
-        let operator = AssignTimestampsOperator {
+        let mut operator = AssignTimestampsOperator {
             assigner: self.assigner.clone(),
             generator: self.generator.clone(),
             idle_after_ms: self.idle_after_ms,
             sent: Timestamp::MIN,
             seen: false,
             last_record: context.processing_time(),
+            next_look: Timestamp::MIN,
             idle: false,
             // In batch mode all that matters is that the end comes.
             periodic: context.mode() == RuntimeMode::Streaming,
@@ -115,6 +116,8 @@ struct AssignTimestampsOperator<F, G, N> {
     seen: bool,
     /// When the clock was looked at and a record had come.
     last_record: Timestamp,
+    /// When the clock is looked at next: others in the chain may have it looked at sooner.
+    next_look: Timestamp,
     idle: bool,
     periodic: bool,
     operator: Rc<str>,
@@ -123,9 +126,10 @@ struct AssignTimestampsOperator<F, G, N> {
 }
 
 impl<F, G, N> AssignTimestampsOperator<F, G, N> {
-    fn sleep(&self) {
+    fn sleep(&mut self) {
         let interval = self.idle_after_ms.map_or(WATERMARK_INTERVAL_MS, |idle| WATERMARK_INTERVAL_MS.min(idle.max(1)));
-        self.context.wake_at(self.context.processing_time().saturating_add(interval));
+        self.next_look = self.context.processing_time().saturating_add(interval);
+        self.context.wake_at(self.next_look);
     }
 
     fn send<T>(&mut self, watermark: Timestamp) -> Result<(), Stopped>
@@ -200,8 +204,10 @@ where
             Control::Watermark(END_OF_TIME) => self.send(END_OF_TIME),
             Control::Watermark(_) | Control::Idle | Control::Active => Ok(()),
             Control::ProcessingTime(now) => {
-                if self.periodic {
+                if self.periodic && now >= self.next_look {
                     self.on_interval(now)?;
+                } else if self.periodic {
+                    self.context.wake_at(self.next_look);
                 }
                 self.next.control(control)
             }

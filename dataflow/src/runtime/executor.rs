@@ -13,11 +13,12 @@ use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex,
 
 use crate::flow::Flow;
 use crate::push::{Stopped, take_blamed};
+use crate::runtime::async_pool::AsyncPool;
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
 use crate::runtime::sink::FileOutput;
 use crate::runtime::spawn::{TaskKind, spawn};
-use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment};
+use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment, TaskWaker};
 use crate::runtime::wiring::Wiring;
 
 /// How much mail may wait: only cancellations, of which the first suffices.
@@ -55,6 +56,21 @@ pub struct Progress {
     pub records_out: u64,
 }
 
+/// A view of an executor's progress; it asks nobody, so that it can be had at any time.
+#[derive(Debug, Clone)]
+pub struct ProgressWatch(Arc<ProgressCounters>);
+
+impl ProgressWatch {
+    /// How far the tasks have come.
+    #[must_use]
+    pub fn get(&self) -> Progress {
+        Progress {
+            records_in: self.0.records_in.load(Ordering::Relaxed),
+            records_out: self.0.records_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// Passes an attempt's states on, and remembers the last.
 struct Reporter {
     attempt: ExecutionAttemptId,
@@ -83,7 +99,7 @@ impl Reporter {
 }
 
 struct RunningTask {
-    mailbox: Sender<Mail>,
+    mailbox: Arc<Sender<Mail>>,
     reporter: Arc<Reporter>,
 }
 
@@ -98,6 +114,7 @@ pub struct Executor {
     events: Sender<ExecutorEvent>,
     progress: Arc<ProgressCounters>,
     clock: ProcessingClock,
+    async_pool: Arc<AsyncPool>,
     wirings: BTreeMap<AttemptNumber, Arc<Wiring>>,
     tasks: BTreeMap<ExecutionAttemptId, RunningTask>,
 }
@@ -117,8 +134,8 @@ impl Executor {
         // What an earlier attempt in this process counted is not this one's.
         let _ = flow.counters().take();
         let (progress, clock) = (Arc::default(), ProcessingClock::System);
-        let (wirings, tasks) = (BTreeMap::new(), BTreeMap::new());
-        Self { job, flow, task_manager, network, events, progress, clock, wirings, tasks }
+        let (async_pool, wirings, tasks) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
+        Self { job, flow, task_manager, network, events, progress, clock, async_pool, wirings, tasks }
     }
 
     /// Has tasks that are deployed from now on go by this clock.
@@ -140,6 +157,8 @@ impl Executor {
     fn start(&mut self, attempt: ExecutionAttemptId, schedule: &Schedule) {
         let reporter = Arc::new(Reporter { attempt, last: Mutex::default(), events: self.events.clone() });
         let (mailbox, mails) = bounded(MAILBOX_CAPACITY);
+        let mailbox = Arc::new(mailbox);
+        let waker = TaskWaker::new(&mailbox);
         self.tasks.insert(attempt, RunningTask { mailbox, reporter: Arc::clone(&reporter) });
         let vertex = self.flow.graph().vertex(attempt.vertex.vertex);
         let known = vertex.filter(|vertex| attempt.job == self.job && attempt.vertex.subtask.0 < vertex.parallelism);
@@ -158,6 +177,8 @@ impl Executor {
             wiring: Arc::clone(wiring),
             progress: Arc::clone(&self.progress),
             clock: self.clock.clone(),
+            waker,
+            async_pool: Arc::clone(&self.async_pool),
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);
@@ -199,13 +220,10 @@ impl Executor {
         result
     }
 
-    /// How far the tasks have come.
+    /// How far the tasks have come, now and later.
     #[must_use]
-    pub fn progress(&self) -> Progress {
-        Progress {
-            records_in: self.progress.records_in.load(Ordering::Relaxed),
-            records_out: self.progress.records_out.load(Ordering::Relaxed),
-        }
+    pub fn watch(&self) -> ProgressWatch {
+        ProgressWatch(Arc::clone(&self.progress))
     }
 }
 
@@ -246,7 +264,7 @@ fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
     drop(task);
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "the panic has no message".to_owned())

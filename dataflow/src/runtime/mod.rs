@@ -1,5 +1,6 @@
 //! The data flow at work: tasks on their threads, the channels between them, sources, sinks, and the executor role.
 
+pub(crate) mod async_pool;
 pub mod clock;
 pub mod counter;
 pub mod executor;

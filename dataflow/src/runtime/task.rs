@@ -2,11 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError};
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
@@ -16,6 +16,7 @@ use tidemill_model::key_group::KeyGroupRange;
 use crate::flow::{Flow, OperatorIndex, OutputPort};
 use crate::push::Stopped;
 use crate::record::Timestamp;
+use crate::runtime::async_pool::AsyncPool;
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::executor::CollectedRecords;
 use crate::runtime::gate::InputGate;
@@ -37,6 +38,37 @@ pub trait Task {
 pub(crate) enum Mail {
     /// Stop.
     Cancel,
+    /// Something that an operator waits for has come.
+    Wake,
+}
+
+/// Wakes a task from another thread. It does not keep the task's mailbox open: an executor that is gone cancels.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TaskWaker {
+    mailbox: Weak<Sender<Mail>>,
+    /// Whether a wake-up is in the mailbox: never more than one, so that a cancellation has room.
+    waiting: Arc<AtomicBool>,
+}
+
+impl TaskWaker {
+    pub(crate) fn new(mailbox: &Arc<Sender<Mail>>) -> Self {
+        Self { mailbox: Arc::downgrade(mailbox), waiting: Arc::default() }
+    }
+
+    /// What was done before the call is seen by the task when it has woken.
+    pub(crate) fn wake(&self) {
+        if self.waiting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(mailbox) = self.mailbox.upgrade() {
+            // Full: of cancellations. Disconnected: the task has ended.
+            let _ = mailbox.try_send(Mail::Wake);
+        }
+    }
+
+    fn woken(&self) {
+        self.waiting.swap(false, Ordering::AcqRel);
+    }
 }
 
 /// Why a task stopped before the end of its input.
@@ -61,6 +93,8 @@ pub(crate) struct TaskEnvironment {
     pub(crate) wiring: Arc<Wiring>,
     pub(crate) progress: Arc<ProgressCounters>,
     pub(crate) clock: ProcessingClock,
+    pub(crate) waker: TaskWaker,
+    pub(crate) async_pool: Arc<AsyncPool>,
 }
 
 /// A sub-task's view of its job; a handle, cheap to clone, that stays on the sub-task's thread.
@@ -142,11 +176,31 @@ impl TaskContext {
         }
     }
 
+    /// Waits for mail.
+    pub(crate) fn wait_for_mail(&self) -> Result<(), Stopped> {
+        self.on_mail(self.mailbox().recv())
+    }
+
+    /// Wakes this task from another thread.
+    pub(crate) fn waker(&self) -> TaskWaker {
+        self.inner.environment.waker.clone()
+    }
+
+    /// The threads for asynchronous calls.
+    pub(crate) fn async_pool(&self) -> &AsyncPool {
+        &self.inner.environment.async_pool
+    }
+
     /// Obeys mail; an executor that is gone has cancelled everything.
     #[cold]
     pub(crate) fn on_mail(&self, mail: Result<Mail, RecvError>) -> Result<(), Stopped> {
         match mail {
             Ok(Mail::Cancel) | Err(RecvError) => Err(self.stop(StopReason::Canceled)),
+            Ok(Mail::Wake) => {
+                self.inner.environment.waker.woken();
+                self.wake_at(Timestamp::MIN);
+                Ok(())
+            }
         }
     }
 
@@ -220,6 +274,11 @@ impl TaskContext {
     /// The time by the clock that this task goes by.
     pub(crate) fn processing_time(&self) -> Timestamp {
         self.inner.environment.clock.now()
+    }
+
+    /// The clock that this task goes by.
+    pub(crate) fn clock(&self) -> ProcessingClock {
+        self.inner.environment.clock.clone()
     }
 
     /// Has [`Control::ProcessingTime`](crate::record::Control::ProcessingTime) sent through the chain at `time` or

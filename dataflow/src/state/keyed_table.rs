@@ -18,6 +18,8 @@ pub(crate) struct KeyedTable<K, V> {
     groups: Vec<Table<K, V>>,
     first: u32,
     max_parallelism: u32,
+    /// The group and slot at which [`retain_some`](Self::retain_some) goes on.
+    cursor: (usize, usize),
 }
 
 impl<K, V> KeyedTable<K, V> {
@@ -26,9 +28,9 @@ impl<K, V> KeyedTable<K, V> {
         Self::of(&context.key_groups(), context.max_parallelism())
     }
 
-    fn of(KeyGroupRange(range): &KeyGroupRange, max_parallelism: u32) -> Self {
+    pub(super) fn of(KeyGroupRange(range): &KeyGroupRange, max_parallelism: u32) -> Self {
         let groups = range.clone().map(|_| Table::with_slots(SLOTS_INITIAL)).collect();
-        Self { groups, first: range.start, max_parallelism }
+        Self { groups, first: range.start, max_parallelism, cursor: (0, 0) }
     }
 
     /// The table of the group that a hash belongs to.
@@ -64,6 +66,12 @@ impl<K, V> KeyedTable<K, V> {
     #[inline(always)]
     fn prefetch(&self, hash: KeyHash) {
         self.groups[self.index(hash)].prefetch(hash);
+    }
+
+    /// Has the slots of all these keys fetched.
+    #[inline]
+    pub(crate) fn prefetch_keys(&self, keys: &[(KeyHash, K)]) {
+        keys.iter().for_each(|&(hash, _)| self.prefetch(hash));
     }
 
     /// The value of the key for which `is_key` holds.
@@ -102,6 +110,28 @@ impl<K, V> KeyedTable<K, V> {
     /// Takes out the key for which `is_key` holds.
     pub(crate) fn remove(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<V> {
         self.group(hash).remove(hash, is_key)
+    }
+
+    /// Looks at a few slots, each time at others, and takes out what `keep` refuses.
+    pub(crate) fn retain_some(&mut self, budget: usize, keep: &mut dyn FnMut(&K, &mut V) -> bool) {
+        let mut left = budget;
+        // Small tables are not gone through twice.
+        for _ in 0..=self.groups.len() {
+            let (group, slot) = self.cursor;
+            let Some(table) = self.groups.get_mut(group) else { return };
+            self.cursor = match table.retain_from(slot, &mut left, keep) {
+                Some(slot) => (group, slot),
+                None => ((group + 1) % self.groups.len(), 0),
+            };
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The table of a key group, if this sub-task owns it.
+    pub(super) fn of_group(&self, group: KeyGroup) -> Option<&Table<K, V>> {
+        self.groups.get(usize::try_from(group.0.checked_sub(self.first)?).ok()?)
     }
 
     /// Empties all groups, in their order.

@@ -1,12 +1,24 @@
 //! Keyed state: what operators remember for each key.
 
+mod backend;
+mod descriptor;
+mod handles;
 mod keyed_table;
+mod list;
+mod map;
+mod merging;
 mod prefetch;
 mod store;
 mod table;
+mod time_to_live;
+mod value;
 
 pub(crate) use keyed_table::KeyedTable;
 pub(crate) use table::{Place, Table};
 
-pub(crate) use store::StateStore;
-pub use store::{Error, StateRegistry, ValueState};
+pub use backend::{FrozenGroup, MapTable, StateTable};
+pub use descriptor::{StateDescriptor, StateKind, StateSchema};
+pub use handles::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+pub use store::{Error, StateRegistry};
+pub(crate) use store::{PREPARED_TOGETHER, StateStore};
+pub use time_to_live::TimeToLive;

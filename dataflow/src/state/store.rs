@@ -1,27 +1,71 @@
 //! The named states of one sub-task's keyed operator.
 
-use std::any::Any;
-use std::marker::PhantomData;
+use std::any::{Any, type_name};
 
 use tidemill_model::key::{Key, KeyHash};
+use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
 
-use super::KeyedTable;
-use crate::function::KeyedContext;
+use super::backend::FrozenGroup;
+use super::descriptor::{StateDescriptor, StateKind, StateSchema};
+use super::handles::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+use super::list::ListTable;
+use super::map::Maps;
+use super::merging::{Merging, Reduce};
+use super::time_to_live::Expiry;
+use super::value::ValueTable;
+use super::{KeyedTable, TimeToLive};
+use crate::function::Aggregate;
 use crate::record::Data;
+use crate::runtime::clock::ProcessingClock;
+use crate::runtime::sink::UserError;
 use crate::runtime::task::TaskContext;
 
-/// A table of some value type.
-struct NamedTable {
-    name: String,
-    /// A `KeyedTable<K, V>` of the value's type.
-    table: Box<dyn Any>,
+/// How many keys are announced to the states together: their slots fit into the nearest cache, and their cache misses
+/// overlap.
+pub(crate) const PREPARED_TOGETHER: usize = 32;
+
+/// How many slots of a state are searched for values whose time is over, for each record that came: about the garbage
+/// of two thirds of what lives gathers until a table has been gone through.
+const SWEPT_PER_RECORD: usize = 4;
+
+/// A state, whatever it keeps.
+pub(super) trait AnyState<K>: Any {
+    /// These keys are used next.
+    fn prepare(&mut self, keys: &[(KeyHash, K)]);
+
+    /// Looks at so many slots for values whose time is over.
+    fn sweep(&mut self, budget: usize);
+
+    /// A batch is done.
+    fn settle(&mut self) -> Result<(), UserError>;
+
+    /// The values of a key group as they are now.
+    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>>;
+}
+
+/// Makes the tables of one sub-task's states: the only place that knows the back-end, which is the heap.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    range: KeyGroupRange,
+    max_parallelism: u32,
+}
+
+impl Tables {
+    pub(super) fn open<K: Key, V>(&self) -> KeyedTable<K, V> {
+        KeyedTable::of(&self.range, self.max_parallelism)
+    }
+}
+
+struct NamedState<K> {
+    schema: StateSchema,
+    state: Box<dyn AnyState<K>>,
 }
 
 /// The states of one keyed operator in one sub-task, by the order in which they were asked for.
 pub(crate) struct StateStore<K> {
-    tables: Vec<NamedTable>,
-    task: TaskContext,
-    key: PhantomData<fn() -> K>,
+    states: Vec<NamedState<K>>,
+    tables: Tables,
+    clock: ProcessingClock,
 }
 
 /// Why a state cannot be had.
@@ -37,26 +81,71 @@ pub enum Error {
 
 impl<K: Key> StateStore<K> {
     pub(crate) fn new(task: &TaskContext) -> Self {
-        Self { tables: Vec::new(), task: task.clone(), key: PhantomData }
+        Self::of(task.key_groups(), task.max_parallelism(), task.clock())
     }
 
-    fn register<V: 'static>(&mut self, name: &str) -> Result<usize, Error> {
-        if self.tables.iter().any(|other| other.name == name) {
-            return Err(Error::DuplicateName { name: name.to_owned() });
+    pub(super) fn of(range: KeyGroupRange, max_parallelism: u32, clock: ProcessingClock) -> Self {
+        Self { states: Vec::new(), tables: Tables { range, max_parallelism }, clock }
+    }
+
+    fn expiry(&self, time_to_live: Option<TimeToLive>) -> Option<Expiry> {
+        time_to_live.map(|time_to_live| Expiry::new(time_to_live, self.clock.clone()))
+    }
+
+    fn register<S: AnyState<K>>(
+        &mut self,
+        StateDescriptor { name, time_to_live }: StateDescriptor,
+        (kind, types): (StateKind, Vec<&'static str>),
+        make: impl FnOnce(&Tables, Option<Expiry>) -> S,
+    ) -> Result<usize, Error> {
+        if self.states.iter().any(|other| other.schema.name == name) {
+            return Err(Error::DuplicateName { name });
         }
-        let table = Box::new(KeyedTable::<K, V>::new(&self.task));
-        self.tables.push(NamedTable { name: name.to_owned(), table });
-        Ok(self.tables.len() - 1)
+        let state = Box::new(make(&self.tables, self.expiry(time_to_live)));
+        let schema = StateSchema { name, kind, types, time_to_live, definition: None };
+        self.states.push(NamedState { schema, state });
+        Ok(self.states.len() - 1)
     }
 
-    /// The table of a handle.
+    /// The state of a handle.
     ///
     /// # Panics
     /// The handle was not made by this operator's registry.
     #[inline]
-    pub(crate) fn table<V: 'static>(&mut self, index: usize) -> &mut KeyedTable<K, V> {
-        let named = self.tables.get_mut(index).expect("a state handle comes from the registry of open()");
-        named.table.downcast_mut().expect("a state handle is used with the key type that it was made for")
+    pub(super) fn state<S: AnyState<K>>(&mut self, index: usize) -> &mut S {
+        let named = self.states.get_mut(index).expect("a state handle comes from the registry of open()");
+        let state: &mut dyn Any = named.state.as_mut();
+        state.downcast_mut().expect("a state handle is used with the key type that it was made for")
+    }
+
+    /// These keys are used next.
+    #[inline]
+    pub(crate) fn prepare(&mut self, keys: &[(KeyHash, K)]) {
+        for named in &mut self.states {
+            named.state.prepare(keys);
+        }
+    }
+
+    /// So many records were dealt with: writes back what they changed, and clears away a little.
+    ///
+    /// # Errors
+    /// A state could not be read or written.
+    pub(crate) fn settle(&mut self, records: usize) -> Result<(), UserError> {
+        self.states.iter_mut().try_for_each(|named| {
+            if named.schema.time_to_live.is_some() {
+                named.state.sweep(records * SWEPT_PER_RECORD);
+            }
+            named.state.settle()
+        })
+    }
+
+    /// Each state as it is now in a key group, for a snapshot.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the seam for checkpoints, which are not there yet"))]
+    pub(crate) fn freeze(
+        &mut self,
+        group: KeyGroup,
+    ) -> impl Iterator<Item = (&StateSchema, Box<dyn FrozenGroup<K>>)> + '_ {
+        self.states.iter_mut().map(move |named| (&named.schema, named.state.freeze(group)))
     }
 }
 
@@ -74,64 +163,64 @@ impl<'a, K: Key> StateRegistry<'a, K> {
     ///
     /// # Errors
     /// The operator has a state of that name already.
-    pub fn value<V: Data>(&mut self, name: &str) -> Result<ValueState<V>, Error> {
-        Ok(ValueState { index: self.store.register::<V>(name)?, value: PhantomData })
+    pub fn value<V: Data>(&mut self, descriptor: impl Into<StateDescriptor>) -> Result<ValueState<V>, Error> {
+        let shape = (StateKind::Value, vec![type_name::<V>()]);
+        self.store.register(descriptor.into(), shape, ValueTable::<K, V>::new).map(ValueState::new)
+    }
+
+    /// A state that holds a list for each key.
+    ///
+    /// # Errors
+    /// The operator has a state of that name already.
+    pub fn list<T: Data>(&mut self, descriptor: impl Into<StateDescriptor>) -> Result<ListState<T>, Error> {
+        let shape = (StateKind::List, vec![type_name::<T>()]);
+        self.store.register(descriptor.into(), shape, ListTable::<K, T>::new).map(ListState::new)
+    }
+
+    /// A state that holds a map for each key.
+    ///
+    /// # Errors
+    /// The operator has a state of that name already.
+    pub fn map<U: Ord + Data, V: Data>(
+        &mut self,
+        descriptor: impl Into<StateDescriptor>,
+    ) -> Result<MapState<U, V>, Error> {
+        let shape = (StateKind::Map, vec![type_name::<U>(), type_name::<V>()]);
+        self.store.register(descriptor.into(), shape, Maps::<K, U, V>::new).map(MapState::new)
+    }
+
+    /// A state that holds one value for each key, into which `reduce` folds each other one.
+    ///
+    /// # Errors
+    /// The operator has a state of that name already.
+    pub fn reducing<V: Data>(
+        &mut self,
+        descriptor: impl Into<StateDescriptor>,
+        reduce: impl FnMut(&mut V, V) + 'static,
+    ) -> Result<ReducingState<V>, Error> {
+        let shape = (StateKind::Reducing, vec![type_name::<V>()]);
+        let function: Reduce<V> = Box::new(reduce);
+        let make = |tables: &Tables, expiry| Merging { values: ValueTable::<K, V>::new(tables, expiry), function };
+        self.store.register(descriptor.into(), shape, make).map(ReducingState::new)
+    }
+
+    /// A state that holds one accumulator for each key.
+    ///
+    /// # Errors
+    /// The operator has a state of that name already.
+    pub fn aggregating<T: 'static, A: Aggregate<T>>(
+        &mut self,
+        descriptor: impl Into<StateDescriptor>,
+        aggregate: A,
+    ) -> Result<AggregatingState<T, A>, Error> {
+        let shape = (StateKind::Aggregating, vec![type_name::<T>(), type_name::<A::Accumulator>()]);
+        let make = |tables: &Tables, expiry| Merging {
+            values: ValueTable::<K, A::Accumulator>::new(tables, expiry),
+            function: aggregate,
+        };
+        self.store.register(descriptor.into(), shape, make).map(AggregatingState::new)
     }
 }
 
-/// One value for each key; the handle is made by [`StateRegistry::value`] and lent the context at each use.
-#[derive(Debug)]
-pub struct ValueState<V> {
-    index: usize,
-    value: PhantomData<fn() -> V>,
-}
-
-impl<V> Clone for ValueState<V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V> Copy for ValueState<V> {}
-
-impl<V> Default for ValueState<V> {
-    /// A handle that nothing was registered for; using it panics.
-    fn default() -> Self {
-        Self { index: usize::MAX, value: PhantomData }
-    }
-}
-
-impl<V: Data> ValueState<V> {
-    /// The value of the context's key.
-    pub fn get<'a, K: Key>(self, context: &'a mut KeyedContext<'_, K>) -> Option<&'a V> {
-        self.get_mut(context).map(|value| &*value)
-    }
-
-    /// The value of the context's key, to be changed.
-    pub fn get_mut<'a, K: Key>(self, context: &'a mut KeyedContext<'_, K>) -> Option<&'a mut V> {
-        let (hash, key): (KeyHash, &K) = (context.hash, context.key);
-        context.runtime.states.table::<V>(self.index).get_mut(hash, |other| other == key)
-    }
-
-    /// The value of the context's key, made when there is none.
-    pub fn get_or_insert_with<'a, K: Key>(
-        self,
-        context: &'a mut KeyedContext<'_, K>,
-        make: impl FnOnce() -> V,
-    ) -> &'a mut V {
-        let (hash, key) = (context.hash, context.key);
-        context.runtime.states.table::<V>(self.index).get_or_insert_with(hash, key, make)
-    }
-
-    /// Gives the context's key this value.
-    pub fn set<K: Key>(self, context: &mut KeyedContext<'_, K>, value: V) {
-        let (hash, key) = (context.hash, context.key);
-        context.runtime.states.table::<V>(self.index).put(hash, key, value);
-    }
-
-    /// Takes the value of the context's key away.
-    pub fn clear<K: Key>(self, context: &mut KeyedContext<'_, K>) -> Option<V> {
-        let (hash, key) = (context.hash, context.key);
-        context.runtime.states.table::<V>(self.index).remove(hash, |other| other == key)
-    }
-}
+#[cfg(test)]
+mod tests;

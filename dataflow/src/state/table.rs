@@ -118,7 +118,12 @@ impl<K, V> Table<K, V> {
 
     /// Takes out the key for which `is_key` holds.
     pub(crate) fn remove(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<V> {
-        let Place::Taken(mut hole) = self.find(kept(hash), is_key) else { return None };
+        let Place::Taken(slot) = self.find(kept(hash), is_key) else { return None };
+        self.remove_at(slot)
+    }
+
+    /// Takes out what is in a slot; another key may move into it.
+    fn remove_at(&mut self, mut hole: usize) -> Option<V> {
         let removed = self.slots[hole].take()?;
         self.len -= 1;
         // What was pushed behind the hole by it moves up, so that no probe ends early.
@@ -148,6 +153,33 @@ impl<K, V> Table<K, V> {
             }
             self.slots[index] = Some(entry);
         }
+    }
+
+    /// Looks at the slots from `start` on, as many as `budget` has left, and takes out what `keep` refuses; answers
+    /// where to go on, unless the end was reached.
+    pub(crate) fn retain_from(
+        &mut self,
+        start: usize,
+        budget: &mut usize,
+        keep: &mut dyn FnMut(&K, &mut V) -> bool,
+    ) -> Option<usize> {
+        let mut index = start;
+        while *budget > 0 {
+            *budget -= 1;
+            let refused = self.slots.get_mut(index)?.as_mut().is_some_and(|entry| !keep(&entry.key, &mut entry.value));
+            if refused {
+                // What moves into the slot is looked at next.
+                self.remove_at(index);
+            } else {
+                index += 1;
+            }
+        }
+        Some(index)
+    }
+
+    /// All keys with their values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.slots.iter().flatten().map(|entry| (&entry.key, &entry.value))
     }
 
     /// Empties the table, keeping its memory; the iterator must be used up.
@@ -206,6 +238,26 @@ mod tests {
         }
         let mut count = |key| table.get_mut(KeyHash(0), |&other| other == key).copied();
         assert_eq!((count(0), count(49), count(50), count(99), count(100)), (Some(2), Some(2), Some(1), Some(1), None));
+    }
+
+    #[test]
+    fn every_key_that_is_not_kept_goes_whatever_the_budget() {
+        for (mask, budget) in [(u64::MAX, 1), (u64::MAX, 7), (0x3f, 3), (0x3f, 1000)] {
+            let mut table = Table::with_slots(2);
+            for key in 0..500u64 {
+                add(&mut table, key, KeyHash(key.key_hash().0 & mask));
+            }
+            let mut cursor = Some(0);
+            while let Some(start) = cursor {
+                cursor = table.retain_from(start, &mut { budget }, &mut |key, _| key % 3 == 0);
+            }
+            assert_eq!(table.len(), 167);
+            for key in 0..500u64 {
+                let hash = KeyHash(key.key_hash().0 & mask);
+                assert_eq!(table.get_mut(hash, |&other| other == key).is_some(), key % 3 == 0);
+            }
+            assert_eq!(table.iter().map(|(key, _)| key % 3).sum::<u64>(), 0);
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! COUNT`; `panic AT`; `abort ONCE-FILE COUNT RATE OUTPUT` aborts the process the first time; `twice COUNT` runs two
 //! jobs, the second on the first one's result; `differs` builds another graph in the executor; `operators COUNT OUTPUT`
 //! writes what most operators make of the numbers below COUNT; `moody N` sends numbers that cannot be written when N is
-//! odd, or read when it is 2 modulo 4.
+//! odd, or read when it is 2 modulo 4; `groups` runs without end, its source and its sums in one slot sharing group, the
+//! maps after them in another one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +54,7 @@ fn main() -> Result<()> {
         "twice" => twice(&env, number(1)?),
         "differs" => differs(&env),
         "operators" => every_operator::run(&env, number(1)?, argument(2)?.into()),
+        "groups" => groups(&env),
         "moody" => every_operator::run_moody(&env, number(1)?),
         other => bail!("unknown mode {other:?}"),
     }
@@ -111,6 +113,13 @@ fn twice(env: &Environment, count: u64) -> Result<()> {
     let next = env.from_collection(vec![first]).map(|n: i64| n + 1).collect();
     let result = env.execute("second")?;
     println!("{:?}", result.collected(&next)?);
+    Ok(())
+}
+
+fn groups(env: &Environment) -> Result<()> {
+    let sums = env.generate_sequence(0.., Some(1_000)).key_by(|n| n % 10).count();
+    sums.map(|sum| sum).name("Heavy").slot_sharing_group("heavy").discard();
+    env.execute("groups")?;
     Ok(())
 }
 

@@ -99,7 +99,7 @@ fn tasks_are_cancelled_whatever_they_wait_for() {
         let deployment = deployment(&flow, AttemptNumber(0));
         let (mut executor, events) = executor(flow);
         executor.deploy(&deployment);
-        while executor.progress().records_in < 3 {
+        while executor.watch().get().records_in < 3 {
             std::thread::yield_now();
         }
         executor.cancel(&deployment.start);
@@ -117,8 +117,8 @@ fn a_producer_whose_consumer_never_starts_is_cancelled_while_its_output_is_full(
     executor.deploy(&deployment);
     // The count stands still once the queue is full.
     let mut before = u64::MAX;
-    while before == 0 || executor.progress().records_in != before {
-        before = executor.progress().records_in;
+    while before == 0 || executor.watch().get().records_in != before {
+        before = executor.watch().get().records_in;
         (0..1000).for_each(|_| std::thread::yield_now());
     }
     executor.cancel(&deployment.start);
@@ -146,7 +146,7 @@ fn a_repeated_deployment_starts_nothing_but_reports_again() {
     assert!(first.iter().all(|end| matches!(end, TerminalState::Finished { .. })));
     executor.deploy(&deployment);
     assert_eq!(ends(&events, 2), first);
-    assert_eq!(executor.progress(), Progress { records_in: 100, records_out: 100 });
+    assert_eq!(executor.watch().get(), Progress { records_in: 100, records_out: 100 });
 }
 
 #[test]
@@ -189,3 +189,5 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
     let lines = |part: &str| std::fs::read_to_string(path.join(part)).unwrap().lines().count();
     assert_eq!((lines("1"), lines("2")), (5000, 5000));
 }
+
+mod async_calls;

@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
@@ -15,7 +15,7 @@ use tidemill_model::id::AttemptNumber;
 use super::control::{Command, ControlSocket, Event};
 use super::{Error, ExecutorRole, Start};
 use crate::flow::Flow;
-use crate::runtime::executor::{Executor, ExecutorEvent, Progress};
+use crate::runtime::executor::{Executor, ExecutorEvent, ProgressWatch};
 use crate::runtime::network::{Handshake, Identity, NoNetwork, TcpNetwork};
 use crate::runtime::spawn::{TaskKind, spawn};
 
@@ -72,6 +72,8 @@ pub(super) struct Service {
     start: Start,
     flow: Arc<Flow>,
     deployed: Mutex<Option<Deployed>>,
+    /// Since the first deployment. Beside the lock: tasks may end while the deployment that started them holds it.
+    progress: OnceLock<ProgressWatch>,
     door: Mutex<Door>,
 }
 
@@ -90,7 +92,8 @@ enum Door {
 
 impl Service {
     pub(super) fn new(start: Start, flow: Arc<Flow>) -> Self {
-        Self { start, flow, deployed: Mutex::new(None), door: Mutex::new(Door::Waiting(Vec::new())) }
+        let (deployed, progress) = (Mutex::new(None), OnceLock::new());
+        Self { start, flow, deployed, progress, door: Mutex::new(Door::Waiting(Vec::new())) }
     }
 
     /// Starts tasks; the first deployment decides which attempt this process belongs to.
@@ -124,6 +127,7 @@ impl Service {
             waiting.into_iter().for_each(|(handshake, stream)| network.accept(handshake, stream));
         }
         let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone());
+        self.progress.get_or_init(|| executor.watch());
         Deployed { attempt, executor }
     }
 
@@ -151,12 +155,6 @@ impl Service {
         network.accept(handshake, stream);
     }
 
-    /// The progress, unless a command is being carried out: then it is not worth waiting for (and a deployment may be
-    /// waiting for the very thread that asks).
-    fn progress(&self) -> Option<Progress> {
-        self.deployed.try_lock().ok()?.as_ref().map(|deployed| deployed.executor.progress())
-    }
-
     fn deployed(&self) -> MutexGuard<'_, Option<Deployed>> {
         self.deployed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +168,7 @@ impl Service {
 fn forward_events(service: &Service, control: &ControlSocket, reports: &Receiver<ExecutorEvent>) -> Result<(), Error> {
     let ticks = tick(PROGRESS_INTERVAL);
     let mut told = (0, 0);
-    let mut tell_progress = || match service.progress() {
+    let mut tell_progress = || match service.progress.get().map(ProgressWatch::get) {
         Some(progress) if (progress.records_in, progress.records_out) != told => {
             told = (progress.records_in, progress.records_out);
             control.write(Event::Progress(progress))

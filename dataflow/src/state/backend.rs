@@ -1,0 +1,221 @@
+//! What a state back-end is to the state handles: typed tables by key, and entries of maps by key.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tidemill_model::key::{Key, KeyHash};
+use tidemill_model::key_group::KeyGroup;
+
+use super::{KeyedTable, Table};
+use crate::record::{self, Data, encode_value};
+use crate::runtime::sink::UserError;
+
+/// The values of one state in one sub-task, by key.
+///
+/// The heap back-end keeps them as they are ([`KeyedTable`], which rolling aggregates use without this trait). One
+/// that keeps encoded bytes reads a batch's keys in [`prepare`](Self::prepare), lends its decoded copies out, and
+/// writes what was lent for change back in [`settle`](Self::settle).
+///
+/// # To ensure correctness
+///
+/// - Every access names the key's hash, so that an implementation knows the key group before anything changes. This
+///   is the seam for copy-on-write: after [`freeze`](Self::freeze) the frozen group stays as it was, whether it was
+///   copied at once, as the heap does, or is shared until the first later change of the group.
+/// - A failure of a read or write is remembered and told by [`settle`](Self::settle); until then nothing is found.
+pub trait StateTable<K, V>: 'static {
+    /// These keys are used next, all of one batch or a part of it.
+    fn prepare(&mut self, keys: &[(KeyHash, K)]);
+
+    /// The value of a key.
+    fn get(&mut self, hash: KeyHash, key: &K) -> Option<&V>;
+
+    /// The value of a key, to be changed.
+    fn get_mut(&mut self, hash: KeyHash, key: &K) -> Option<&mut V>;
+
+    /// The value of a key, to be changed; made when there is none.
+    fn get_or_insert_with(&mut self, hash: KeyHash, key: &K, make: &mut dyn FnMut() -> V) -> &mut V;
+
+    /// Gives a key this value, whether it had one or not.
+    fn put(&mut self, hash: KeyHash, key: &K, value: V);
+
+    /// Takes a key's value away.
+    fn remove(&mut self, hash: KeyHash, key: &K) -> Option<V>;
+
+    /// Looks at so many places at most, each time at others, and takes out what `keep` refuses.
+    fn retain_some(&mut self, budget: usize, keep: &mut dyn FnMut(&K, &mut V) -> bool);
+
+    /// Looks at so many places at most for values whose time is over.
+    fn sweep(&mut self, _budget: usize) {}
+
+    /// A batch is done: changes are written to wherever they are kept.
+    ///
+    /// # Errors
+    /// Something could not be read or written since the last time.
+    fn settle(&mut self) -> Result<(), UserError>;
+
+    /// The values of a key group as they are now.
+    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>>;
+}
+
+/// The entries of one map state in one sub-task, by key and the user's second key.
+///
+/// # To ensure correctness
+///
+/// What [`StateTable`] says holds here, too; a key without entries takes no room.
+pub trait MapTable<K, U, V>: 'static {
+    /// These keys are used next.
+    fn prepare(&mut self, keys: &[(KeyHash, K)]);
+
+    /// An entry.
+    fn get(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<&V>;
+
+    /// An entry, to be changed.
+    fn get_mut(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<&mut V>;
+
+    /// Sets an entry.
+    fn put(&mut self, hash: KeyHash, key: &K, entry: U, value: V);
+
+    /// Takes an entry away.
+    fn remove(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<V>;
+
+    /// The entries of a key, in the order of the user's keys.
+    fn iter<'a>(&'a mut self, hash: KeyHash, key: &K) -> Box<dyn Iterator<Item = (&'a U, &'a V)> + 'a>;
+
+    /// Takes out the entries of a key that `keep` refuses.
+    fn retain(&mut self, hash: KeyHash, key: &K, keep: &mut dyn FnMut(&U, &mut V) -> bool);
+
+    /// Takes all entries of a key away.
+    fn clear(&mut self, hash: KeyHash, key: &K);
+
+    /// Looks at so many keys at most, each time at others, and takes out the entries that `keep` refuses.
+    fn retain_some(&mut self, budget: usize, keep: &mut dyn FnMut(&U, &mut V) -> bool);
+
+    /// Looks at so many keys at most for entries whose time is over.
+    fn sweep(&mut self, _budget: usize) {}
+
+    /// A batch is done: changes are written to wherever they are kept.
+    ///
+    /// # Errors
+    /// Something could not be read or written since the last time.
+    fn settle(&mut self) -> Result<(), UserError>;
+
+    /// The entries of a key group as they are now.
+    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>>;
+}
+
+/// The values of one key group at one moment, for a snapshot that is written on another thread.
+pub trait FrozenGroup<K>: Send {
+    /// Shows each key with its encoded value.
+    ///
+    /// # Errors
+    /// A value cannot be encoded.
+    fn visit(&self, entry: &mut dyn FnMut(&K, Bytes)) -> Result<(), record::Error>;
+}
+
+impl<K: Send, V: Data> FrozenGroup<K> for Table<K, V> {
+    fn visit(&self, entry: &mut dyn FnMut(&K, Bytes)) -> Result<(), record::Error> {
+        self.iter().try_for_each(|(key, value)| {
+            entry(key, encode_value(value)?);
+            Ok(())
+        })
+    }
+}
+
+impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
+    fn prepare(&mut self, keys: &[(KeyHash, K)]) {
+        self.prefetch_keys(keys);
+    }
+
+    fn get(&mut self, hash: KeyHash, key: &K) -> Option<&V> {
+        KeyedTable::get_mut(self, hash, |other| other == key).map(|value| &*value)
+    }
+
+    fn get_mut(&mut self, hash: KeyHash, key: &K) -> Option<&mut V> {
+        KeyedTable::get_mut(self, hash, |other| other == key)
+    }
+
+    fn get_or_insert_with(&mut self, hash: KeyHash, key: &K, make: &mut dyn FnMut() -> V) -> &mut V {
+        KeyedTable::get_or_insert_with(self, hash, key, make)
+    }
+
+    fn put(&mut self, hash: KeyHash, key: &K, value: V) {
+        KeyedTable::put(self, hash, key, value);
+    }
+
+    fn remove(&mut self, hash: KeyHash, key: &K) -> Option<V> {
+        KeyedTable::remove(self, hash, |other| other == key)
+    }
+
+    fn retain_some(&mut self, budget: usize, keep: &mut dyn FnMut(&K, &mut V) -> bool) {
+        KeyedTable::retain_some(self, budget, keep);
+    }
+
+    fn settle(&mut self) -> Result<(), UserError> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
+        Box::new(self.of_group(group).cloned().unwrap_or_else(|| Table::with_slots(1)))
+    }
+}
+
+impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for KeyedTable<K, BTreeMap<U, V>> {
+    fn prepare(&mut self, keys: &[(KeyHash, K)]) {
+        self.prefetch_keys(keys);
+    }
+
+    fn get(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<&V> {
+        KeyedTable::get_mut(self, hash, |other| other == key)?.get(entry)
+    }
+
+    fn get_mut(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<&mut V> {
+        KeyedTable::get_mut(self, hash, |other| other == key)?.get_mut(entry)
+    }
+
+    fn put(&mut self, hash: KeyHash, key: &K, entry: U, value: V) {
+        KeyedTable::get_or_insert_with(self, hash, key, BTreeMap::new).insert(entry, value);
+    }
+
+    fn remove(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<V> {
+        let entries = KeyedTable::get_mut(self, hash, |other| other == key)?;
+        let removed = entries.remove(entry);
+        if entries.is_empty() {
+            KeyedTable::remove(self, hash, |other| other == key);
+        }
+        removed
+    }
+
+    fn iter<'a>(&'a mut self, hash: KeyHash, key: &K) -> Box<dyn Iterator<Item = (&'a U, &'a V)> + 'a> {
+        Box::new(KeyedTable::get_mut(self, hash, |other| other == key).into_iter().flat_map(|entries| entries.iter()))
+    }
+
+    fn retain(&mut self, hash: KeyHash, key: &K, keep: &mut dyn FnMut(&U, &mut V) -> bool) {
+        let Some(entries) = KeyedTable::get_mut(self, hash, |other| other == key) else { return };
+        entries.retain(keep);
+        if entries.is_empty() {
+            KeyedTable::remove(self, hash, |other| other == key);
+        }
+    }
+
+    fn clear(&mut self, hash: KeyHash, key: &K) {
+        KeyedTable::remove(self, hash, |other| other == key);
+    }
+
+    fn retain_some(&mut self, budget: usize, keep: &mut dyn FnMut(&U, &mut V) -> bool) {
+        KeyedTable::retain_some(self, budget, &mut |_, entries| {
+            entries.retain(&mut *keep);
+            !entries.is_empty()
+        });
+    }
+
+    fn settle(&mut self) -> Result<(), UserError> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
+        StateTable::freeze(self, group)
+    }
+}
+
+#[cfg(test)]
+mod tests;
