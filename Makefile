@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify verify-unsafe fix bench golden setup build-release
+.PHONY: help demo test verify verify-unsafe fix bench microbench golden setup build-release
 
 # Where everything that is built goes; set it to share one folder between checkouts.
 override CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -59,6 +59,10 @@ fix: setup ## Formatting and what Clippy can repair by itself.
 
 bench: build-release ## The workloads W1, W2, W5, W6 beside a hand-written loop; ten leader kills.
 	scripts/bench.sh
+
+microbench: setup ## CPU time of the hot path, piece by piece: chains, exchanges, state, windows, codec; FILTER=state for some.
+	$(ENVIRONMENT)
+	cargo bench -p tidemill-dataflow --bench hot_path -- $(FILTER)
 
 golden: setup ## Rewrite generated code, golden files and expected texts; read the difference before committing it.
 	$(ENVIRONMENT)
