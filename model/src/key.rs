@@ -105,12 +105,35 @@ macro_rules! integer_keys {
 }
 integer_keys!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128);
 
+/// The longest string whose canonical bytes are put together for its hash without a [`KeyBytes`].
+const SHORT_BYTES: usize = 28;
+
+/// The hash of a string's canonical bytes; short ones, such as words, take a path of their own.
+#[inline]
+fn hash_delimited(part: &[u8]) -> KeyHash {
+    let mut short = [0; 4 + SHORT_BYTES];
+    let (length, rest) = short.split_at_mut(4);
+    let Some(copy) = rest.get_mut(..part.len()) else {
+        let mut bytes = KeyBytes::default();
+        bytes.write_delimited(part);
+        return bytes.hash();
+    };
+    length.copy_from_slice(&u32::try_from(part.len()).expect("at most SHORT_BYTES").to_le_bytes());
+    copy.copy_from_slice(part);
+    KeyHash(xxh3_64(&short[..4 + part.len()]))
+}
+
 macro_rules! byte_string_keys {
     ($($type:ty => $as_bytes:ident)*) => {$(
         impl Key for $type {
             #[inline]
             fn write_canonical(&self, bytes: &mut KeyBytes) {
                 bytes.write_delimited(self.$as_bytes().as_ref());
+            }
+
+            #[inline]
+            fn key_hash(&self) -> KeyHash {
+                hash_delimited(self.$as_bytes().as_ref())
             }
         }
     )*};
@@ -189,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_short_string_and_a_long_one_are_hashed_by_their_canonical_bytes() {
-        for length in [0, 1, 23, 24, 59, 60, 61, 1000] {
+        for length in [0, 1, 23, 24, 27, 28, 29, 59, 60, 61, 1000] {
             let key = "k".repeat(length);
             let mut bytes = Vec::from(u32::try_from(length).unwrap().to_le_bytes());
             bytes.extend_from_slice(key.as_bytes());
