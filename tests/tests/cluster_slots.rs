@@ -9,16 +9,19 @@ use tidemill_tests::cluster::TestCluster;
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 
-/// The vertices that each slot serves, by task manager and slot.
-fn tenants(details: &JobDetails) -> Result<BTreeMap<(String, u32), BTreeSet<(u32, u32)>>> {
-    let mut tenants: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+/// Vertices and sub-tasks.
+type Tenants = BTreeSet<(u32, u32)>;
+
+/// What each slot serves.
+fn tenants(details: &JobDetails) -> Result<BTreeSet<Tenants>> {
+    let mut tenants: BTreeMap<(String, u32), Tenants> = BTreeMap::new();
     for attempt in &details.attempts {
         let task_manager = attempt.task_manager.as_ref().context("it is placed")?.to_string();
         let vertex = attempt.report.attempt.vertex;
         let slot = (task_manager, attempt.slot.context("it has a slot")?);
         tenants.entry(slot).or_default().insert((vertex.vertex.0, vertex.subtask.0));
     }
-    Ok(tenants)
+    Ok(tenants.into_values().collect())
 }
 
 #[tokio::test]
@@ -28,8 +31,7 @@ async fn members_of_a_group_share_slots_and_groups_do_not() -> Result<()> {
     let details = cluster.until_flowing(submitted.job, 1).await?;
     // Vertex 0 is the source, 1 the sums, 2 the maps and the sink behind them.
     let expected = [[(0, 0), (1, 0)].into(), [(0, 1), (1, 1)].into(), [(2, 0)].into(), [(2, 1)].into()];
-    let found: BTreeSet<BTreeSet<(u32, u32)>> = tenants(&details)?.into_values().collect();
-    assert_eq!(found, BTreeSet::from(expected));
+    assert_eq!(tenants(&details)?, BTreeSet::from(expected));
     cluster.client().cancel_job(submitted.job).await?;
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! `fold` and `count`: a value of another type than the records, one per key.
+//! `fold`, `aggregate` and `count`: a value of another type than the records, one per key.
 
+use tidemill_dataflow::function::Aggregate;
 use tidemill_dataflow::key_selector::KeySelector;
-use tidemill_dataflow::operator::{FoldFunction, Rolling};
+use tidemill_dataflow::operator::{AggregateFunction, FoldFunction, Rolling};
 use tidemill_dataflow::pipe::Pipe;
 use tidemill_dataflow::record::Data;
 
@@ -38,6 +39,52 @@ where
         let types = keyed_types::<S::Key, P::Out, V>();
         let function = FoldFunction::new(initial, function);
         self.exchanged("Fold", types, |selector, operator| Rolling::new(selector, function, operator))
+    }
+
+    /// Aggregates each key's records in an accumulator of its own type; emits pairs of key and result.
+    ///
+    /// In batch mode each key has one result, at the end of input; in streaming mode each record causes an update,
+    /// for which the accumulator is copied.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tidemill::Error> {
+    /// /// The mean of some numbers.
+    /// #[derive(Clone)]
+    /// struct Mean;
+    ///
+    /// impl tidemill::Aggregate<f64> for Mean {
+    ///     type Accumulator = (f64, u32);
+    ///     type Out = f64;
+    ///
+    ///     fn create(&mut self) -> (f64, u32) {
+    ///         (0.0, 0)
+    ///     }
+    ///
+    ///     fn add(&mut self, (sum, count): &mut (f64, u32), number: f64) {
+    ///         *sum += number;
+    ///         *count += 1;
+    ///     }
+    ///
+    ///     fn merge(&mut self, into: &mut (f64, u32), from: (f64, u32)) {
+    ///         into.0 += from.0;
+    ///         into.1 += from.1;
+    ///     }
+    ///
+    ///     fn result(&mut self, (sum, count): (f64, u32)) -> f64 {
+    ///         sum / f64::from(count)
+    ///     }
+    /// }
+    ///
+    /// # let env = tidemill::Environment::from_args()?;
+    /// let means = env.from_collection(vec![1.0, 2.0, 6.0]).key_by(|_| ()).aggregate(Mean).collect();
+    /// assert_eq!(env.execute("mean")?.collected(&means)?, [((), 3.0)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn aggregate<A: Aggregate<P::Out>>(self, aggregate: A) -> DataStream<Rolling<P::Out, S, AggregateFunction<A>>> {
+        let types = keyed_types::<S::Key, P::Out, A::Out>();
+        let function = AggregateFunction(aggregate);
+        self.exchanged("Aggregate", types, |selector, operator| Rolling::new(selector, function, operator))
     }
 
     /// Counts each key's records; emits pairs of key and count.

@@ -19,7 +19,7 @@ pub use flat_map::{FlatMap, FlatMapInto};
 pub use keyed_process::KeyedProcess;
 pub use map::Map;
 pub use process::Process;
-pub use rolling::{FoldFunction, ReduceFunction, Rolling, RollingFunction};
+pub use rolling::{AggregateFunction, FoldFunction, ReduceFunction, Rolling, RollingFunction};
 pub use watermarks::{AssignTimestamps, BoundedOutOfOrderness, WatermarkGenerator};
 
 pub(crate) use combine::Combine;

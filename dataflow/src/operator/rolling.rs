@@ -9,6 +9,7 @@ use tidemill_model::job::RuntimeMode;
 use tidemill_model::key::{Key, KeyHash};
 
 use crate::flow::OperatorIndex;
+use crate::function::Aggregate;
 use crate::key_selector::KeySelector;
 use crate::pipe::{Input, Pipe, Placement};
 use crate::push::{Push, Stopped, blame, blame_on};
@@ -109,6 +110,36 @@ where
 
     fn result(&mut self, key: K, value: V) -> (K, V) {
         (key, value)
+    }
+}
+
+/// An aggregate with an accumulator of its own.
+#[derive(Clone)]
+pub struct AggregateFunction<A>(pub A);
+
+impl<K: Key + Data, T, A: Aggregate<T>> RollingFunction<K, T> for AggregateFunction<A> {
+    type Value = A::Accumulator;
+    type Out = (K, A::Out);
+
+    #[inline(always)]
+    fn first(&mut self, record: T) -> A::Accumulator {
+        let mut accumulator = self.0.create();
+        self.0.add(&mut accumulator, record);
+        accumulator
+    }
+
+    #[inline(always)]
+    fn add(&mut self, accumulator: &mut A::Accumulator, record: T) {
+        self.0.add(accumulator, record);
+    }
+
+    #[inline(always)]
+    fn update(&mut self, key: &K, accumulator: &A::Accumulator) -> (K, A::Out) {
+        (key.clone(), self.0.result(accumulator.clone()))
+    }
+
+    fn result(&mut self, key: K, accumulator: A::Accumulator) -> (K, A::Out) {
+        (key, self.0.result(accumulator))
     }
 }
 
