@@ -88,6 +88,10 @@ impl SideOutputs {
 
     /// Sends a record to a side output; one that leads nowhere forgets it.
     pub(crate) fn emit<T: Data>(&mut self, tag: &OutputTag<T>, record: T, time: Timestamp) {
+        if self.stopped.is_some() {
+            // The cancellation was read: to wait for room again would be to wait for ever.
+            return;
+        }
         let Some((_, port)) = self.ports.iter_mut().find(|(name, _)| *name == tag.name) else { return };
         let sent = match port.as_any().downcast_mut::<PortPartitioner<T>>() {
             Some(port) => port.push(record, time),

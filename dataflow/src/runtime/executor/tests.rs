@@ -191,3 +191,4 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
 }
 
 mod async_calls;
+mod blocked;
