@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do fails the test")]
 
+mod ends;
 mod keyed;
 mod stateless;
 mod time;

@@ -1,6 +1,6 @@
 //! What the control on several input channels means together: the lowest watermark, the aligned barrier, the last end.
 
-use crate::record::{Control, Timestamp};
+use crate::record::{Control, END_OF_TIME, Timestamp};
 
 /// What one channel has said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,11 @@ impl Alignment {
         self.channels.iter().filter(|channel| !channel.ended)
     }
 
+    /// The channels from which records may still come: behind the end of time there is only the end of input.
+    fn awaited(&self) -> impl Iterator<Item = &Channel> {
+        self.open().filter(|channel| channel.watermark != Some(END_OF_TIME))
+    }
+
     /// Takes control from one channel; answers what the gate as a whole says on, in this order.
     pub fn step(&mut self, channel: usize, control: Control) -> Vec<Control> {
         let mut forward = Vec::new();
@@ -59,8 +64,8 @@ impl Alignment {
             Control::ProcessingTime(_) => return vec![control],
         }
         forward.extend(self.aligned_barrier().map(Control::Barrier));
-        let idle = self.open().count() > 0 && self.open().all(|channel| channel.idle);
-        if self.idle && !idle && !self.ended() {
+        let idle = if self.awaited().next().is_some() { self.awaited().all(|channel| channel.idle) } else { self.idle };
+        if self.idle && !idle {
             forward.push(Control::Active);
         }
         forward.extend(self.advanced_watermark(idle).map(Control::Watermark));
@@ -88,13 +93,16 @@ impl Alignment {
         Some(checkpoint)
     }
 
-    /// The least watermark of the channels that are open and not idle, when it grew; the greatest when all are idle,
-    /// since none of them holds the others back.
+    /// The least watermark of the channels that are awaited and not idle, when it grew; the greatest when all are idle,
+    /// since none of them holds the others back. The end of time comes when nothing more is awaited: an idle channel
+    /// may yet have records, all of which would be late.
     fn advanced_watermark(&mut self, idle: bool) -> Option<Timestamp> {
-        let reached = if idle {
+        let reached = if self.awaited().next().is_none() {
             self.open().map(|channel| channel.watermark).max()??
+        } else if idle {
+            self.awaited().map(|channel| channel.watermark).max()??
         } else {
-            self.open().filter(|channel| !channel.idle).map(|channel| channel.watermark).min()??
+            self.awaited().filter(|channel| !channel.idle).map(|channel| channel.watermark).min()??
         };
         if self.watermark.is_some_and(|watermark| watermark >= reached) {
             return None;
@@ -161,5 +169,22 @@ mod tests {
         assert_eq!(alignment.step(1, EndOfInput), vec![Idle]);
         assert_eq!(alignment.step(0, Active), vec![Active]);
         assert_eq!(alignment.step(0, EndOfInput), vec![EndOfInput]);
+    }
+
+    #[test]
+    fn an_input_that_ends_does_not_end_time_for_an_idle_one() {
+        let mut alignment = Alignment::new(3);
+        assert_eq!(alignment.step(0, Watermark(5)), vec![]);
+        assert_eq!(alignment.step(1, Idle), vec![]);
+        assert_eq!(alignment.step(2, Idle), vec![Watermark(5)]);
+        assert_eq!(alignment.step(2, Watermark(END_OF_TIME)), vec![]);
+        assert_eq!(alignment.step(2, EndOfInput), vec![]);
+        assert_eq!(alignment.step(0, Watermark(END_OF_TIME)), vec![Idle]);
+        assert_eq!(alignment.step(0, EndOfInput), vec![]);
+        assert_eq!(alignment.step(1, Active), vec![Active]);
+        assert_eq!(alignment.step(1, Watermark(7)), vec![Watermark(7)]);
+        assert_eq!(alignment.step(1, Idle), vec![Idle]);
+        assert_eq!(alignment.step(1, Watermark(END_OF_TIME)), vec![Watermark(END_OF_TIME)]);
+        assert_eq!(alignment.step(1, EndOfInput), vec![EndOfInput]);
     }
 }

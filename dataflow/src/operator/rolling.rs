@@ -13,7 +13,7 @@ use crate::function::Aggregate;
 use crate::key_selector::KeySelector;
 use crate::pipe::{Input, Pipe, Placement};
 use crate::push::{Push, Stopped, blame, blame_on};
-use crate::record::{Batch, Control, Data, NO_TIME, Timestamp};
+use crate::record::{Batch, Control, Data, END_OF_TIME, NO_TIME, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 use crate::state::{KeyedTable, Place};
 
@@ -170,6 +170,7 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>> Pipe for Rolling
             operator: context.operator_name(self.operator),
             hashes: Vec::new(),
             updates: context.mode() == RuntimeMode::Streaming,
+            time_has_ended: false,
             next,
             context: context.clone(),
             records: PhantomData::<fn(T)>,
@@ -191,6 +192,8 @@ struct RollingOperator<T, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N> {
     hashes: Vec<KeyHash>,
     /// Whether each record causes an update, or each key one result at the end.
     updates: bool,
+    /// Whether the end of time waits for the results.
+    time_has_ended: bool,
     next: N,
     context: TaskContext,
     records: PhantomData<fn(T)>,
@@ -267,10 +270,28 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
-        if control == Control::EndOfInput && !self.updates {
-            self.emit_results()?;
+        if self.updates {
+            return self.next.control(control);
         }
-        self.next.control(control)
+        match control {
+            // Behind it the results would be late, whatever event times they are given downstream.
+            Control::Watermark(END_OF_TIME) => {
+                self.time_has_ended = true;
+                Ok(())
+            }
+            Control::EndOfInput => {
+                self.emit_results()?;
+                if self.time_has_ended {
+                    self.next.control(Control::Watermark(END_OF_TIME))?;
+                }
+                self.next.control(control)
+            }
+            Control::Watermark(_)
+            | Control::Barrier(_)
+            | Control::Idle
+            | Control::Active
+            | Control::ProcessingTime(_) => self.next.control(control),
+        }
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {
