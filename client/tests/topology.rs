@@ -99,3 +99,86 @@ fn chains_and_groups_are_in_the_plan() -> Result<(), Error> {
     assert!(error.is_err_and(|error| error.contains("co-locat")));
     Ok(())
 }
+
+#[test]
+fn streams_may_part_and_meet_any_number_of_times() -> Result<(), Error> {
+    let env = environment("1")?;
+    let mut numbers = env.generate_sequence(0..3, None).rebalance();
+    for _ in 0..40 {
+        let shared = numbers.share();
+        numbers = shared.stream().filter(|_| true).union(shared.stream().filter(|_| false));
+    }
+    let numbers = numbers.collect();
+    assert_eq!(env.execute("diamonds")?.collected(&numbers)?, [0, 1, 2]);
+    Ok(())
+}
+
+/// Why a program cannot be built, or run.
+fn refusal(env: &Environment) -> String {
+    env.execute("refused").map(|_| ()).map_err(|error| error.to_string()).expect_err("it makes no sense")
+}
+
+#[test]
+fn a_side_output_of_an_operator_that_has_none_is_refused_and_does_not_hang() -> Result<(), Error> {
+    let env = environment("2")?;
+    let numbers = env.generate_sequence(0..10, None).map(|number| number);
+    numbers.side_output(&OutputTag::<u64>::new("odd")).discard();
+    numbers.discard();
+    let refusal = refusal(&env);
+    assert!(refusal.contains("operator \"Map\" has no side outputs, but \"odd\" is used"), "{refusal}");
+
+    // Nobody reads this one.
+    let numbers = env.generate_sequence(0..10, None).map(|number| number);
+    drop(numbers.side_output(&OutputTag::<u64>::new("odd")));
+    numbers.discard();
+    env.execute("unused")?;
+    Ok(())
+}
+
+#[test]
+fn co_location_follows_an_operator_to_another_vertex() -> Result<(), Error> {
+    let env = environment("2")?;
+    let left = env.generate_sequence(0..5, None).map(|number| number);
+    let right = env.generate_sequence(5..10, None).map(|number| number).co_locate_with(&left).set_parallelism(1);
+    left.union(right).discard();
+    let first = refusal(&env);
+    assert!(first.contains("co-locat"), "{first}");
+
+    let left = env.generate_sequence(0..5, None).map(|number| number);
+    let right = env.generate_sequence(5..10, None).map(|number| number).co_locate_with(&left);
+    left.set_parallelism(1).union(right).discard();
+    let second = refusal(&env);
+    assert!(second.contains("co-locat"), "{second}");
+    Ok(())
+}
+
+#[test]
+fn a_stream_may_be_co_located_with_several() -> Result<(), Error> {
+    let env = environment("2")?;
+    let one = env.generate_sequence(0..5, None).set_parallelism(1);
+    let two = env.generate_sequence(0..5, None);
+    let both = env.generate_sequence(5..10, None).set_parallelism(1).co_locate_with(&one).co_locate_with(&two);
+    one.union(two).union(both).discard();
+    let refusal = refusal(&env);
+    assert!(refusal.contains("co-locat"), "{refusal}");
+    Ok(())
+}
+
+#[test]
+#[should_panic(expected = "a stream is used in a program that it is not of")]
+fn streams_of_two_environments_do_not_meet() {
+    let [one, other] = ["1", "1"].map(|parallelism| environment(parallelism).expect("the arguments are right"));
+    let both = one.generate_sequence(0..5, None).union(other.generate_sequence(0..5, None));
+    both.discard();
+}
+
+#[test]
+#[should_panic(expected = "a stream is used in a program that it is not of")]
+fn a_stream_of_an_earlier_job_is_not_taken_into_the_next() {
+    let env = environment("1").expect("the arguments are right");
+    let numbers = env.generate_sequence(0..5, None).share();
+    numbers.stream().discard();
+    env.execute("first").map(|_| ()).expect("the first job runs");
+    env.generate_sequence(0..5, None).discard();
+    numbers.stream().discard();
+}

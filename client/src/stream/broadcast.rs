@@ -256,6 +256,7 @@ impl<P: Pipe, S: KeySelector<P::Out>, Q: Pipe> KeyedBroadcastConnectedStreams<P,
             builder.exchange(broadcast.vertex, broadcast.pipe, target, UnkeyedPartitioning::Broadcast);
             let operator = builder.add_operator(target, "Keyed Broadcast Process", types);
             builder.mark_needs_time(operator);
+            builder.mark_has_side_outputs(operator);
             (target, operator)
         });
         let pipe = KeyedBroadcastProcess::new(selector, function, operator);

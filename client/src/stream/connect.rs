@@ -312,6 +312,7 @@ where
             builder.exchange_hashed(right.vertex, right.pipe, selector.clone(), target);
             let operator = builder.add_operator(target, "Keyed Co-Process", types);
             builder.mark_needs_time(operator);
+            builder.mark_has_side_outputs(operator);
             (target, operator)
         });
         let pipe = KeyedProcess::new(selector, CoProcess(function), operator);

@@ -178,6 +178,7 @@ where
             builder.exchange_hashed(right.vertex, right.pipe, selector.clone(), target);
             let operator = builder.add_operator(target, name, details);
             builder.mark_needs_time(operator);
+            builder.mark_has_side_outputs(operator);
             if lower > upper {
                 builder.add_defect(flow::Error::EmptyInterval { operator: name.to_owned(), lower, upper });
             }

@@ -52,7 +52,10 @@ impl<P: Pipe> DataStream<P> {
     pub(super) fn process_as<F: ProcessFunction<P::Out>>(self, name: &str, function: F) -> DataStream<Process<P, F>> {
         let types = types::<P::Out, F::Out>();
         let stream = self.then(name, types, |pipe, operator| Process::new(pipe, function, operator));
-        stream.environment.build(|builder| builder.mark_needs_time(stream.operator));
+        stream.environment.build(|builder| {
+            builder.mark_needs_time(stream.operator);
+            builder.mark_has_side_outputs(stream.operator);
+        });
         stream
     }
 
@@ -135,7 +138,10 @@ impl<P: Pipe, S: KeySelector<P::Out>> KeyedStream<P, S> {
         let types = keyed_types::<S::Key, P::Out, F::Out>();
         let pipe = |selector, operator| KeyedProcess::new(selector, function, operator);
         let stream = self.exchanged("Keyed Process", types, pipe);
-        stream.environment.build(|builder| builder.mark_needs_time(stream.operator));
+        stream.environment.build(|builder| {
+            builder.mark_needs_time(stream.operator);
+            builder.mark_has_side_outputs(stream.operator);
+        });
         stream
     }
 }

@@ -1,13 +1,13 @@
 //! Builds a flow: the program's operators, grouped into chains, and how chains are connected.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidemill_model::execution::Failure;
-use tidemill_model::job_graph::{self, Partitioning};
+use tidemill_model::job_graph::Partitioning;
 
-use super::{OperatorIndex, OutputIndex, OutputPort};
-use crate::engine::window;
+use super::{Error, OperatorIndex, OutputIndex, OutputPort};
 use crate::function::SidePortFactory;
 use crate::pipe::{Input, Pipe};
 use crate::record::Data;
@@ -20,64 +20,15 @@ use crate::runtime::task::{Task, TaskContext};
 /// Makes the chain of one sub-task, on its thread.
 pub type TaskFactory = Arc<dyn Fn(&TaskContext) -> Result<Box<dyn Task>, Failure> + Send + Sync>;
 
+/// How many programs this process has begun to read.
+static PROGRAMS: AtomicU64 = AtomicU64::new(0);
+
 /// A chain while the program is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct VertexIndex(pub(super) usize);
-
-/// What is wrong with a program.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Nothing leads from a source to a sink, or a parallelism is out of range.
-    #[error(transparent)]
-    Graph(#[from] job_graph::Error),
-    /// Two operators have the same uid.
-    #[error("build job graph: operators {first:?} and {second:?} both have the uid {uid:?}; give one of them another")]
-    DuplicateUid {
-        /// The uid.
-        uid: String,
-        /// The name of the first operator.
-        first: String,
-        /// The name of the second operator.
-        second: String,
-    },
-    /// A side output that is used, of an operator that is not run.
-    #[error(
-        "build job graph: side output {tag:?} of operator {operator:?} is used, but the operator's main output leads \
-         nowhere; end it in a sink, such as discard()"
-    )]
-    DanglingMainOutput {
-        /// The side output.
-        tag: String,
-        /// The operator's name.
-        operator: String,
-    },
-    /// Batch mode for a source that never ends.
-    #[error("build job graph: execution.runtime-mode is batch, but source {source_name:?} has no end; use streaming")]
-    UnboundedBatch {
-        /// The name of the source.
-        source_name: String,
-    },
-    /// Windows that make no sense.
-    #[error("build job graph: operator {operator:?}: {reason}")]
-    Window {
-        /// The operator's name.
-        operator: String,
-        /// Why not.
-        reason: window::Error,
-    },
-    /// An interval join whose bounds no pair of records can keep.
-    #[error(
-        "build job graph: operator {operator:?}: join records from {lower} ms to {upper} ms apart: no pair fits, make \
-         the lower bound less than the upper one"
-    )]
-    EmptyInterval {
-        /// The operator's name.
-        operator: String,
-        /// The lower bound, inclusive.
-        lower: i64,
-        /// The upper bound, inclusive.
-        upper: i64,
-    },
+pub struct VertexIndex {
+    /// Which program it is of: a stream may be used where it does not belong.
+    program: u64,
+    pub(super) index: usize,
 }
 
 /// What an operator does with event time.
@@ -95,6 +46,8 @@ pub(super) struct OperatorPlan {
     /// Record types and the parameters that change what the operator does.
     pub(super) details: Vec<String>,
     pub(super) time: TimeUse,
+    /// Whether it emits to the side outputs that somebody asked for.
+    pub(super) has_side_outputs: bool,
 }
 
 pub(super) struct VertexPlan {
@@ -108,9 +61,15 @@ pub(super) struct VertexPlan {
     parts: Option<(TaskFactory, TaskFactory)>,
     /// None: that of its inputs.
     pub(super) slot_sharing_group: Option<String>,
-    pub(super) co_location_group: Option<String>,
     /// The vertex that this one finds splits for: it is wherever that one is.
     pub(super) hidden_for: Option<VertexIndex>,
+}
+
+/// What is to run beside something else: the operator, wherever it is placed, or a vertex that has none yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Neighbour {
+    Operator(OperatorIndex),
+    Vertex(VertexIndex),
 }
 
 /// Where a link begins.
@@ -140,10 +99,12 @@ pub(super) struct Link {
 
 /// Collects what a program says.
 pub struct FlowBuilder {
+    program: u64,
     pub(super) operators: Vec<OperatorPlan>,
     pub(super) vertices: Vec<VertexPlan>,
     pub(super) links: Vec<Link>,
     pub(super) side_outputs: Vec<SideOutputPlan>,
+    pub(super) co_located: Vec<[Neighbour; 2]>,
     pub(super) outputs: Vec<(FileOutput, VertexIndex)>,
     collect_count: u32,
     /// The sources that never end.
@@ -158,10 +119,12 @@ impl FlowBuilder {
     #[must_use]
     pub fn new(counters: Counters) -> Self {
         Self {
+            program: PROGRAMS.fetch_add(1, Ordering::Relaxed),
             operators: Vec::new(),
             vertices: Vec::new(),
             links: Vec::new(),
             side_outputs: Vec::new(),
+            co_located: Vec::new(),
             outputs: Vec::new(),
             collect_count: 0,
             unbounded: Vec::new(),
@@ -176,13 +139,34 @@ impl FlowBuilder {
     }
 
     pub(super) fn vertex(&mut self, vertex: VertexIndex) -> &mut VertexPlan {
-        &mut self.vertices[vertex.0]
+        self.check(vertex);
+        &mut self.vertices[vertex.index]
+    }
+
+    pub(super) fn plan(&self, vertex: VertexIndex) -> &VertexPlan {
+        self.check(vertex);
+        &self.vertices[vertex.index]
+    }
+
+    pub(super) fn vertex_index(&self, index: usize) -> VertexIndex {
+        VertexIndex { program: self.program, index }
+    }
+
+    pub(super) fn check(&self, vertex: VertexIndex) {
+        assert!(
+            vertex.program == self.program,
+            "build job graph: a stream is used in a program that it is not of; take all streams of a job from one \
+             Environment, and new ones after execute()"
+        );
     }
 
     /// How many sub-tasks a vertex has.
+    ///
+    /// # Panics
+    /// The vertex is of another program.
     #[must_use]
     pub fn parallelism(&self, vertex: VertexIndex) -> u32 {
-        self.vertices[vertex.0].parallelism
+        self.plan(vertex).parallelism
     }
 
     pub(crate) fn set_parallelism(&mut self, vertex: VertexIndex, parallelism: u32) {
@@ -190,7 +174,7 @@ impl FlowBuilder {
     }
 
     pub(crate) fn is_alone(&self, vertex: VertexIndex) -> bool {
-        self.vertices[vertex.0].operators.len() == 1
+        self.plan(vertex).operators.len() == 1
     }
 
     /// A vertex without operators yet.
@@ -202,15 +186,15 @@ impl FlowBuilder {
             ends_in_sink: false,
             parts: None,
             slot_sharing_group: None,
-            co_location_group: None,
             hidden_for: None,
         });
-        VertexIndex(self.vertices.len() - 1)
+        self.vertex_index(self.vertices.len() - 1)
     }
 
     /// Appends an operator to a chain; `details` are the record types and parameters that tell it from others.
     pub fn add_operator(&mut self, vertex: VertexIndex, name: &str, details: Vec<String>) -> OperatorIndex {
-        self.operators.push(OperatorPlan { name: name.to_owned(), uid: None, details, time: TimeUse::default() });
+        let (name, time) = (name.to_owned(), TimeUse::default());
+        self.operators.push(OperatorPlan { name, uid: None, details, time, has_side_outputs: false });
         let operator = OperatorIndex(self.operators.len() - 1);
         self.vertex(vertex).operators.push(operator);
         operator
@@ -229,6 +213,11 @@ impl FlowBuilder {
     /// Says that what an operator does depends on the event times of its records.
     pub fn mark_needs_time(&mut self, operator: OperatorIndex) {
         self.operators[operator.0].time.needs = true;
+    }
+
+    /// Says that an operator emits to side outputs.
+    pub fn mark_has_side_outputs(&mut self, operator: OperatorIndex) {
+        self.operators[operator.0].has_side_outputs = true;
     }
 
     /// Names an operator for people.
@@ -251,11 +240,12 @@ impl FlowBuilder {
         self.vertex(vertex).hidden_for = Some(served);
     }
 
-    /// Has the i-th sub-tasks of two vertices run in one slot.
+    /// Has the i-th sub-tasks of the operators at the ends of two chains run in one slot.
     pub fn co_locate(&mut self, vertex: VertexIndex, other: VertexIndex) {
-        let group = self.vertices[other.0].co_location_group.clone().unwrap_or_else(|| format!("with-{}", other.0));
-        self.vertex(other).co_location_group = Some(group.clone());
-        self.vertex(vertex).co_location_group = Some(group);
+        let last = |vertex| self.plan(vertex).operators.last().copied();
+        let neighbour = |vertex| last(vertex).map_or(Neighbour::Vertex(vertex), Neighbour::Operator);
+        let pair = [neighbour(vertex), neighbour(other)];
+        self.co_located.push(pair);
     }
 
     /// The number of the next `collect()`.

@@ -39,6 +39,7 @@ pub enum UnkeyedPartitioning {
 impl FlowBuilder {
     /// Leads what leaves the chain `source` to `target`.
     pub fn link(&mut self, source: VertexIndex, target: VertexIndex, partitioning: Partitioning) {
+        self.check(source);
         self.links.push(Link { source: LinkSource::Chain(source), target, partitioning });
     }
 

@@ -1,6 +1,7 @@
 //! The executable form of a job graph: for each vertex the means to make its tasks.
 
 mod builder;
+mod error;
 mod exchange;
 mod resolve;
 
@@ -18,7 +19,8 @@ use crate::runtime::sink::FileOutput;
 use crate::runtime::task::{Task, TaskContext};
 
 pub(crate) use builder::rebalance_factory;
-pub use builder::{Error, FlowBuilder, TaskFactory, VertexIndex};
+pub use builder::{FlowBuilder, TaskFactory, VertexIndex};
+pub use error::Error;
 pub use exchange::UnkeyedPartitioning;
 
 /// An operator of a program, in the order in which the program made them.

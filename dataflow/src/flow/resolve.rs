@@ -1,6 +1,6 @@
 //! Makes the executable flow of what a program said: what is run at all, the graph, identities, and where time flows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemill_model::id::JobVertexId;
@@ -10,7 +10,7 @@ use tidemill_model::job_graph::{
 };
 use tidemill_model::key_group::DEFAULT_MAX_PARALLELISM;
 
-use super::builder::{Link, LinkSource};
+use super::builder::{Link, LinkSource, Neighbour};
 use super::{EdgePlan, Error, Flow, FlowBuilder, OperatorIndex, OutputPort, VertexIndex};
 
 impl FlowBuilder {
@@ -18,11 +18,13 @@ impl FlowBuilder {
     fn source(&self, link: &Link) -> VertexIndex {
         match link.source {
             LinkSource::Chain(vertex) => vertex,
-            LinkSource::SideOutput { operator, .. } => {
-                let vertex = self.vertices.iter().position(|vertex| vertex.operators.contains(&operator));
-                VertexIndex(vertex.expect("each operator is in a vertex"))
-            }
+            LinkSource::SideOutput { operator, .. } => self.vertex_of(operator),
         }
+    }
+
+    fn vertex_of(&self, operator: OperatorIndex) -> VertexIndex {
+        let index = self.vertices.iter().position(|vertex| vertex.operators.contains(&operator));
+        self.vertex_index(index.expect("each operator is in a vertex"))
     }
 
     /// One to one becomes round robin where the parallelism differs.
@@ -33,12 +35,12 @@ impl FlowBuilder {
 
     /// The chains that lead to a sink: what nothing consumes is not run.
     fn useful(&self) -> BTreeSet<VertexIndex> {
-        let indices = (0..self.vertices.len()).map(VertexIndex);
-        let mut useful: BTreeSet<_> = indices.filter(|index| self.vertices[index.0].factory.is_some()).collect();
+        let indices = (0..self.vertices.len()).map(|index| self.vertex_index(index));
+        let mut useful: BTreeSet<_> = indices.filter(|index| self.plan(*index).factory.is_some()).collect();
         loop {
             let leads_on = |vertex: &VertexIndex| {
                 let mut links = self.links.iter().filter(|link| self.source(link) == *vertex);
-                self.vertices[vertex.0].ends_in_sink || links.any(|link| useful.contains(&link.target))
+                self.plan(*vertex).ends_in_sink || links.any(|link| useful.contains(&link.target))
             };
             let dangling: Vec<_> = useful.iter().copied().filter(|vertex| !leads_on(vertex)).collect();
             if dangling.is_empty() {
@@ -52,7 +54,7 @@ impl FlowBuilder {
 
     /// `Batch` or `Streaming`.
     fn mode(&self, mode: RuntimeMode, useful: &BTreeSet<VertexIndex>) -> Result<RuntimeMode, Error> {
-        let used = |operator| useful.iter().any(|vertex| self.vertices[vertex.0].operators.contains(operator));
+        let used = |operator| useful.iter().any(|vertex| self.plan(*vertex).operators.contains(operator));
         match (mode, self.unbounded.iter().find(|operator| used(operator))) {
             (RuntimeMode::Automatic | RuntimeMode::Batch, None) => Ok(RuntimeMode::Batch),
             (RuntimeMode::Automatic | RuntimeMode::Streaming, _) => Ok(RuntimeMode::Streaming),
@@ -84,7 +86,7 @@ impl FlowBuilder {
     /// The uid of an operator in a hidden vertex: that of the one that it works for, if the user gave it one.
     fn hidden_uid(&self, operator: OperatorIndex) -> Option<String> {
         let vertex = self.vertices.iter().find(|vertex| vertex.operators.contains(&operator))?;
-        let served = self.vertices[vertex.hidden_for?.0].operators.first()?;
+        let served = self.plan(vertex.hidden_for?).operators.first()?;
         self.operators[served.0].uid.as_ref().map(|uid| format!("{uid}-splits"))
     }
 
@@ -104,7 +106,7 @@ impl FlowBuilder {
     }
 
     fn any_operator(&self, vertices: &BTreeSet<VertexIndex>, has: impl Fn(OperatorIndex) -> bool) -> bool {
-        vertices.iter().flat_map(|vertex| &self.vertices[vertex.0].operators).any(|operator| has(*operator))
+        vertices.iter().flat_map(|vertex| &self.plan(*vertex).operators).any(|operator| has(*operator))
     }
 
     /// Whether records carry event times over this link: they were given some, and somebody behind it needs them.
@@ -131,17 +133,20 @@ impl FlowBuilder {
             let position = ids.binary_search(&vertex).ok()?;
             Some(JobVertexId(u32::try_from(position).ok()?))
         };
+        let (co_location, mut slot_sharing) = (self.co_location_groups(), BTreeMap::new());
         let mut graph = JobGraph::default();
         let mut factories = Vec::new();
-        for (&index, plan) in ids.iter().map(|index| (index, &self.vertices[index.0])) {
+        for (&index, plan) in ids.iter().map(|index| (index, self.plan(*index))) {
             let (Some(id), Some(factory)) = (id(index), &plan.factory) else { continue };
-            graph.vertices.push(self.job_vertex(id, index, &uids, mode));
+            let groups = (self.slot_sharing_group(index, &mut slot_sharing), co_location.get(&index).cloned());
+            graph.vertices.push(self.job_vertex(id, index, (&uids, mode), groups));
             factories.push(Arc::clone(factory));
         }
         let mut edges = Vec::new();
         for link in &self.links {
             match (id(self.source(link)), id(link.target)) {
                 (Some(source), Some(target)) => {
+                    self.check_side_output(link)?;
                     graph.edges.push(JobEdge { source, target, partitioning: self.partitioning(link) });
                     edges.push(EdgePlan { port: link.port(), timed: self.is_timed(link) });
                 }
@@ -157,6 +162,18 @@ impl FlowBuilder {
         Ok(Flow { graph, edges, mode, factories, operator_names, outputs, side_outputs, counters: self.counters })
     }
 
+    /// Of an operator that never emits to it, a side output would have no end either.
+    fn check_side_output(&self, link: &Link) -> Result<(), Error> {
+        let LinkSource::SideOutput { operator, port } = link.source else { return Ok(()) };
+        let plan = &self.operators[operator.0];
+        if plan.has_side_outputs {
+            return Ok(());
+        }
+        let side = self.side_outputs.iter().find(|side| side.port == port);
+        let tag = side.map(|side| side.tag.clone()).unwrap_or_default();
+        Err(Error::NoSideOutputs { tag, operator: plan.name.clone() })
+    }
+
     /// A link into what is run, from what is not.
     fn dangling(&self, link: &Link) -> Error {
         let side = self.side_outputs.iter().find(|side| link.port() == side.port);
@@ -164,46 +181,80 @@ impl FlowBuilder {
         Error::DanglingMainOutput { tag: side.map(|side| side.tag.clone()).unwrap_or_default(), operator }
     }
 
-    /// The group that a vertex was given, else the one that all its inputs are in, else the default.
-    fn slot_sharing_group(&self, vertex: VertexIndex) -> SlotSharingGroup {
-        if let Some(group) = &self.vertices[vertex.0].slot_sharing_group {
+    /// The group that a vertex was given, else the one that all its inputs are in, else the default. `known` are those
+    /// found before: paths that part and meet again are many.
+    fn slot_sharing_group(
+        &self,
+        vertex: VertexIndex,
+        known: &mut BTreeMap<VertexIndex, SlotSharingGroup>,
+    ) -> SlotSharingGroup {
+        if let Some(group) = &self.plan(vertex).slot_sharing_group {
             return SlotSharingGroup(group.clone());
         }
-        if let Some(served) = self.vertices[vertex.0].hidden_for {
-            return self.slot_sharing_group(served);
+        if let Some(served) = self.plan(vertex).hidden_for {
+            return self.slot_sharing_group(served, known);
+        }
+        if let Some(group) = known.get(&vertex) {
+            return group.clone();
         }
         let inputs = self.links.iter().filter(|link| link.target == vertex).map(|link| self.source(link));
-        let inputs = inputs.filter(|input| self.vertices[input.0].hidden_for.is_none());
-        let mut groups = inputs.map(|input| self.slot_sharing_group(input));
-        match groups.next() {
+        let inputs = inputs.filter(|input| self.plan(*input).hidden_for.is_none());
+        let mut groups = inputs.map(|input| self.slot_sharing_group(input, known));
+        let group = match groups.next() {
             Some(first) if groups.all(|other| other == first) => first,
             Some(_) | None => SlotSharingGroup::default(),
-        }
+        };
+        known.insert(vertex, group.clone());
+        group
     }
 
-    fn job_vertex(&self, id: JobVertexId, index: VertexIndex, uids: &[String], mode: RuntimeMode) -> JobVertex {
-        let plan = &self.vertices[index.0];
+    /// The vertices that were said to run beside others, each with the first of those that it is with.
+    fn co_location_groups(&self) -> BTreeMap<VertexIndex, CoLocationGroup> {
+        let place = |neighbour| match neighbour {
+            Neighbour::Operator(operator) => self.vertex_of(operator),
+            Neighbour::Vertex(vertex) => vertex,
+        };
+        let mut firsts: BTreeMap<VertexIndex, VertexIndex> = BTreeMap::new();
+        for pair in &self.co_located {
+            let [one, other] = pair.map(|neighbour| {
+                let vertex = place(neighbour);
+                *firsts.entry(vertex).or_insert(vertex)
+            });
+            firsts.values_mut().filter(|first| **first == one.max(other)).for_each(|first| *first = one.min(other));
+        }
+        let group = |first: VertexIndex| CoLocationGroup(format!("with-{}", first.index));
+        firsts.into_iter().map(|(vertex, first)| (vertex, group(first))).collect()
+    }
+
+    fn job_vertex(
+        &self,
+        id: JobVertexId,
+        index: VertexIndex,
+        (uids, mode): (&[String], RuntimeMode),
+        (slot_sharing_group, co_location_group): (SlotSharingGroup, Option<CoLocationGroup>),
+    ) -> JobVertex {
+        let plan = self.plan(index);
         let descriptor = |operator: &OperatorIndex| OperatorDescriptor {
             name: self.operators[operator.0].name.clone(),
             uid: uids[operator.0].clone(),
         };
         let details = plan.operators.iter().flat_map(|operator| self.operators[operator.0].details.clone());
-        let own = self.outputs.iter().filter(|(_, vertex)| self.vertices[vertex.0].operators == plan.operators);
+        let own = self.outputs.iter().filter(|(_, vertex)| self.plan(*vertex).operators == plan.operators);
         let manners = own.filter_map(|(output, _)| output.manner());
         let mode = std::iter::once(format!("mode {mode:?}"));
         JobVertex {
             id,
             operators: if plan.operators.is_empty() {
                 // Records only pass through, from one exchange to the next.
-                vec![OperatorDescriptor { name: "Exchange".to_owned(), uid: format!("exchange-{}", index.0) }]
+                vec![OperatorDescriptor { name: "Exchange".to_owned(), uid: format!("exchange-{}", index.index) }]
             } else {
                 plan.operators.iter().map(descriptor).collect()
             },
             parallelism: plan.parallelism,
             max_parallelism: DEFAULT_MAX_PARALLELISM.max(plan.parallelism),
             record_types: details.chain(manners).chain(mode).collect(),
-            slot_sharing_group: self.slot_sharing_group(index),
-            co_location_group: plan.co_location_group.clone().map(CoLocationGroup),
+            slot_sharing_group,
+            co_location_group,
         }
     }
 }

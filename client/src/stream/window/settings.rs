@@ -62,6 +62,7 @@ impl<T: Data, W: WindowKind<T>, E: Eviction<T>> Settings<T, W, E> {
             exchange(builder, target);
             let operator = builder.add_operator(target, name, details);
             builder.mark_needs_time(operator);
+            builder.mark_has_side_outputs(operator);
             builder.mark_assigns_time(operator);
             let windowing = windowing.unwrap_or_else(|reason| {
                 builder.add_defect(flow::Error::Window { operator: name.to_owned(), reason });
