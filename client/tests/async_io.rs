@@ -222,3 +222,13 @@ fn a_failure_elsewhere_ends_a_task_whose_calls_never_end() {
         .discard();
     assert_eq!(failure(env.execute("stuck")).message, "all are taken");
 }
+
+#[test]
+fn room_for_any_number_of_calls_may_be_asked_for() {
+    for options in [AsyncOptions::ordered(usize::MAX), AsyncOptions::unordered(0)] {
+        let env = environment(1, "batch");
+        let numbers = env.generate_sequence(0..100, None).map_async(options, |number| async move { Ok(number) });
+        let numbers = numbers.collect();
+        assert_eq!(env.execute("room").unwrap().collected(&numbers).unwrap().len(), 100);
+    }
+}

@@ -59,17 +59,26 @@ impl<P: Pipe> DataStream<P> {
         stream
     }
 
-    /// A side output of the last operator. What it emits to tags that nobody asks for is forgotten.
+    /// A side output of the last operator, which is one that has them: `process`, a window, an interval join. What it
+    /// emits to tags that nobody asks for is forgotten.
     ///
     /// The main output must lead somewhere, too: end it in [`discard`](Self::discard) if it is not of interest. See
-    /// [`process`](Self::process) for an example.
+    /// [`process`](Self::process) for an example of a function that emits to one.
     ///
     /// ```
     /// # fn main() -> Result<(), tidemill::Error> {
     /// # let env = tidemill::Environment::from_args()?;
-    /// let numbers = env.generate_sequence(0..4, None);
-    /// let nothing = numbers.side_output(&tidemill::OutputTag::<u64>::new("never emitted to")).collect();
-    /// numbers.discard();
+    /// use tidemill::{OutputTag, WatermarkStrategy, Windows};
+    ///
+    /// let late = OutputTag::new("late");
+    /// let times = env.generate_sequence(0..4, None);
+    /// let times = times.assign_timestamps_and_watermarks(WatermarkStrategy::monotonous(|time: &u64| *time as i64));
+    /// let window = Windows::tumbling(std::time::Duration::from_secs(1));
+    /// let counts = times.key_by(|_| 0).window(window).late_output(&late).reduce(|sum, number| *sum += number);
+    /// let late = counts.side_output(&late).collect();
+    /// let counts = counts.collect();
+    /// let result = env.execute("late records")?;
+    /// assert_eq!((result.collected(&counts)?, result.collected(&late)?), (vec![6], vec![]));
     /// # Ok(())
     /// # }
     /// ```

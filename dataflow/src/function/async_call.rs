@@ -11,6 +11,9 @@ use crate::record::Data;
 use crate::runtime::executor::panic_message;
 use crate::runtime::sink::UserError;
 
+/// The most calls of a sub-task: room for their results is made beforehand.
+const CAPACITY_MAX: usize = 64 * 1024;
+
 /// How asynchronous calls are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AsyncOptions {
@@ -23,7 +26,7 @@ pub struct AsyncOptions {
 }
 
 impl AsyncOptions {
-    /// Results come out in the order of their records; at most `capacity` (at least one) calls run or wait for an
+    /// Results come out in the order of their records; at most `capacity` (1 to 65536) calls run or wait for an
     /// earlier one in each sub-task.
     #[must_use]
     pub fn ordered(capacity: usize) -> Self {
@@ -31,14 +34,14 @@ impl AsyncOptions {
     }
 
     /// Results come out as soon as they are known, except that none overtakes a watermark or is overtaken by one; at
-    /// most `capacity` (at least one) calls run in each sub-task.
+    /// most `capacity` (1 to 65536) calls run in each sub-task.
     #[must_use]
     pub fn unordered(capacity: usize) -> Self {
         Self::new(Order::Unordered, capacity)
     }
 
     fn new(order: Order, capacity: usize) -> Self {
-        let capacity = capacity.max(1);
+        let capacity = capacity.clamp(1, CAPACITY_MAX);
         Self { order, capacity, timeout: None, retries: 0, first_delay: Duration::ZERO, longest_delay: Duration::ZERO }
     }
 
