@@ -43,29 +43,30 @@ fn readers_of_a_shared_stream_may_have_another_parallelism() -> Result<(), Error
     Ok(())
 }
 
+/// Sends odd numbers to a side output.
+#[derive(Clone)]
+struct Odd(OutputTag<u64>);
+
+impl tidemill::ProcessFunction<u64> for Odd {
+    type Out = u64;
+
+    fn process(
+        &mut self,
+        number: u64,
+        context: &mut tidemill::ProcessContext<'_>,
+        out: &mut tidemill::Collector<u64>,
+    ) -> Result<(), tidemill::UserError> {
+        if number % 2 == 1 {
+            context.output(&self.0, number);
+        } else {
+            out.emit(number);
+        }
+        Ok(())
+    }
+}
+
 #[test]
 fn a_side_output_follows_its_operator_to_another_vertex() -> Result<(), Error> {
-    #[derive(Clone)]
-    struct Odd(OutputTag<u64>);
-
-    impl tidemill::ProcessFunction<u64> for Odd {
-        type Out = u64;
-
-        fn process(
-            &mut self,
-            number: u64,
-            context: &mut tidemill::ProcessContext<'_>,
-            out: &mut tidemill::Collector<u64>,
-        ) -> Result<(), tidemill::UserError> {
-            if number % 2 == 1 {
-                context.output(&self.0, number);
-            } else {
-                out.emit(number);
-            }
-            Ok(())
-        }
-    }
-
     let env = environment("2")?;
     let tag = OutputTag::new("odd");
     let even = env.generate_sequence(0..100, None).process(Odd(tag.clone()));
@@ -124,10 +125,20 @@ fn a_side_output_of_an_operator_that_has_none_is_refused_and_does_not_hang() -> 
     let numbers = env.generate_sequence(0..10, None).map(|number| number);
     numbers.side_output(&OutputTag::<u64>::new("odd")).discard();
     numbers.discard();
+    let first = refusal(&env);
+    assert!(first.contains("operator \"Map\" has no side outputs, but \"odd\" is used"), "{first}");
+
+    // Each would wait for records of its own type, of which the other has none.
+    let env = environment("2")?;
+    let numbers = env.generate_sequence(0..10, None).process(Odd(OutputTag::new("odd")));
+    numbers.side_output(&OutputTag::<u64>::new("odd")).discard();
+    numbers.side_output(&OutputTag::<String>::new("odd")).discard();
+    numbers.discard();
     let refusal = refusal(&env);
-    assert!(refusal.contains("operator \"Map\" has no side outputs, but \"odd\" is used"), "{refusal}");
+    assert!(refusal.contains("side output \"odd\" is read as u64 and as alloc::string::String"), "{refusal}");
 
     // Nobody reads this one.
+    let env = environment("2")?;
     let numbers = env.generate_sequence(0..10, None).map(|number| number);
     drop(numbers.side_output(&OutputTag::<u64>::new("odd")));
     numbers.discard();

@@ -85,6 +85,7 @@ pub(super) enum LinkSource {
 pub(super) struct SideOutputPlan {
     pub(super) operator: OperatorIndex,
     pub(super) tag: String,
+    pub(super) record_type: &'static str,
     pub(super) port: OutputPort,
     pub(super) factory: SidePortFactory,
 }

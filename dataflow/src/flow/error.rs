@@ -42,6 +42,16 @@ pub enum Error {
         /// The operator's name.
         operator: String,
     },
+    /// A side output with records of two types.
+    #[error("build job graph: side output {tag:?} is read as {first} and as {second}; use one tag for each type")]
+    SideOutputTypes {
+        /// The side output.
+        tag: String,
+        /// A type.
+        first: &'static str,
+        /// Another one.
+        second: &'static str,
+    },
     /// Batch mode for a source that never ends.
     #[error("build job graph: execution.runtime-mode is batch, but source {source_name:?} has no end; use streaming")]
     UnboundedBatch {

@@ -51,14 +51,22 @@ impl FlowBuilder {
         target: VertexIndex,
         partitioning: Partitioning,
     ) {
+        let record_type = std::any::type_name::<T>();
         let known = self.side_outputs.iter().find(|side| side.operator == operator && side.tag == tag.name());
         let port = match known {
-            Some(known) => known.port,
+            Some(known) => {
+                let (port, first) = (known.port, known.record_type);
+                if first != record_type {
+                    let tag = tag.name().to_owned();
+                    self.add_defect(super::Error::SideOutputTypes { tag, first, second: record_type });
+                }
+                port
+            }
             None => {
                 // The main port is 0, and each side output of the program has a number of its own.
                 let port = OutputPort(u32::try_from(self.side_outputs.len() + 1).expect("fewer than u32::MAX"));
                 let (tag, factory) = (tag.name().to_owned(), open_side_port::<T>());
-                self.side_outputs.push(SideOutputPlan { operator, tag, port, factory });
+                self.side_outputs.push(SideOutputPlan { operator, tag, record_type, port, factory });
                 port
             }
         };
