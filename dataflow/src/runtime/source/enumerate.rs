@@ -35,6 +35,7 @@ pub fn add_source<S: Source, W: Times<S::Out>>(
     builder.add_operator(hidden, "Splits", details.clone());
     let vertex = builder.add_vertex(parallelism);
     let operator = builder.add_operator(vertex, name, details);
+    builder.mark_has_side_outputs(operator);
     if source.boundedness() == Boundedness::Unbounded {
         builder.mark_unbounded(operator);
     }
