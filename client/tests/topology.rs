@@ -193,3 +193,13 @@ fn a_stream_of_an_earlier_job_is_not_taken_into_the_next() {
     env.generate_sequence(0..5, None).discard();
     numbers.stream().discard();
 }
+
+#[test]
+fn a_stream_without_an_operator_of_its_own_cannot_be_named() -> Result<(), Error> {
+    let env = environment("1")?;
+    let numbers = env.generate_sequence(0..10, None).uid("numbers").share();
+    numbers.stream().uid("reader").discard();
+    let error = env.execute("uids").map(|_| ()).map_err(|error| error.to_string());
+    assert!(error.is_err_and(|error| error.contains("uid(\"reader\")")));
+    Ok(())
+}

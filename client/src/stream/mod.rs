@@ -116,7 +116,10 @@ impl<P: Pipe> DataStream<P> {
     /// # }
     /// ```
     pub fn name(self, name: &str) -> Self {
-        self.environment.build(|builder| builder.set_name(self.operator, name));
+        self.environment.build(|builder| match builder.check_last(self.vertex, self.operator, "name", name) {
+            Ok(()) => builder.set_name(self.operator, name),
+            Err(defect) => builder.add_defect(defect),
+        });
         self
     }
 
@@ -131,7 +134,10 @@ impl<P: Pipe> DataStream<P> {
     /// # }
     /// ```
     pub fn uid(self, uid: &str) -> Self {
-        self.environment.build(|builder| builder.set_uid(self.operator, uid));
+        self.environment.build(|builder| match builder.check_last(self.vertex, self.operator, "uid", uid) {
+            Ok(()) => builder.set_uid(self.operator, uid),
+            Err(defect) => builder.add_defect(defect),
+        });
         self
     }
 }

@@ -221,6 +221,23 @@ impl FlowBuilder {
         self.operators[operator.0].has_side_outputs = true;
     }
 
+    /// Whether `operator` is in this vertex, so that `call` means it: behind an exchange there may be none yet.
+    ///
+    /// # Errors
+    /// It is not; `given` is what it was called with.
+    pub fn check_last(
+        &self,
+        vertex: VertexIndex,
+        operator: OperatorIndex,
+        call: &'static str,
+        given: &str,
+    ) -> Result<(), Error> {
+        if self.plan(vertex).operators.contains(&operator) {
+            return Ok(());
+        }
+        Err(Error::NothingToName { call, given: given.to_owned() })
+    }
+
     /// Names an operator for people.
     pub fn set_name(&mut self, operator: OperatorIndex, name: &str) {
         name.clone_into(&mut self.operators[operator.0].name);

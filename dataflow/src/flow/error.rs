@@ -52,6 +52,17 @@ pub enum Error {
         /// Another one.
         second: &'static str,
     },
+    /// A name or uid for no operator.
+    #[error(
+        "build job graph: {call}({given:?}) is called on a stream that begins with an exchange, such as one of union(), \
+         rebalance(), share() or side_output(); call it on the operator behind"
+    )]
+    NothingToName {
+        /// `name` or `uid`.
+        call: &'static str,
+        /// What it was called with.
+        given: String,
+    },
     /// Batch mode for a source that never ends.
     #[error("build job graph: execution.runtime-mode is batch, but source {source_name:?} has no end; use streaming")]
     UnboundedBatch {
