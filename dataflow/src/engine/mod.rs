@@ -1,4 +1,4 @@
-//! The decisions of the data flow, pure: alignment of inputs, pacing of sources, splits of files, frames, credits, windows,
+//! The decisions of the data flow, pure: alignment of inputs and of sources, pacing of sources, splits of files, frames, credits, windows,
 //! the order of asynchronous results.
 
 pub mod alignment;
@@ -10,4 +10,5 @@ pub mod split;
 pub mod split_watermarks;
 pub mod timers;
 pub mod topology;
+pub mod watermark_groups;
 pub mod window;

@@ -39,6 +39,18 @@ impl SplitWatermarks {
         self.idle
     }
 
+    /// How far event time has come in one split.
+    #[must_use]
+    pub fn of(&self, split: u64) -> Timestamp {
+        self.open.get(&split).map_or(Timestamp::MIN, |split| split.watermark)
+    }
+
+    /// Whether no split is open, but some are on their way.
+    #[must_use]
+    pub fn awaits_splits(&self) -> bool {
+        self.open.is_empty() && !self.settled
+    }
+
     /// Reading of a split begins.
     pub fn open(&mut self, split: u64) -> Vec<Control> {
         self.open.insert(split, Split { watermark: Timestamp::MIN, idle: false });
@@ -134,6 +146,9 @@ mod tests {
         assert_eq!(watermarks.set_settled(true), [Control::Idle]);
         assert_eq!(watermarks.set_settled(true), []);
         assert_eq!(watermarks.set_settled(false), [Control::Active]);
+        assert!(watermarks.awaits_splits());
         assert_eq!(watermarks.open(2), []);
+        assert!(!watermarks.awaits_splits());
+        assert_eq!((watermarks.advance(2, 3), watermarks.of(2), watermarks.of(1)), (vec![], 3, i64::MIN));
     }
 }

@@ -1,5 +1,6 @@
 //! Builds a flow: the program's operators, grouped into chains, and how chains are connected.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tidemill_model::execution::Failure;
 use tidemill_model::job_graph::Partitioning;
 
-use super::{Error, OperatorIndex, OutputIndex, OutputPort};
+use super::{Error, OperatorIndex, OutputIndex, OutputPort, WatermarkAlignment};
 use crate::function::SidePortFactory;
 use crate::pipe::{Input, Pipe};
 use crate::record::Data;
@@ -110,6 +111,8 @@ pub struct FlowBuilder {
     collect_count: u32,
     /// The sources that never end.
     pub(super) unbounded: Vec<OperatorIndex>,
+    /// The sources that wait for others of their group.
+    pub(super) aligned: BTreeMap<OperatorIndex, WatermarkAlignment>,
     pub(super) counters: Counters,
     /// What was wrong when it was said, to be told by `build`.
     pub(super) defects: Vec<Error>,
@@ -129,6 +132,7 @@ impl FlowBuilder {
             outputs: Vec::new(),
             collect_count: 0,
             unbounded: Vec::new(),
+            aligned: BTreeMap::new(),
             counters,
             defects: Vec::new(),
         }
@@ -204,6 +208,13 @@ impl FlowBuilder {
     /// Says that a source never ends.
     pub fn mark_unbounded(&mut self, source: OperatorIndex) {
         self.unbounded.push(source);
+    }
+
+    /// Says that a source waits for others of a group; in batch mode it does not.
+    pub fn align_watermarks(&mut self, source: OperatorIndex, alignment: WatermarkAlignment) {
+        let WatermarkAlignment { group, drift_max_ms } = &alignment;
+        self.operators[source.0].details.push(format!("aligned in {group:?} within {drift_max_ms} ms"));
+        self.aligned.insert(source, alignment);
     }
 
     /// Says that an operator gives records their event times.

@@ -77,6 +77,17 @@ pub enum Error {
         /// Why not.
         reason: window::Error,
     },
+    /// An operator that is no source shall wait for others of a group.
+    #[error(
+        "build job graph: operator {operator:?}: align watermarks in group {group:?}: only a source can wait, give the \
+         strategy to from_source_with_watermarks"
+    )]
+    AlignedOperator {
+        /// The operator's name.
+        operator: String,
+        /// The group.
+        group: String,
+    },
     /// An interval join whose bounds no pair of records can keep.
     #[error(
         "build job graph: operator {operator:?}: join records from {lower} ms to {upper} ms apart: no pair fits, make \

@@ -5,6 +5,7 @@ mod error;
 mod exchange;
 mod resolve;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tidemill_model::execution::Failure;
@@ -14,6 +15,7 @@ use tidemill_model::job_graph::{JobEdge, JobGraph};
 
 use self::builder::SideOutputPlan;
 use crate::function::SidePortFactory;
+use crate::record::Timestamp;
 use crate::runtime::counter::Counters;
 use crate::runtime::sink::FileOutput;
 use crate::runtime::task::{Task, TaskContext};
@@ -40,6 +42,15 @@ impl OutputPort {
     pub const MAIN: Self = Self(0);
 }
 
+/// How far a source may be ahead of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkAlignment {
+    /// The name that the sources share that wait for each other.
+    pub group: String,
+    /// How many milliseconds a split's watermark may be ahead of the group's lowest.
+    pub drift_max_ms: Timestamp,
+}
+
 /// What the runtime knows of an edge beyond the graph.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EdgePlan {
@@ -59,6 +70,8 @@ pub struct Flow {
     operator_names: Vec<String>,
     outputs: Vec<(FileOutput, JobVertexId)>,
     side_outputs: Vec<SideOutputPlan>,
+    /// The vertices whose sources wait for others; none in batch mode.
+    aligned: BTreeMap<JobVertexId, WatermarkAlignment>,
     counters: Counters,
 }
 
@@ -85,6 +98,10 @@ impl Flow {
     pub(crate) fn outputs(&self) -> impl Iterator<Item = (&FileOutput, u32)> {
         let parallelism = |vertex| self.graph.vertex(vertex).map_or(1, |vertex| vertex.parallelism);
         self.outputs.iter().map(move |(output, vertex)| (output, parallelism(*vertex)))
+    }
+
+    pub(crate) fn alignment(&self, vertex: JobVertexId) -> Option<&WatermarkAlignment> {
+        self.aligned.get(&vertex)
     }
 
     pub(crate) fn output(&self, index: OutputIndex) -> &FileOutput {

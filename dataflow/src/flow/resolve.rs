@@ -135,12 +135,16 @@ impl FlowBuilder {
         };
         let (co_location, mut slot_sharing) = (self.co_location_groups(), BTreeMap::new());
         let mut graph = JobGraph::default();
-        let mut factories = Vec::new();
+        let (mut factories, mut aligned) = (Vec::new(), BTreeMap::new());
         for (&index, plan) in ids.iter().map(|index| (index, self.plan(*index))) {
             let (Some(id), Some(factory)) = (id(index), &plan.factory) else { continue };
             let groups = (self.slot_sharing_group(index, &mut slot_sharing), co_location.get(&index).cloned());
             graph.vertices.push(self.job_vertex(id, index, (&uids, mode), groups));
             factories.push(Arc::clone(factory));
+            if mode == RuntimeMode::Streaming {
+                let alignment = plan.operators.iter().find_map(|operator| self.aligned.get(operator));
+                aligned.extend(alignment.map(|alignment| (id, alignment.clone())));
+            }
         }
         let mut edges = Vec::new();
         for link in &self.links {
@@ -159,7 +163,8 @@ impl FlowBuilder {
         let outputs = self.outputs.into_iter();
         let outputs = outputs.filter_map(|(output, vertex)| Some((output, id(vertex)?))).collect();
         let operator_names = self.operators.into_iter().map(|operator| operator.name).collect();
-        Ok(Flow { graph, edges, mode, factories, operator_names, outputs, side_outputs, counters: self.counters })
+        let counters = self.counters;
+        Ok(Flow { graph, edges, mode, factories, operator_names, outputs, side_outputs, aligned, counters })
     }
 
     /// Of an operator that never emits to it, a side output would have no end either.

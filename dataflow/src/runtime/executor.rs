@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, Finalization, TerminalState};
 use tidemill_model::execution::{JobDeployment, Schedule};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
@@ -17,6 +17,7 @@ use crate::runtime::async_pool::AsyncPool;
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
 use crate::runtime::sink::FileOutput;
+use crate::runtime::source::{AlignedSubtask, SharedGroup};
 use crate::runtime::spawn::{TaskKind, spawn};
 use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment, TaskWaker};
 use crate::runtime::wiring::Wiring;
@@ -103,6 +104,15 @@ struct RunningTask {
     reporter: Arc<Reporter>,
 }
 
+/// A sub-task before it is started.
+struct PreparedTask {
+    attempt: ExecutionAttemptId,
+    mailbox: Arc<Sender<Mail>>,
+    mails: Receiver<Mail>,
+    waker: TaskWaker,
+    aligned: Option<AlignedSubtask>,
+}
+
 /// All sub-tasks of one job and one attempt number on one task manager.
 ///
 /// Dropping it cancels them.
@@ -116,6 +126,8 @@ pub struct Executor {
     clock: ProcessingClock,
     async_pool: Arc<AsyncPool>,
     wirings: BTreeMap<AttemptNumber, Arc<Wiring>>,
+    /// By name: sources whose watermarks are kept close to each other.
+    groups: BTreeMap<(AttemptNumber, String), SharedGroup>,
     tasks: BTreeMap<ExecutionAttemptId, RunningTask>,
 }
 
@@ -134,8 +146,8 @@ impl Executor {
         // What an earlier attempt in this process counted is not this one's.
         let _ = flow.counters().take();
         let (progress, clock) = (Arc::default(), ProcessingClock::System);
-        let (async_pool, wirings, tasks) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
-        Self { job, flow, task_manager, network, events, progress, clock, async_pool, wirings, tasks }
+        let (async_pool, wirings, groups, tasks) = (Arc::default(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { job, flow, task_manager, network, events, progress, clock, async_pool, wirings, groups, tasks }
     }
 
     /// Has tasks that are deployed from now on go by this clock.
@@ -146,19 +158,33 @@ impl Executor {
 
     /// Starts the named attempts; one already known is not started again, its state is reported again.
     pub fn deploy(&mut self, deployment: &JobDeployment) {
+        let mut prepared = Vec::new();
         for &attempt in &deployment.start {
             match self.tasks.get(&attempt) {
                 Some(task) => task.reporter.repeat(),
-                None => self.start(attempt, &deployment.schedule),
+                None => prepared.push(self.prepare(attempt)),
             }
+        }
+        for task in prepared {
+            self.start(task, &deployment.schedule);
         }
     }
 
-    fn start(&mut self, attempt: ExecutionAttemptId, schedule: &Schedule) {
-        let reporter = Arc::new(Reporter { attempt, last: Mutex::default(), events: self.events.clone() });
+    /// What all have before the first one runs.
+    fn prepare(&mut self, attempt: ExecutionAttemptId) -> PreparedTask {
         let (mailbox, mails) = bounded(MAILBOX_CAPACITY);
         let mailbox = Arc::new(mailbox);
         let waker = TaskWaker::new(&mailbox);
+        let aligned = self.flow.alignment(attempt.vertex.vertex).map(|alignment| {
+            let group = self.groups.entry((attempt.attempt, alignment.group.clone())).or_default();
+            AlignedSubtask::new(group, alignment.drift_max_ms, waker.clone())
+        });
+        PreparedTask { attempt, mailbox, mails, waker, aligned }
+    }
+
+    fn start(&mut self, task: PreparedTask, schedule: &Schedule) {
+        let PreparedTask { attempt, mailbox, mails, waker, aligned } = task;
+        let reporter = Arc::new(Reporter { attempt, last: Mutex::default(), events: self.events.clone() });
         self.tasks.insert(attempt, RunningTask { mailbox, reporter: Arc::clone(&reporter) });
         let vertex = self.flow.graph().vertex(attempt.vertex.vertex);
         let known = vertex.filter(|vertex| attempt.job == self.job && attempt.vertex.subtask.0 < vertex.parallelism);
@@ -179,6 +205,7 @@ impl Executor {
             clock: self.clock.clone(),
             waker,
             async_pool: Arc::clone(&self.async_pool),
+            aligned,
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);

@@ -22,6 +22,7 @@ use crate::runtime::executor::CollectedRecords;
 use crate::runtime::gate::InputGate;
 use crate::runtime::network::{ChannelId, ConnectionLost};
 use crate::runtime::output::{OutputChannel, OutputEdge};
+use crate::runtime::source::AlignedSubtask;
 use crate::runtime::wiring::Wiring;
 
 /// One sub-task's chain, ready to run.
@@ -95,6 +96,8 @@ pub(crate) struct TaskEnvironment {
     pub(crate) clock: ProcessingClock,
     pub(crate) waker: TaskWaker,
     pub(crate) async_pool: Arc<AsyncPool>,
+    /// The group that its source is in, in streaming mode.
+    pub(crate) aligned: Option<AlignedSubtask>,
 }
 
 /// A sub-task's view of its job; a handle, cheap to clone, that stays on the sub-task's thread.
@@ -189,6 +192,11 @@ impl TaskContext {
     /// The threads for asynchronous calls.
     pub(crate) fn async_pool(&self) -> &AsyncPool {
         &self.inner.environment.async_pool
+    }
+
+    /// The group that the watermarks of its source are kept close to.
+    pub(crate) fn aligned(&self) -> Option<&AlignedSubtask> {
+        self.inner.environment.aligned.as_ref()
     }
 
     /// Obeys mail; an executor that is gone has cancelled everything.

@@ -1,6 +1,5 @@
 //! Small flows driven through an executor, command by command.
 
-use crossbeam_channel::Receiver;
 use tidemill_model::execution::{ScheduledAttempt, TaskManagerLocation};
 use tidemill_model::id::{ExecutionVertexId, TaskManagerName};
 use tidemill_model::job::RuntimeMode;
@@ -190,5 +189,6 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
     assert_eq!((lines("1"), lines("2")), (5000, 5000));
 }
 
+mod aligned;
 mod async_calls;
 mod blocked;

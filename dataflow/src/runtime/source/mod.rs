@@ -14,6 +14,7 @@ mod split;
 mod split_output;
 mod text;
 mod times;
+mod watermark_group;
 
 pub use collection::CollectionSource;
 pub use enumerate::add_source;
@@ -28,6 +29,7 @@ pub use socket::{Reconnect, SocketTextSource};
 pub use split::{Boundedness, Discovery, Source, SourceOutput, SplitEnumerator, SplitReader};
 pub use text::TextSource;
 pub use times::{NoTimes, SplitTimes, Times, WithTimes};
+pub(crate) use watermark_group::{AlignedSubtask, SharedGroup};
 
 use std::time::Duration;
 

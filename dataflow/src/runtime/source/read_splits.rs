@@ -7,6 +7,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::job::RuntimeMode;
 
 use super::split_output::{End, Output, Target};
+use super::watermark_group::{AlignedSubtask, GroupMember};
 use super::{Error, Reading, Source, SplitReader, SplitTimes, Times};
 use crate::engine::split_watermarks::SplitWatermarks;
 use crate::flow::OperatorIndex;
@@ -103,6 +104,17 @@ struct OpenSplit<R, C> {
     seen: bool,
     /// When the clock was looked at and a record had come.
     last_record: Timestamp,
+    /// What it is in the group that its source is in.
+    member: Option<GroupMember>,
+    /// A watermark that the group knows and downstream does not yet.
+    unsaid: Option<Timestamp>,
+}
+
+impl<R, C> OpenSplit<R, C> {
+    /// Whether it has to wait for others of its group.
+    fn is_paused(&self) -> bool {
+        self.member.as_ref().is_some_and(GroupMember::is_paused)
+    }
 }
 
 /// A chain that begins with the readers of splits.
@@ -148,6 +160,9 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             let said = self.target.watermarks.set_settled(settled);
             self.target.say(said)?;
         }
+        if let Some(aligned) = self.context.aligned() {
+            aligned.set_awaits_splits(self.target.watermarks.awaits_splits());
+        }
         Ok(())
     }
 
@@ -169,20 +184,26 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             resume_at: None,
             seen: false,
             last_record: self.context.processing_time(),
+            member: self.context.aligned().map(AlignedSubtask::open_split),
+            unsaid: None,
         });
         Ok(())
     }
 
-    /// Brings the next split that has something to the front; if none has, answers when one may.
+    /// Brings the next split that has something to the front; if none has, answers when one may. Those that are paused
+    /// are waited for without a time: the group wakes the task.
     fn turn(&mut self) -> Result<(), Timestamp> {
         let mut earliest = Timestamp::MAX;
         let mut now = None;
         for _ in 0..self.open.len() {
-            let Some(resume_at) = self.open.front().and_then(|split| split.resume_at) else { return Ok(()) };
-            if resume_at <= *now.get_or_insert_with(|| self.context.processing_time()) {
-                return Ok(());
+            let Some(split) = self.open.front() else { return Ok(()) };
+            if !split.is_paused() {
+                let Some(resume_at) = split.resume_at else { return Ok(()) };
+                if resume_at <= *now.get_or_insert_with(|| self.context.processing_time()) {
+                    return Ok(());
+                }
+                earliest = earliest.min(resume_at);
             }
-            earliest = earliest.min(resume_at);
             self.open.rotate_left(1);
         }
         Err(earliest)
@@ -210,6 +231,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             End::Stopped(stopped) => return Err(stopped),
             End::NoTime => return Err(self.refuse_time()),
         }
+        self.align(&mut split, count > 0);
         match reading.map_err(|reason| self.read_error(&split, reason))? {
             Reading::More => {
                 split.resume_at = None;
@@ -227,6 +249,18 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             Reading::Ended => {}
         }
         Ok(())
+    }
+
+    /// Tells the group of a split's source how far the split has come.
+    fn align(&self, split: &mut OpenSplit<S::Reader, W::Split>, seen: bool) {
+        let Some(member) = &split.member else { return };
+        let times = &mut split.times;
+        // Asked here as well: at intervals alone, a split could be far ahead before anybody noticed.
+        split.unsaid = split.unsaid.max(blame(&self.operator, || times.on_interval()));
+        if seen {
+            member.set_idle(false);
+        }
+        member.report(self.target.watermarks.of(split.number).max(split.unsaid.unwrap_or(Timestamp::MIN)));
     }
 
     #[cold]
@@ -256,16 +290,20 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
         let idle_after_ms = self.times.idle_after_ms();
         self.next_interval = now.saturating_add(interval(idle_after_ms));
         for split in &mut self.open {
-            if std::mem::take(&mut split.seen) {
+            // Nor is one idle that is not let read.
+            if std::mem::take(&mut split.seen) || split.is_paused() {
                 split.last_record = now;
             }
             let times = &mut split.times;
-            if let Some(watermark) = blame(&self.operator, || times.on_interval()) {
+            let unsaid = split.unsaid.take();
+            if let Some(watermark) = blame(&self.operator, || times.on_interval()).max(unsaid) {
+                split.member.iter().for_each(|member| member.report(watermark));
                 let said = self.target.watermarks.advance(split.number, watermark);
                 self.target.say(said)?;
             }
             let silent = now.saturating_sub(split.last_record);
             if idle_after_ms.is_some_and(|limit| silent >= limit) {
+                split.member.iter().for_each(|member| member.set_idle(true));
                 let said = self.target.watermarks.set_idle(split.number, true);
                 self.target.say(said)?;
             }
