@@ -101,6 +101,8 @@ impl Environment {
     ///
     /// The watermark of a sub-task is the lowest of the splits that it reads at present: a split that lags behind
     /// holds others back, one that is idle does not. While splits that were found wait to be read, it stands still.
+    /// Sources and splits that run ahead can be made to wait:
+    /// [`with_alignment`](crate::WatermarkStrategy::with_alignment).
     ///
     /// ```
     /// # fn main() -> Result<(), tidemill::Error> {
@@ -172,7 +174,12 @@ impl Environment {
         F: FnMut(&S::Out) -> i64 + Clone + Send + Sync + 'static,
         G: WatermarkGenerator<S::Out>,
     {
-        self.split_source("Source: custom", vec![source_type::<S>()], source, strategy.per_split())
+        let (times, alignment) = strategy.per_split();
+        let stream = self.split_source("Source: custom", vec![source_type::<S>()], source, times);
+        if let Some(alignment) = alignment {
+            self.build(|builder| builder.align_watermarks(stream.operator, alignment));
+        }
+        stream
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidemill_dataflow::flow::{self, WatermarkAlignment};
 use tidemill_dataflow::operator::{AssignTimestamps, BoundedOutOfOrderness, WatermarkGenerator};
 use tidemill_dataflow::pipe::Pipe;
 use tidemill_dataflow::runtime::source::WithTimes;
@@ -27,6 +28,7 @@ pub struct WatermarkStrategy<F, G> {
     assigner: F,
     generator: G,
     idle: Option<Duration>,
+    alignment: Option<WatermarkAlignment>,
 }
 
 impl<F> WatermarkStrategy<F, BoundedOutOfOrderness> {
@@ -56,7 +58,7 @@ impl<F> WatermarkStrategy<F, BoundedOutOfOrderness> {
     where
         F: FnMut(&T) -> i64,
     {
-        Self { assigner, generator: BoundedOutOfOrderness::new(bound), idle: None }
+        Self { assigner, generator: BoundedOutOfOrderness::new(bound), idle: None, alignment: None }
     }
 }
 
@@ -87,12 +89,12 @@ impl<F, G> WatermarkStrategy<F, G> {
         F: FnMut(&T) -> i64,
         G: WatermarkGenerator<T>,
     {
-        Self { assigner, generator, idle: None }
+        Self { assigner, generator, idle: None, alignment: None }
     }
 
-    /// The same, split by split.
-    pub(super) fn per_split(self) -> WithTimes<F, G> {
-        WithTimes::new(self.assigner, self.generator, self.idle)
+    /// The same, split by split, and whom the splits wait for.
+    pub(super) fn per_split(self) -> (WithTimes<F, G>, Option<WatermarkAlignment>) {
+        (WithTimes::new(self.assigner, self.generator, self.idle), self.alignment)
     }
 
     /// A sub-task, or a split of a source, without records for this long does not hold back the watermarks of others.
@@ -107,6 +109,97 @@ impl<F, G> WatermarkStrategy<F, G> {
     #[must_use]
     pub fn with_idleness(self, after: Duration) -> Self {
         Self { idle: Some(after), ..self }
+    }
+
+    /// A split of a source is not read while its watermark is more than `max_drift` (whole milliseconds) ahead of the
+    /// lowest in its group: operators that wait for the slowest source need not keep what the others are ahead.
+    ///
+    /// In the group are all splits that are being read, of all sources whose strategies name it; one that is idle or
+    /// has ended does not count, so give one that may fall silent [`with_idleness`](Self::with_idleness). A sub-task
+    /// that reads none, but for which some may be on their way, holds the others back; a split that is found later joins
+    /// when it is opened. A split that waits holds back nothing but itself. It may be ahead by what one call of
+    /// [`SplitReader::read`](crate::SplitReader::read) emits in addition: the generator is asked for its watermark
+    /// after each.
+    ///
+    /// Each process aligns by itself: the sub-tasks of a job on one task manager do not wait for those on another.
+    /// In batch mode alignment is ignored.
+    ///
+    /// Only [`from_source_with_watermarks`](crate::Environment::from_source_with_watermarks) takes such a strategy;
+    /// with [`assign_timestamps_and_watermarks`](crate::DataStream::assign_timestamps_and_watermarks), where nothing
+    /// could wait, `execute` fails.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tidemill::Error> {
+    /// # let env = tidemill::Environment::with_arguments(["-p", "1"])?;
+    /// use std::time::Duration;
+    /// use tidemill::{Boundedness, Discovery, Reading, RuntimeMode, Source, SourceOutput, SplitEnumerator, SplitReader};
+    /// use tidemill::{UserError, WatermarkStrategy};
+    ///
+    /// /// Times from 0 on, so many at each reading; a split is the time that is next.
+    /// #[derive(Clone)]
+    /// struct Ticks {
+    ///     next: Option<i64>,
+    ///     per_read: i64,
+    /// }
+    ///
+    /// impl Source for Ticks {
+    ///     type Out = i64;
+    ///     type Split = i64;
+    ///     type Enumerator = Self;
+    ///     type Reader = Self;
+    ///
+    ///     fn boundedness(&self) -> Boundedness {
+    ///         Boundedness::Bounded
+    ///     }
+    ///
+    ///     fn enumerator(&self, _readers: u32) -> Result<Self, UserError> {
+    ///         Ok(self.clone())
+    ///     }
+    ///
+    ///     fn reader(&self, next: i64) -> Result<Self, UserError> {
+    ///         Ok(Self { next: Some(next), ..self.clone() })
+    ///     }
+    /// }
+    ///
+    /// impl SplitEnumerator for Ticks {
+    ///     type Split = i64;
+    ///
+    ///     fn discover(&mut self) -> Result<Discovery<i64>, UserError> {
+    ///         Ok(self.next.take().map_or(Discovery::Done, |next| Discovery::Splits(vec![next])))
+    ///     }
+    /// }
+    ///
+    /// impl SplitReader for Ticks {
+    ///     type Out = i64;
+    ///     type Split = i64;
+    ///
+    ///     fn read<O: SourceOutput<i64>>(&mut self, out: &mut O) -> Result<Reading, UserError> {
+    ///         let begin = self.split();
+    ///         let end = 1_000.min(begin + self.per_read);
+    ///         (begin..end).for_each(|tick| out.emit(tick));
+    ///         self.next = Some(end);
+    ///         Ok(if end < 1_000 { Reading::More } else { Reading::Ended })
+    ///     }
+    ///
+    ///     fn split(&self) -> i64 {
+    ///         self.next.unwrap_or(0)
+    ///     }
+    /// }
+    ///
+    /// let strategy = WatermarkStrategy::monotonous(|tick: &i64| *tick).with_alignment("ticks", Duration::from_millis(50));
+    /// let slow = env.from_source_with_watermarks(Ticks { next: Some(0), per_read: 1 }, strategy.clone());
+    /// // Without the alignment this one would have ended when the other one has hardly begun.
+    /// let fast = env.from_source_with_watermarks(Ticks { next: Some(0), per_read: 20 }, strategy);
+    /// let ticks = slow.union(fast).collect();
+    /// env.set_runtime_mode(RuntimeMode::Streaming);
+    /// assert_eq!(env.execute("ticks")?.collected(&ticks)?.len(), 2_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_alignment(self, group: &str, max_drift: Duration) -> Self {
+        let drift_max_ms = i64::try_from(max_drift.as_millis()).unwrap_or(i64::MAX);
+        Self { alignment: Some(WatermarkAlignment { group: group.to_owned(), drift_max_ms }), ..self }
     }
 }
 
@@ -133,12 +226,18 @@ impl<P: Pipe> DataStream<P> {
         F: FnMut(&P::Out) -> i64 + Clone + Send + Sync + 'static,
         G: WatermarkGenerator<P::Out>,
     {
-        let WatermarkStrategy { mut assigner, generator, idle } = strategy;
+        let WatermarkStrategy { mut assigner, generator, idle, alignment } = strategy;
         let assigner = move |record: &P::Out, _time: i64| assigner(record);
-        let stream = self.then("Timestamps/Watermarks", types::<P::Out, P::Out>(), |pipe, operator| {
+        let name = "Timestamps/Watermarks";
+        let stream = self.then(name, types::<P::Out, P::Out>(), |pipe, operator| {
             AssignTimestamps::new(pipe, (assigner, generator), idle, operator)
         });
-        stream.environment.build(|builder| builder.mark_assigns_time(stream.operator));
+        stream.environment.build(|builder| {
+            builder.mark_assigns_time(stream.operator);
+            if let Some(WatermarkAlignment { group, .. }) = alignment {
+                builder.add_defect(flow::Error::AlignedOperator { operator: name.to_owned(), group });
+            }
+        });
         stream
     }
 }
