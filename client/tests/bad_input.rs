@@ -115,13 +115,40 @@ impl End for tidemill::DataSink {}
 impl End for tidemill::FileSink {}
 
 #[test]
-fn a_panic_in_code_that_takes_its_record_names_operator_and_subtask() {
-    let program = |env: &Environment| {
-        env.generate_sequence(0..10_000, None).rebalance().map(|number| check(&number)).name("Tea").discard().end();
-    };
-    let failure = run("streaming", 3, program);
-    assert_eq!((failure.operator.as_deref(), &*failure.message), (Some("Tea"), "out of tea"));
-    assert!(failure.vertex.is_some_and(|vertex| vertex.subtask.0 < 3));
+fn a_panic_in_code_that_takes_its_record_shows_it_if_it_owns_no_memory() {
+    type Program = fn(&Environment);
+    let cases: [(&str, Option<&str>, Program); 6] = [
+        ("Map", Some("4321"), |env| {
+            env.generate_sequence(0..10_000, None).rebalance().map(|number| check(&number)).discard().end();
+        }),
+        ("Flat Map", Some("(4321, 1)"), |env| {
+            let pairs = env.generate_sequence(0..10_000, None).map(|number| (number, 1u8));
+            pairs.flat_map(|pair| Some(check(&pair.0))).discard().end();
+        }),
+        ("Reduce", Some("4321"), |env| {
+            let numbers = env.generate_sequence(0..10_000, None).key_by(|number| number % 2);
+            numbers.reduce(|sum, number| *sum = sum.wrapping_add(check(&number))).discard().end();
+        }),
+        ("Fold", Some("4321"), |env| {
+            let numbers = env.generate_sequence(0..10_000, None).key_by(|number| number % 2);
+            numbers.fold(0u64, |sum, number| *sum = sum.wrapping_add(check(&number))).discard().end();
+        }),
+        ("Sink: function", Some("4321"), |env| {
+            env.generate_sequence(0..10_000, None).for_each(|number| drop(check(&number))).end();
+        }),
+        ("Tea", None, |env| {
+            let texts = env.generate_sequence(0..10_000, None).map(|number| number.to_string());
+            texts.map(|text| check(&text.parse().unwrap())).name("Tea").discard().end();
+        }),
+    ];
+    for (operator, record, program) in cases {
+        for (mode, parallelism) in [("streaming", 3), ("batch", 1)] {
+            let failure = run(mode, parallelism, program);
+            let message = record.map_or("out of tea".to_owned(), |record| format!("out of tea; record: {record}"));
+            assert_eq!((failure.operator.as_deref(), &*failure.message), (Some(operator), &*message), "{mode}");
+            assert!(failure.vertex.is_some_and(|vertex| vertex.subtask.0 < parallelism));
+        }
+    }
 }
 
 /// Says that it cannot be serialized, when it is the bad number.

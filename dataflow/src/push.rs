@@ -65,11 +65,17 @@ thread_local! {
     static BLAMED: RefCell<Option<Blamed>> = const { RefCell::new(None) };
 }
 
+thread_local! {
+    /// The record that the code that is unwinding this thread has taken.
+    static SHOWN: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 /// The innermost blame stands.
 #[cold]
 fn set_blamed(operator: &Rc<str>, record: impl FnOnce() -> Option<String>) {
     if BLAMED.with(|blamed| blamed.borrow().is_none()) {
-        let blame = Blamed { operator: Rc::clone(operator), record: record() };
+        let record = record().or_else(|| SHOWN.with(|shown| shown.borrow_mut().take()));
+        let blame = Blamed { operator: Rc::clone(operator), record };
         BLAMED.with(|blamed| *blamed.borrow_mut() = Some(blame));
     }
 }
@@ -117,6 +123,34 @@ pub(crate) fn blame_on<T: Serialize, R>(operator: &Rc<str>, record: &T, user_cod
     result
 }
 
+/// The largest record of which a copy is kept while user code has it.
+const KEPT_BYTES: usize = 64;
+
+/// Shows the record when it is dropped by a panic; forgotten otherwise.
+struct Shown<'a, T: Serialize>(&'a T);
+
+impl<T: Serialize> Drop for Shown<'_, T> {
+    #[cold]
+    fn drop(&mut self) {
+        SHOWN.with(|shown| *shown.borrow_mut() = Some(record_text(self.0)));
+    }
+}
+
+/// Calls user code that takes `record`, within [`blame`], so that a panic in it shows the record, if it can be had for
+/// nothing: a copy of a small record that owns no memory is needed in the unwinding path only. A record that owns
+/// memory is gone with the code that took it.
+#[inline(always)]
+pub(crate) fn showing<T: Clone + Serialize, R>(record: T, user_code: impl FnOnce(T) -> R) -> R {
+    if std::mem::needs_drop::<T>() || size_of::<T>() > KEPT_BYTES {
+        return user_code(record);
+    }
+    let kept = record.clone();
+    let guard = Shown(&kept);
+    let result = user_code(record);
+    std::mem::forget(guard);
+    result
+}
+
 /// What the last panic on this thread was attributed to.
 pub(crate) fn take_blamed() -> Option<Blamed> {
     BLAMED.with(|blamed| blamed.borrow_mut().take())
@@ -143,5 +177,22 @@ mod tests {
         }));
         let _: Result<(), _> = result;
         assert_eq!(take_blamed(), Some(Blamed { operator: inner, record: Some("(\"word\", 7)".to_owned()) }));
+    }
+
+    #[test]
+    fn a_record_that_was_taken_is_shown_if_it_owns_no_memory() {
+        fn record_of<T: Clone + Serialize>(record: T) -> Option<String> {
+            let operator: Rc<str> = "operator".into();
+            let user_code = |_: T| std::panic::resume_unwind(Box::new("on purpose"));
+            let result: Result<(), _> = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                blame(&operator, || showing(record, user_code))
+            }));
+            assert!(result.is_err());
+            take_blamed().and_then(|blamed| blamed.record)
+        }
+        assert_eq!(record_of((1u64, 'a')).as_deref(), Some("(1, 'a')"));
+        assert_eq!(record_of("owned".to_owned()), None);
+        assert_eq!(record_of([0u64; 9]), None);
+        assert_eq!(showing(7, |number| number + 1), 8);
     }
 }

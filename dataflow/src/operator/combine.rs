@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tidemill_model::key::Key;
 
 use crate::key_selector::KeySelector;
-use crate::push::{Push, Stopped, blame, blame_on};
+use crate::push::{Push, Stopped, blame, blame_on, showing};
 use crate::record::{Control, Data, NO_TIME, Timestamp};
 use crate::runtime::partition::HashPartitioner;
 use crate::state::{Place, Table};
@@ -54,7 +54,7 @@ impl<T: Data, S: KeySelector<T>, F: FnMut(&mut T, T)> Combine<T, S, F> {
             match table.probe(hash, |other| other == key) {
                 Place::Taken(slot) => {
                     drop(found);
-                    function(table.entry(slot).1, record);
+                    showing(record, |record| function(table.entry(slot).1, record));
                 }
                 Place::Free(slot) => {
                     let key = S::into_key(found);

@@ -7,7 +7,7 @@ use tidemill_model::execution::Failure;
 
 use crate::flow::OperatorIndex;
 use crate::pipe::{Pipe, Placement, Upstream};
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame, showing};
 use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 
@@ -50,11 +50,11 @@ struct FlatMapOperator<F, N> {
     next: N,
 }
 
-impl<T, I: IntoIterator, F: FnMut(T) -> I, N: Push<I::Item>> Push<T> for FlatMapOperator<F, N> {
+impl<T: Data, I: IntoIterator, F: FnMut(T) -> I, N: Push<I::Item>> Push<T> for FlatMapOperator<F, N> {
     #[inline(always)]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let function = &mut self.function;
-        let mut records = blame(&self.operator, || function(record).into_iter());
+        let mut records = blame(&self.operator, || showing(record, function).into_iter());
         while let Some(record) = blame(&self.operator, || records.next()) {
             self.next.push(record, time)?;
         }
@@ -110,11 +110,11 @@ struct FlatMapIntoOperator<U, F, N> {
     next: N,
 }
 
-impl<T, U, F: FnMut(T, &mut Vec<U>), N: Push<U>> Push<T> for FlatMapIntoOperator<U, F, N> {
+impl<T: Data, U, F: FnMut(T, &mut Vec<U>), N: Push<U>> Push<T> for FlatMapIntoOperator<U, F, N> {
     #[inline(always)]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let (function, records) = (&mut self.function, &mut self.records);
-        blame(&self.operator, || function(record, records));
+        blame(&self.operator, || showing(record, |record| function(record, records)));
         for record in self.records.drain(..) {
             self.next.push(record, time)?;
         }

@@ -13,7 +13,7 @@ use crate::flow::OperatorIndex;
 use crate::function::{Collector, KeyedContext, KeyedProcessFunction, KeyedRuntime, ProcessContext, Timer};
 use crate::key_selector::KeySelector;
 use crate::pipe::{Input, Pipe, Placement};
-use crate::push::{Push, Stopped, blame, blame_on};
+use crate::push::{Push, Stopped, blame, blame_on, showing};
 use crate::record::{Batch, Control, Data, NO_TIME, Timestamp};
 use crate::runtime::sink::UserError;
 use crate::runtime::task::{Task, TaskContext};
@@ -179,7 +179,9 @@ impl<T: Data, S: KeySelector<T>, F: KeyedProcessFunction<S::Key, T>, N: Push<F::
             for ((hash, key), record) in keys.drain(..).zip(&mut records) {
                 let time = batch.times.get(index).copied().unwrap_or(NO_TIME);
                 index += 1;
-                self.host.call((hash, &key, time), |function, context, out| function.process(record, context, out))?;
+                self.host.call((hash, &key, time), |function, context, out| {
+                    showing(record, |record| function.process(record, context, out))
+                })?;
             }
         }
         drop(records);

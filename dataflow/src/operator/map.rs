@@ -6,7 +6,7 @@ use tidemill_model::execution::Failure;
 
 use crate::flow::OperatorIndex;
 use crate::pipe::{Pipe, Placement, Upstream};
-use crate::push::{Push, Stopped, blame};
+use crate::push::{Push, Stopped, blame, showing};
 use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 
@@ -47,11 +47,11 @@ struct MapOperator<F, N> {
     next: N,
 }
 
-impl<T, U, F: FnMut(T) -> U, N: Push<U>> Push<T> for MapOperator<F, N> {
+impl<T: Data, U, F: FnMut(T) -> U, N: Push<U>> Push<T> for MapOperator<F, N> {
     #[inline(always)]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let function = &mut self.function;
-        let mapped = blame(&self.operator, || function(record));
+        let mapped = blame(&self.operator, || showing(record, function));
         self.next.push(mapped, time)
     }
 

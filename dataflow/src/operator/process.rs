@@ -8,8 +8,8 @@ use tidemill_model::execution::{Failure, FailureKind};
 use crate::flow::OperatorIndex;
 use crate::function::{Collector, ProcessContext, ProcessFunction, SideOutputs};
 use crate::pipe::{Pipe, Placement, Upstream};
-use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, NO_TIME, Timestamp};
+use crate::push::{Push, Stopped, blame, showing};
+use crate::record::{Control, Data, NO_TIME, Timestamp};
 use crate::runtime::sink::{Subtask, UserError};
 use crate::runtime::task::{Task, TaskContext};
 
@@ -88,10 +88,10 @@ impl<T, F: ProcessFunction<T>, N: Push<F::Out>> ProcessOperator<T, F, N> {
     }
 }
 
-impl<T, F: ProcessFunction<T>, N: Push<F::Out>> Push<T> for ProcessOperator<T, F, N> {
+impl<T: Data, F: ProcessFunction<T>, N: Push<F::Out>> Push<T> for ProcessOperator<T, F, N> {
     #[inline]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
-        self.call(time, |function, context, out| function.process(record, context, out))
+        self.call(time, |function, context, out| showing(record, |record| function.process(record, context, out)))
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {

@@ -12,7 +12,7 @@ use crate::flow::OperatorIndex;
 use crate::function::Aggregate;
 use crate::key_selector::KeySelector;
 use crate::pipe::{Input, Pipe, Placement};
-use crate::push::{Push, Stopped, blame, blame_on};
+use crate::push::{Push, Stopped, blame, blame_on, showing};
 use crate::record::{Batch, Control, Data, END_OF_TIME, NO_TIME, Timestamp};
 use crate::runtime::task::{Task, TaskContext};
 use crate::state::{KeyedTable, Place};
@@ -217,12 +217,12 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
                 Place::Taken(slot) => {
                     drop(found);
                     let (key, value) = group.entry(slot);
-                    function.add(value, record);
+                    showing(record, |record| function.add(value, record));
                     (key, value)
                 }
                 Place::Free(slot) => {
                     let key = S::into_key(found);
-                    group.fill(slot, hash, key, function.first(record))
+                    group.fill(slot, hash, key, showing(record, |record| function.first(record)))
                 }
             };
             updates.then(|| function.update(key, value))

@@ -6,8 +6,8 @@ use tidemill_model::execution::{Failure, FailureKind};
 
 use super::Sink;
 use crate::flow::OperatorIndex;
-use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Timestamp};
+use crate::push::{Push, Stopped, blame, showing};
+use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::TaskContext;
 
 /// Why user code cannot go on; it fails the job.
@@ -79,7 +79,7 @@ pub struct FunctionWriter<F> {
     context: TaskContext,
 }
 
-impl<T, F: SinkFunction<T>> Sink<T> for FunctionSink<F> {
+impl<T: Data, F: SinkFunction<T>> Sink<T> for FunctionSink<F> {
     type Writer = FunctionWriter<F>;
 
     fn open(&self, context: &TaskContext) -> Result<FunctionWriter<F>, Failure> {
@@ -106,11 +106,12 @@ impl<F> FunctionWriter<F> {
     }
 }
 
-impl<T, F: SinkFunction<T>> Push<T> for FunctionWriter<F> {
+impl<T: Data, F: SinkFunction<T>> Push<T> for FunctionWriter<F> {
     #[inline(always)]
     fn push(&mut self, record: T, time: Timestamp) -> Result<(), Stopped> {
         let function = &mut self.function;
-        blame(&self.operator, || function.write(record, time)).map_err(|error| self.fail(&error))?;
+        blame(&self.operator, || showing(record, |record| function.write(record, time)))
+            .map_err(|error| self.fail(&error))?;
         self.taken += 1;
         if self.taken.is_multiple_of(1024) {
             self.count();
