@@ -225,7 +225,8 @@ fn a_panic_in_user_code_names_its_operator_and_its_message() {
         let failure = failure(env.execute("panic").unwrap_err());
         assert_eq!(failure.kind, FailureKind::Panic);
         assert_eq!(failure.operator.as_deref(), Some(operator));
-        let record = if operator == "Odd ones" { "; record: 77777" } else { "" };
+        // What an iterator does behind the function's back is done without the record.
+        let record = if operator == "Flat Map" { "" } else { "; record: 77777" };
         assert_eq!(failure.message, format!("{operator} cannot take 77777{record}"));
         assert!(failure.vertex.is_some());
     }
@@ -262,7 +263,8 @@ fn a_failure_ends_tasks_that_wait_for_room_and_tasks_that_wait_for_input() {
         .discard();
     // An idle flow beside it, whose consumer waits for input.
     env.generate_sequence(0.., Some(1)).key_by(|number| *number).reduce(|_, _| ()).discard();
-    assert_eq!(failure(env.execute("blocked").unwrap_err()).message, "enough");
+    let message = failure(env.execute("blocked").unwrap_err()).message;
+    assert!(message.starts_with("enough; record: "), "{message}");
 }
 
 #[test]
