@@ -245,6 +245,12 @@ fn process_usage() -> (f64, f64) {
     (seconds + f64::from(i32::try_from(cpu.tv_nsec).unwrap_or(0)) / 1e9, f64::from(kilobytes) / 1000.0)
 }
 
+/// Whether the work is done elsewhere, so that this process's own CPU time and memory say nothing of it.
+fn on_a_cluster() -> bool {
+    std::env::args().any(|argument| argument.starts_with("--coordinators"))
+        || std::env::var_os("TIDEMILL_COORDINATORS").is_some()
+}
+
 /// Megabytes, seconds and rates are read by people: three digits after the point are enough.
 fn print(workload: &str, env: &Environment, n: u64, result: &JobExecutionResult, before: f64) {
     let (cpu, rss) = process_usage();
@@ -254,12 +260,14 @@ fn print(workload: &str, env: &Environment, n: u64, result: &JobExecutionResult,
         result.counter(counter).map_or(String::new(), |value| format!(r#","{name}":{value}"#))
     };
     let digest = result.counter("digest").map_or(String::new(), |digest| format!(r#","digest":"{digest:016x}""#));
+    let own = |figure: String| if on_a_cluster() { "null".to_owned() } else { figure };
+    let (cpu_seconds, cpu_rate) = (own(format!("{cpu:.3}")), own(format!("{:.0}", events / cpu)));
+    let rss = own(format!("{rss:.1}"));
     let latencies = if workload == "w6" { quantiles(result) } else { String::new() };
     println!(
-        r#"{{"workload":"{workload}","engine":"tidemill","n":{n},"p":{},"seconds":{seconds:.3},"events_per_s":{:.0},"cpu_s":{cpu:.3},"events_per_cpu_s":{:.0}{}{digest}{},"checkpoints":0,"rss_mb":{rss:.1}{latencies}}}"#,
+        r#"{{"workload":"{workload}","engine":"tidemill","n":{n},"p":{},"seconds":{seconds:.3},"events_per_s":{:.0},"cpu_s":{cpu_seconds},"events_per_cpu_s":{cpu_rate}{}{digest}{},"checkpoints":0,"rss_mb":{rss}{latencies}}}"#,
         env.parallelism(),
         events / seconds,
-        events / cpu,
         member("count", "count"),
         member("total", "total"),
     );

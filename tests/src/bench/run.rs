@@ -33,7 +33,9 @@ pub(super) struct Run {
 impl Run {
     /// A run in one process, whose CPU and memory it prints itself.
     pub(super) fn alone(form: &'static str, command: Command) -> Result<Self> {
-        Self::parse(form, &output(command)?)
+        let run = Self::parse(form, &output(command)?)?;
+        ensure!(run.cpu_seconds > 0.0 && run.memory_mb > 0.0, "{form}: CPU time or memory is missing");
+        Ok(run)
     }
 
     /// A run whose work the task managers' executors do.
@@ -57,8 +59,9 @@ impl Run {
             events: json["n"].as_u64().context("n")?,
             parallelism: json["p"].as_u64().context("p")?,
             seconds: number("seconds")?,
-            cpu_seconds: number("cpu_s")?,
-            memory_mb: number("rss_mb")?,
+            // On a cluster the program does not know; the caller does.
+            cpu_seconds: json["cpu_s"].as_f64().unwrap_or_default(),
+            memory_mb: json["rss_mb"].as_f64().unwrap_or_default(),
             count: json["count"].as_u64(),
             digest: json["digest"].as_str().map(str::to_owned),
             latencies,
