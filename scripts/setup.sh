@@ -20,10 +20,14 @@ die() { say "$*"; exit 1; }
 
 have_libclang() {
   if [ -n "${LIBCLANG_PATH:-}" ]; then return 0; fi
-  # /sbin is often not in the PATH of ordinary users; a machine without ldconfig is no error here.
+  # /sbin is often not in the PATH of ordinary users; a machine without ldconfig is no error here. libclang-cpp, which
+  # other packages bring along, is another library.
   local known
-  known=$( (ldconfig -p || /sbin/ldconfig -p || true) 2>/dev/null | grep -c 'libclang[-.]' || true)
-  [ "$known" -gt 0 ] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+  known=$({
+    (ldconfig -p || /sbin/ldconfig -p || true) 2>/dev/null
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || true
+  } | grep -v 'libclang-cpp' | grep -c 'libclang[-.]' || true)
+  [ "$known" -gt 0 ]
 }
 
 check_tools() {
