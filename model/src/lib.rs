@@ -4,6 +4,7 @@
 //! and nothing here knows the wire format.
 
 pub mod config;
+pub mod event;
 pub mod execution;
 pub mod id;
 pub mod job;

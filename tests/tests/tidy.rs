@@ -14,18 +14,20 @@ use serde_json::Value;
 use code::{code_only, words};
 
 /// Each crate and the crates of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("tidemill-model", &[]),
     ("tidemill-proto", &["tidemill-model"]),
+    ("tidemill-event-log", &["tidemill-model"]),
     ("tidemill-dataflow", &["tidemill-model", "tidemill-proto"]),
-    ("tidemill-coordinator", &["tidemill-model", "tidemill-proto"]),
-    ("tidemill-taskmanager", &["tidemill-model", "tidemill-proto"]),
+    ("tidemill-coordinator", &["tidemill-model", "tidemill-proto", "tidemill-event-log"]),
+    ("tidemill-taskmanager", &["tidemill-model", "tidemill-proto", "tidemill-event-log"]),
     ("tidemill", &["tidemill-model", "tidemill-proto", "tidemill-dataflow", "tidemill-coordinator"]),
     (
         "tidemill-tests",
         &[
             "tidemill-model",
             "tidemill-proto",
+            "tidemill-event-log",
             "tidemill-dataflow",
             "tidemill-coordinator",
             "tidemill-taskmanager",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidemill_coordinator::runtime::clock::Clock;
-use tidemill_coordinator::runtime::leader::{LeaderHandle, LeaderSettings, run_leaderships};
+use tidemill_coordinator::runtime::leader::{EventLog, LeaderHandle, LeaderSettings, run_leaderships};
 use tidemill_coordinator::runtime::memory_log::MemoryLog;
 use tidemill_coordinator::runtime::replicated_log::ReplicatedLog;
 use tidemill_dataflow::flow::Flow;
@@ -41,7 +41,7 @@ async fn run_cluster(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error
     let log = Arc::new(MemoryLog::default());
     // Nothing can be lost but the whole process: a slow disk must not look like a lost task manager.
     let settings = LeaderSettings { heartbeat_timeout: Duration::MAX, ..LeaderSettings::default() };
-    let mut leadership = run_leaderships(log.clone(), settings, Clock::default());
+    let mut leadership = run_leaderships(log.clone(), settings, Clock::default(), EventLog::off());
     let leader: LeaderHandle = leadership
         .wait_for(Option::is_some)
         .await

@@ -83,6 +83,7 @@ impl Place {
             raft_port: self.port(1),
             http_port: 0,
             dir: PathBuf::from(self.dir.path()),
+            events_dir: None,
             join,
             raft: RaftSettings {
                 heartbeat_interval: Duration::from_millis(50),

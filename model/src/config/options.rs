@@ -66,6 +66,8 @@ options! {
     BLOB_MAX_SIZE: u64 = "blob.max-size", COORDINATOR, memory_size(MEBIBYTE, "1 gb");
     /// The largest single message between processes; large contents travel in pieces.
     RPC_MAX_MESSAGE_SIZE: u64 = "rpc.max-message-size", EVERYONE, memory_size(2 * MEBIBYTE, "16 mb");
+    /// The folder in which this process writes what it decides and obeys, a file of JSON lines for each start.
+    EVENTS_DIR: Option<String> = "events.dir", SERVERS, optional_text("nothing is written");
     /// How often a task manager says that it is there.
     HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", SERVERS, duration("500 ms");
     /// After how long a silence either side of a task manager's stream takes the other for lost.

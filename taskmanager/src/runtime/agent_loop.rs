@@ -20,6 +20,7 @@ use super::executor::{Connection, ExecutorHandle};
 use super::metrics::Metrics;
 use super::process::Spawner;
 use super::spawn::{TaskKind, spawn};
+use super::witness::Witness;
 use super::{clock, collected, wire};
 use crate::engine::{Action, Admission, Agent, Event, ExecutorId, Handshake, JobOverview};
 
@@ -82,14 +83,16 @@ pub(crate) struct AgentLoop {
     session: Option<SessionHandle>,
     executors: BTreeMap<ExecutorId, ExecutorHandle>,
     uploads: BTreeMap<ExecutionAttemptId, AbortHandle>,
+    witness: Witness,
 }
 
-/// The inbox's two ends, and where the status and the counts are shown.
+/// The inbox's two ends, and where the status, the counts and the events are shown.
 pub(crate) struct Channels {
     pub(crate) sender: mpsc::Sender<Input>,
     pub(crate) inbox: mpsc::Receiver<Input>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) witness: Witness,
 }
 
 impl AgentLoop {
@@ -100,7 +103,7 @@ impl AgentLoop {
         spawner: Spawner,
         channels: Channels,
     ) -> Self {
-        let Channels { sender, inbox, status, metrics } = channels;
+        let Channels { sender, inbox, status, metrics, witness } = channels;
         let (executors, uploads) = (BTreeMap::new(), BTreeMap::new());
         let session = None;
         let artifacts = Arc::new(Artifacts::new(Arc::clone(&coordinators), Arc::clone(&directory)));
@@ -117,6 +120,7 @@ impl AgentLoop {
             session,
             executors,
             uploads,
+            witness,
         }
     }
 
@@ -205,7 +209,12 @@ impl AgentLoop {
     }
 
     fn step(&mut self, event: Event) {
-        for action in self.agent.step(clock::now(), event) {
+        let seen = self.witness.before(&event);
+        let actions = self.agent.step(clock::now(), event);
+        if let Some(seen) = seen {
+            self.witness.after(seen, &actions, &self.agent);
+        }
+        for action in actions {
             debug!("{action}");
             self.dispatch(action);
         }

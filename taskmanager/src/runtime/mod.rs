@@ -17,6 +17,7 @@ mod session;
 mod spawn;
 mod task_manager;
 mod wire;
+mod witness;
 
 pub use directory::Error as DirectoryError;
 pub use task_manager::{Error, Exposure, TaskManager};

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidemill_event_log::EventLog;
 use tidemill_model::config::{
-    Configuration, TASK_CANCELLATION_TIMEOUT, TASKMANAGER_BIND_HOST, TASKMANAGER_DATA_PORT, TASKMANAGER_DIR,
-    TASKMANAGER_HOST, TASKMANAGER_HTTP_PORT, TASKMANAGER_MEMORY_MANAGED_SIZE, TASKMANAGER_NUMBER_OF_TASK_SLOTS,
-    TASKMANAGER_ORPHAN_TIMEOUT, TASKMANAGER_RESOURCE_ID,
+    Configuration, EVENTS_DIR, TASK_CANCELLATION_TIMEOUT, TASKMANAGER_BIND_HOST, TASKMANAGER_DATA_PORT,
+    TASKMANAGER_DIR, TASKMANAGER_HOST, TASKMANAGER_HTTP_PORT, TASKMANAGER_MEMORY_MANAGED_SIZE,
+    TASKMANAGER_NUMBER_OF_TASK_SLOTS, TASKMANAGER_ORPHAN_TIMEOUT, TASKMANAGER_RESOURCE_ID,
 };
+use tidemill_model::event::EventRole;
 use tidemill_model::id::{TaskManagerId, TaskManagerName};
 use tidemill_model::slot::SlotOffer;
 use tidemill_proto::{convert, pb};
@@ -27,6 +29,7 @@ use super::metrics::Metrics;
 use super::process::Spawner;
 use super::session::Sessions;
 use super::spawn::{TaskKind, spawn};
+use super::witness::Witness;
 use super::{clock, data_port, http};
 use crate::engine::{Agent, Settings};
 
@@ -75,6 +78,9 @@ pub enum Error {
     /// The directory is not usable.
     #[error(transparent)]
     Directory(#[from] directory::Error),
+    /// The events cannot be written.
+    #[error(transparent)]
+    Events(#[from] tidemill_event_log::Error),
     /// The machine refuses what every process needs.
     #[error("start task manager: {0}")]
     Start(#[from] io::Error),
@@ -91,6 +97,7 @@ pub struct TaskManager {
     coordinators: Arc<Coordinators>,
     directory: Arc<Directory>,
     backoff: super::backoff::Backoff,
+    events: EventLog,
 }
 
 fn with_port(host: &str, port: u16) -> String {
@@ -134,9 +141,12 @@ impl TaskManager {
             cancellation_timeout: configuration.get(&TASK_CANCELLATION_TIMEOUT),
         };
         let directory = Directory::open(&PathBuf::from(configuration.get(&TASKMANAGER_DIR)))?;
+        let name = configuration.get(&TASKMANAGER_RESOURCE_ID).unwrap_or_else(|| data_address.clone());
+        let events_dir = configuration.get(&EVENTS_DIR).map(PathBuf::from);
         Ok(Self {
             settings,
-            name: TaskManagerName(configuration.get(&TASKMANAGER_RESOURCE_ID).unwrap_or_else(|| data_address.clone())),
+            events: EventLog::open(events_dir.as_deref(), EventRole::TaskManager, &name)?,
+            name: TaskManagerName(name),
             data_address,
             http_address: http_listener.local_addr()?,
             data_listener,
@@ -196,7 +206,9 @@ impl TaskManager {
         let metrics = Arc::new(Metrics::new(self.settings.offer.count));
         let spawner = Spawner::new(Arc::clone(&self.directory), self.settings.task_manager)?;
         let agent = Agent::new(self.settings, clock::now());
-        let channels = Channels { sender: sender.clone(), inbox, status: status_sender, metrics: Arc::clone(&metrics) };
+        let witness = Witness::new(self.events, self.settings.task_manager);
+        let channels =
+            Channels { sender: sender.clone(), inbox, status: status_sender, metrics: Arc::clone(&metrics), witness };
         let agent_loop =
             AgentLoop::new(agent, Arc::clone(&self.coordinators), Arc::clone(&self.directory), spawner, channels);
         let sessions = Sessions {

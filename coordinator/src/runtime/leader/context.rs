@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_event_log::EventLog;
 use tidemill_model::id::{JobId, LeaderEpoch};
 use tidemill_model::time::Timestamp;
 use tokio::sync::Notify;
@@ -71,6 +72,7 @@ pub(super) struct LeaderContext {
     pub(super) term: u64,
     pub(super) clock: Clock,
     pub(super) settings: LeaderSettings,
+    pub(super) events: EventLog,
     over: Notify,
 }
 
@@ -81,8 +83,9 @@ impl LeaderContext {
         term: u64,
         clock: Clock,
         settings: LeaderSettings,
+        events: EventLog,
     ) -> Self {
-        Self { log, epoch, term, clock, settings, over: Notify::new() }
+        Self { log, epoch, term, clock, settings, events, over: Notify::new() }
     }
 
     /// Proposes under this leadership's epoch and waits until it is applied.

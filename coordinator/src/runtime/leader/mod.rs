@@ -14,3 +14,4 @@ mod run;
 pub use context::LeaderSettings;
 pub use handle::{Error, JobObservation, LeaderHandle, SessionInbox};
 pub use run::run_leaderships;
+pub use tidemill_event_log::EventLog;

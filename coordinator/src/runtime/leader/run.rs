@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
+use tidemill_event_log::EventLog;
+use tidemill_model::event::Event;
 use tidemill_model::id::LeaderEpoch;
 use tokio::sync::watch;
 
@@ -27,6 +29,7 @@ pub fn run_leaderships(
     log: Arc<dyn ReplicatedLog>,
     settings: LeaderSettings,
     clock: Clock,
+    events: EventLog,
 ) -> watch::Receiver<Option<LeaderHandle>> {
     let (published, handle) = watch::channel(None);
     spawn("leaderships", async move {
@@ -34,7 +37,7 @@ pub fn run_leaderships(
         loop {
             let current = *leadership.borrow_and_update();
             if let Leadership::Leader { term } = current {
-                if let Some(handle) = begin(&log, term, settings, clock).await {
+                if let Some(handle) = begin(&log, term, settings, clock, events.clone()).await {
                     lead(handle, &published).await;
                 }
                 // One that ends again and again must not fill the log.
@@ -56,6 +59,7 @@ async fn begin(
     term: u64,
     settings: LeaderSettings,
     clock: Clock,
+    events: EventLog,
 ) -> Option<LeaderHandle> {
     let body = CommandBody::LeaderStarted { node: log.node(), term };
     let command = Command { epoch: LeaderEpoch::default(), stamp: clock.wall(), body };
@@ -65,7 +69,8 @@ async fn begin(
         return None;
     };
     tracing::info!(leader_epoch = %epoch, node_id = %log.node(), term, "leadership began");
-    let context = Arc::new(LeaderContext::new(log.clone(), epoch, term, clock, settings));
+    events.write(|| Event::LeaderStart { term: epoch, raft_term: term, node: log.node() });
+    let context = Arc::new(LeaderContext::new(log.clone(), epoch, term, clock, settings, events));
     let resource_manager =
         ResourceManagerActor::spawn_with_mailbox(context.clone(), mailbox::bounded(MAILBOX_CAPACITY));
     let arguments = (context.clone(), resource_manager.clone());
@@ -92,6 +97,7 @@ async fn lead(handle: LeaderHandle, published: &watch::Sender<Option<LeaderHandl
     published.send_replace(None);
     stop(&dispatcher).await;
     stop(&resource_manager).await;
+    context.events.write(|| Event::LeaderStop { term: epoch, raft_term: context.term, node: context.log.node() });
     tracing::info!(leader_epoch = %epoch, "leadership ended");
 }
 

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use tidemill_event_log::EventLog;
 use tidemill_model::id::{ClusterId, NodeId};
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ use super::leadership::{Announcements, since_quorum_ack, watch_leadership};
 use super::log_store::LogStore;
 use super::member::Member;
 use super::network::{Network, Refusals};
-use super::state_machine::StateMachine;
+use super::state_machine::{StateMachine, Witness};
 use super::storage::Storage;
 use super::types::{Metrics, TypeConfig};
 use crate::engine::replicated::{Command, Response};
@@ -148,12 +149,15 @@ impl RaftLog {
         cluster: ClusterId,
         node: NodeId,
         settings: RaftSettings,
+        events: EventLog,
     ) -> Result<Arc<Self>, Error> {
         let config = Arc::new(settings.config(cluster)?);
         let closed = storage.closed();
         let refusals = Refusals::default();
         let shared = SharedState::default();
-        let machine = StateMachine::load(storage.clone(), shared.clone()).map_err(super::storage::Error::from)?;
+        let witness = Witness { node, events };
+        let machine = StateMachine::load(storage.clone(), shared.clone(), witness);
+        let machine = machine.map_err(super::storage::Error::from)?;
         let network = Network::new(cluster, node, refusals.clone());
         let raft = Raft::new(node.0, config, network, LogStore::new(storage), machine).await;
         let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;

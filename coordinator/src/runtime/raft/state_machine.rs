@@ -10,11 +10,14 @@ use futures::{Stream, TryStreamExt};
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use rocksdb::WriteBatch;
+use tidemill_event_log::EventLog;
+use tidemill_model::event::Event;
+use tidemill_model::id::NodeId;
 
 use super::format::{self, DurableSnapshotMeta};
 use super::storage::{META, SNAPSHOT, Storage};
 use super::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::engine::replicated::{ClusterState, Response};
+use crate::engine::replicated::{ClusterState, Command, Response};
 use crate::runtime::codec;
 use crate::runtime::replicated_log::SharedState;
 
@@ -28,6 +31,28 @@ pub(crate) struct StateMachine {
     storage: Storage,
     shared: SharedState,
     applied: Arc<Mutex<Applied>>,
+    witness: Witness,
+}
+
+/// Who applies, and where that is written down.
+#[derive(Debug, Clone)]
+pub(crate) struct Witness {
+    pub(crate) node: NodeId,
+    pub(crate) events: EventLog,
+}
+
+impl Witness {
+    fn applied(&self, index: u64, command: &Command, response: &Response) {
+        self.events.write(|| Event::ProposalApplied {
+            node: self.node,
+            term: command.epoch,
+            index,
+            kind: command.body.name().to_owned(),
+            job: command.body.job(),
+            response: response.to_string(),
+            effective: !matches!(response, Response::Stale { .. } | Response::Lingered),
+        });
+    }
 }
 
 /// What has been applied to the shared state.
@@ -47,8 +72,8 @@ pub(crate) struct SnapshotBuilder {
 
 impl StateMachine {
     /// Loads the newest snapshot into `shared`.
-    pub(crate) fn load(storage: Storage, shared: SharedState) -> io::Result<Self> {
-        let machine = Self { storage, shared, applied: Arc::default() };
+    pub(crate) fn load(storage: Storage, shared: SharedState, witness: Witness) -> io::Result<Self> {
+        let machine = Self { storage, shared, applied: Arc::default(), witness };
         if let Some(snapshot) = read_snapshot(&machine.storage)? {
             let state = decode_state(&machine.storage, &snapshot.snapshot)?;
             machine.replace(&snapshot.meta, state);
@@ -86,7 +111,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (response, membership) = match entry.payload {
                 EntryPayload::Blank => (self.shared.write(index, |_| Response::Done), None),
                 EntryPayload::Normal(command) => {
-                    (self.shared.write(index, |state| state.apply(index, term, &command)), None)
+                    let response = self.shared.write(index, |state| state.apply(index, term, &command));
+                    self.witness.applied(index, &command, &response);
+                    (response, None)
                 }
                 EntryPayload::Membership(membership) => {
                     let stored = StoredMembership::new(Some(id), membership);

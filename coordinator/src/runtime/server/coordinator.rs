@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_event_log::EventLog;
+use tidemill_model::event::EventRole;
 use tidemill_proto::pb::client_server::ClientServer;
 use tidemill_proto::pb::raft_server::RaftServer;
 use tidemill_proto::pb::task_manager_server::TaskManagerServer;
@@ -47,6 +49,9 @@ pub enum Error {
     /// The blobs' folder cannot be used.
     #[error(transparent)]
     Blobs(#[from] blob_store::Error),
+    /// The events cannot be written.
+    #[error(transparent)]
+    Events(#[from] tidemill_event_log::Error),
     /// The replica does not start.
     #[error(transparent)]
     Node(#[from] node::Error),
@@ -96,11 +101,12 @@ impl Coordinator {
         let client_address = format!("{}:{}", settings.host, port(&listeners.client, settings.client_port));
         let raft_address = format!("{}:{}", settings.host, port(&listeners.raft, settings.raft_port));
         let name = settings.name.clone().unwrap_or_else(|| raft_address.clone());
+        let events = EventLog::open(settings.events_dir.as_deref(), EventRole::Coordinator, &name)?;
         let own = Member { name, raft_address, client_address };
         let unbound = SocketAddr::from(([127, 0, 0, 1], settings.http_port));
         let http_address = listeners.http.local_addr().unwrap_or(unbound);
         let (stop, stopping) = watch::channel(false);
-        let node = Node::start(settings, own, directory, blobs, stopping.clone()).await?;
+        let node = Node::start(settings, own, directory, blobs, stopping.clone(), events).await?;
         let servers = serve(&node, listeners, &stopping);
         spawn("sweep-blobs", sweep_regularly(node.clone()));
         Ok(Self { node, http_address, stop, servers })

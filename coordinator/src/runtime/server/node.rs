@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidemill_event_log::EventLog;
 use tidemill_model::id::{ClusterId, DirectoryId, NodeId};
 use tokio::sync::{Mutex, watch};
 
@@ -62,6 +63,7 @@ pub struct Node {
     replica: watch::Sender<Option<Replica>>,
     stopping: watch::Receiver<bool>,
     leader_changes: Arc<AtomicU64>,
+    events: EventLog,
 }
 
 impl Node {
@@ -76,6 +78,7 @@ impl Node {
         directory: DataDirectory,
         blobs: BlobStore,
         stopping: watch::Receiver<bool>,
+        events: EventLog,
     ) -> Result<Arc<Self>, Error> {
         let identity = directory.identity();
         let raft_path = directory.raft_path();
@@ -87,6 +90,7 @@ impl Node {
             replica: watch::Sender::new(None),
             stopping,
             leader_changes: Arc::default(),
+            events,
         };
         match identity.member {
             Some((cluster, id)) => node.run(Storage::open(&raft_path, cluster, id)?, cluster, id).await?,
@@ -190,8 +194,8 @@ impl Node {
     }
 
     async fn run(&self, storage: Storage, cluster: ClusterId, node: NodeId) -> Result<(), Error> {
-        let log = RaftLog::start(storage, cluster, node, self.settings.raft).await?;
-        let leader = run_leaderships(log.clone(), self.settings.leader, Clock::default());
+        let log = RaftLog::start(storage, cluster, node, self.settings.raft, self.events.clone()).await?;
+        let leader = run_leaderships(log.clone(), self.settings.leader, Clock::default(), self.events.clone());
         spawn("leader-changes", count_leaders(log.leadership(), node, self.leader_changes.clone()));
         self.replica.send_replace(Some(Replica { log, leader, node, cluster }));
         Ok(())

@@ -50,6 +50,8 @@ pub struct CoordinatorSettings {
     pub http_port: u16,
     /// The data directory.
     pub dir: PathBuf,
+    /// Where to write events; none: nowhere.
+    pub events_dir: Option<PathBuf>,
     /// The Raft addresses that `InitCluster` makes one cluster of; empty: this coordinator alone.
     pub join: Vec<String>,
     /// The log's timers.
@@ -88,6 +90,7 @@ impl CoordinatorSettings {
             raft_port: configuration.get(&config::COORDINATOR_RAFT_PORT),
             http_port: configuration.get(&config::COORDINATOR_HTTP_PORT),
             dir: PathBuf::from(configuration.get(&config::COORDINATOR_DIR)),
+            events_dir: configuration.get(&config::EVENTS_DIR).map(PathBuf::from),
             join: configuration.get(&config::COORDINATOR_JOIN),
             raft: RaftSettings {
                 heartbeat_interval: configuration.get(&config::COORDINATOR_RAFT_HEARTBEAT_INTERVAL),

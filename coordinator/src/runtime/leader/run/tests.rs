@@ -57,7 +57,7 @@ async fn next(leader: &mut watch::Receiver<Option<LeaderHandle>>, after: Option<
 #[tokio::test]
 async fn a_proposal_without_an_answer_ends_the_leadership_although_its_term_lasts() {
     let log = Arc::new(ForgetfulLog::default());
-    let mut leader = run_leaderships(log.clone(), LeaderSettings::default(), Clock::default());
+    let mut leader = run_leaderships(log.clone(), LeaderSettings::default(), Clock::default(), EventLog::off());
     let first = next(&mut leader, None).await;
     log.forget.store(true, Ordering::SeqCst);
     assert_eq!(first.submit(spec(5)).await, Err(Error::NotLeader));

@@ -13,7 +13,8 @@ struct Builder;
 
 fn open(dir: &TempDir) -> (LogStore, StateMachine) {
     let storage = Storage::create(dir.path(), ClusterId(Uuid::nil()), NodeId(1)).expect("a fresh folder");
-    let machine = StateMachine::load(storage.clone(), SharedState::default()).expect("nothing to load");
+    let witness = Witness { node: NodeId(1), events: EventLog::off() };
+    let machine = StateMachine::load(storage.clone(), SharedState::default(), witness).expect("nothing to load");
     (LogStore::new(storage), machine)
 }
 
