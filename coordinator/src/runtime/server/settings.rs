@@ -119,7 +119,7 @@ fn is_loopback(host: &str) -> bool {
 /// HTTP/2 keep-alive of every server: an idle connection is probed so often,
 pub(super) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// and given up when nothing comes back for so long.
-pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
