@@ -155,7 +155,7 @@ impl SplitReader for RacerReader {
 /// Runs sources of such splits in one group, and answers how many records came.
 fn run(parallelism: u32, race: &Arc<Race>, boundedness: Boundedness, sources: &[&[Split]]) -> Result<usize, Error> {
     let parallelism = parallelism.to_string();
-    let arguments = ["-p", &parallelism, "-D", "restart-strategy.fixed-delay.attempts=0"];
+    let arguments = ["-p", &parallelism, "-D", "restart-strategy.type=none"];
     let env = Environment::with_arguments(arguments)?;
     env.set_runtime_mode(RuntimeMode::Streaming);
     let mut strategy = WatermarkStrategy::monotonous(|time: &i64| *time)

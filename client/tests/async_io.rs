@@ -14,8 +14,7 @@ use tokio::sync::Semaphore;
 fn environment(parallelism: u32, mode: &str) -> Environment {
     let mode = format!("execution.runtime-mode={mode}");
     let parallelism = parallelism.to_string();
-    Environment::with_arguments(["-p", &parallelism, "-D", &mode, "-D", "restart-strategy.fixed-delay.attempts=0"])
-        .unwrap()
+    Environment::with_arguments(["-p", &parallelism, "-D", &mode, "-D", "restart-strategy.type=none"]).unwrap()
 }
 
 fn failure<T: std::fmt::Debug>(result: Result<T, Error>) -> tidemill_model::execution::Failure {

@@ -9,7 +9,7 @@ use tidemill::{Environment, Error, SinkFunction, Subtask, UserError};
 
 fn environment(parallelism: u32) -> Environment {
     let parallelism = parallelism.to_string();
-    Environment::with_arguments(["-p", &parallelism, "-D", "restart-strategy.fixed-delay.attempts=0"]).unwrap()
+    Environment::with_arguments(["-p", &parallelism, "-D", "restart-strategy.type=none"]).unwrap()
 }
 
 /// Batches that can be under way to one consumer from one producer, generously: the queue, and those being filled,

@@ -51,8 +51,8 @@ fn spec() -> pb::JobSpec {
     }];
     let settings = pb::JobSettings {
         runtime_mode: pb::RuntimeMode::Batch.into(),
-        restart_attempts: 0,
-        restart_delay_ms: 0,
+        restart: Some(tidemill_model::restart::RestartStrategy::None.into()),
+        checkpointing: None,
         executor_memory_bytes: None,
     };
     let graph = Some(pb::JobGraph { vertices, edges: Vec::new() });

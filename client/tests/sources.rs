@@ -16,7 +16,7 @@ use tidemill_model::execution::{Failure, FailureKind};
 
 fn environment(parallelism: u32) -> Environment {
     let parallelism = parallelism.to_string();
-    Environment::with_arguments(["-p", &parallelism, "-D", "restart-strategy.fixed-delay.attempts=0"]).unwrap()
+    Environment::with_arguments(["-p", &parallelism, "-D", "restart-strategy.type=none"]).unwrap()
 }
 
 fn failure(result: Result<tidemill::JobExecutionResult, Error>) -> Failure {

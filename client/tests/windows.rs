@@ -18,7 +18,7 @@ use tidemill::{
 
 fn environment(parallelism: u32) -> Environment {
     let parallelism = parallelism.to_string();
-    Environment::with_arguments(["-p", &parallelism, "-D", "restart-strategy.fixed-delay.attempts=0"]).unwrap()
+    Environment::with_arguments(["-p", &parallelism, "-D", "restart-strategy.type=none"]).unwrap()
 }
 
 fn ms(milliseconds: u64) -> Duration {

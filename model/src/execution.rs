@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{RestoreFrom, SubtaskState};
 use crate::id::{
     AttemptNumber, BlobId, ExecutionAttemptId, ExecutionVertexId, JobId, SubtaskIndex, TaskManagerId, TaskManagerName,
 };
@@ -55,6 +56,8 @@ pub enum FailureKind {
     ConnectionLost,
     /// Reading or writing failed for another reason, such as a full disk.
     Io,
+    /// More checkpoints in a row failed than the job tolerates.
+    Checkpoint,
 }
 
 impl FailureKind {
@@ -63,7 +66,7 @@ impl FailureKind {
     pub fn recoverable(self) -> bool {
         match self {
             Self::Panic | Self::InvalidInput | Self::InvalidArtifact | Self::GraphMismatch => false,
-            Self::ExecutorLost | Self::TaskManagerLost | Self::ConnectionLost | Self::Io => true,
+            Self::ExecutorLost | Self::TaskManagerLost | Self::ConnectionLost | Self::Io | Self::Checkpoint => true,
         }
     }
 }
@@ -79,6 +82,7 @@ impl fmt::Display for FailureKind {
             Self::TaskManagerLost => "task manager lost",
             Self::ConnectionLost => "data connection lost",
             Self::Io => "input/output error",
+            Self::Checkpoint => "checkpoints failed",
         })
     }
 }
@@ -106,6 +110,8 @@ pub enum TerminalState {
         accumulators: Accumulators,
         /// What its `collect()` sinks gathered.
         collected: Vec<CollectedPart>,
+        /// Its last snapshot: its part of every later checkpoint of the job, the final one included.
+        state: SubtaskState,
     },
     /// It stopped because it was told to.
     Canceled,
@@ -255,4 +261,6 @@ pub struct JobDeployment {
     pub schedule: Schedule,
     /// The attempts to start on the receiving task manager.
     pub start: Vec<ExecutionAttemptId>,
+    /// The checkpoint that they start from; none: from nothing.
+    pub restore: Option<RestoreFrom>,
 }

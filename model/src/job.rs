@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::CheckpointSettings;
 use crate::execution::{Accumulators, CollectedPart, Failure};
 use crate::id::{BlobId, JobId};
 use crate::job_graph::{Fingerprint, JobGraph};
+use crate::restart::RestartStrategy;
 use crate::time::Timestamp;
 
 /// When aggregates speak (`execution.runtime-mode`).
@@ -23,21 +25,6 @@ pub enum RuntimeMode {
     Streaming,
 }
 
-/// How often a job is started again after a failure that may pass (`restart-strategy.fixed-delay.*`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestartStrategy {
-    /// The number of restarts before the job fails for good.
-    pub attempts: u32,
-    /// How long to wait before each.
-    pub delay: Duration,
-}
-
-impl Default for RestartStrategy {
-    fn default() -> Self {
-        Self { attempts: 3, delay: Duration::from_millis(200) }
-    }
-}
-
 /// Settings that travel with a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct JobSettings {
@@ -45,6 +32,8 @@ pub struct JobSettings {
     pub runtime_mode: RuntimeMode,
     /// What to do after a failure that may pass.
     pub restart: RestartStrategy,
+    /// How checkpoints are taken; none: not at all.
+    pub checkpointing: Option<CheckpointSettings>,
     /// The most address space that one executor may use, in bytes; none: no limit of its own.
     pub executor_memory_bytes: Option<u64>,
 }

@@ -2,6 +2,7 @@
 
 mod error;
 mod partitioning;
+mod region;
 mod slot_sharing;
 
 use std::collections::{BTreeMap, BTreeSet};

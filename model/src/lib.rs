@@ -3,6 +3,7 @@
 //! Architecture invariant: nothing here reads a clock, a file, a socket, a random source or hash order,
 //! and nothing here knows the wire format.
 
+pub mod checkpoint;
 pub mod config;
 pub mod event;
 pub mod execution;
@@ -11,5 +12,6 @@ pub mod job;
 pub mod job_graph;
 pub mod key;
 pub mod key_group;
+pub mod restart;
 pub mod slot;
 pub mod time;

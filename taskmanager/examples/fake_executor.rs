@@ -117,7 +117,7 @@ fn serve(mut control: UnixStream, mode: &str, spec: pb::JobSpec) -> io::Result<(
             Some(Told::Finalize(finalize)) => {
                 say(&mut control, Event::Finalized(Finalized { action: finalize.action, failure: None }))?;
             }
-            Some(Told::Start(_) | Told::Cancel(_)) | None => {}
+            Some(Told::Start(_) | Told::Cancel(_) | Told::Checkpoint(_)) | None => {}
         }
     }
 }

@@ -43,8 +43,8 @@ fn spec(artifact: Bytes, mode: &str) -> pb::JobSpec {
     };
     let settings = pb::JobSettings {
         runtime_mode: pb::RuntimeMode::Batch.into(),
-        restart_attempts: 0,
-        restart_delay_ms: 0,
+        restart: Some(tidemill_model::restart::RestartStrategy::None.into()),
+        checkpointing: None,
         executor_memory_bytes: None,
     };
     let graph = Some(pb::JobGraph { vertices, edges: Vec::new() });
@@ -65,7 +65,8 @@ fn deploy(session: &Session, spec: &pb::JobSpec, number: u32) -> FromLeader {
         attempts: vec![pb::ScheduledAttempt { vertex, attempt: number, slot }],
         task_managers: vec![pb::TaskManagerLocation { id: task_manager, name, data_address }],
     };
-    let deployment = pb::JobDeployment { job: uuid(JOB), schedule: Some(schedule), start: vec![attempt(number)] };
+    let deployment =
+        pb::JobDeployment { job: uuid(JOB), schedule: Some(schedule), start: vec![attempt(number)], restore: None };
     FromLeader::Deploy(pb::Deploy { spec: Some(spec.clone()), deployment: Some(deployment) })
 }
 
@@ -87,7 +88,11 @@ async fn run(session: &mut Session, spec: &pb::JobSpec, number: u32) -> u32 {
                 }
                 assert!(matches!(state, State::Deploying(_) | State::Initializing(_)), "{state:?}");
             }
-            other @ (ToLeader::Hello(_) | ToLeader::Report(_) | ToLeader::Heartbeat(_) | ToLeader::Finalized(_)) => {
+            other @ (ToLeader::Hello(_)
+            | ToLeader::Report(_)
+            | ToLeader::Heartbeat(_)
+            | ToLeader::Finalized(_)
+            | ToLeader::Checkpoint(_)) => {
                 panic!("expected an attempt or an executor, got {other:?}")
             }
         }
@@ -271,7 +276,11 @@ async fn a_program_that_hangs_before_its_execute_is_ended_by_a_cancel_and_does_n
         match session.next().await.expect("the stream goes on") {
             ToLeader::Finalized(finalized) => break finalized,
             ToLeader::Executor(_) => {}
-            other @ (ToLeader::Hello(_) | ToLeader::Report(_) | ToLeader::Heartbeat(_) | ToLeader::Attempt(_)) => {
+            other @ (ToLeader::Hello(_)
+            | ToLeader::Report(_)
+            | ToLeader::Heartbeat(_)
+            | ToLeader::Attempt(_)
+            | ToLeader::Checkpoint(_)) => {
                 panic!("expected the end of the removal, got {other:?}")
             }
         }

@@ -29,7 +29,7 @@ async fn every_operator_gives_on_a_cluster_what_it_gives_in_one_process() -> Res
 
 #[tokio::test]
 async fn records_that_cannot_travel_name_their_type_and_their_channel() -> Result<()> {
-    let settings = ["restart-strategy.fixed-delay.attempts=0"];
+    let settings = ["restart-strategy.type=none"];
     let cluster = TestCluster::start(1, 2, 1, &settings).await?;
     for (number, reason) in [("1", "odd numbers are not written"), ("2", "2 modulo 4 is not read")] {
         let arguments = ["moody", number, "-p", "2", "-D", settings[0]];

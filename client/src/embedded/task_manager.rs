@@ -171,6 +171,7 @@ impl Agent {
                     executors: Vec::new(),
                     finalized: Vec::new(),
                     hosted: Vec::new(),
+                    checkpoints: Vec::new(),
                 });
             }
             TaskManagerCommand::Deploy { deployment, .. } => {
@@ -194,6 +195,14 @@ impl Agent {
             TaskManagerCommand::Release { .. } => {
                 self.executor = None;
                 self.known.clear();
+            }
+            TaskManagerCommand::Checkpoint(command) => {
+                for report in command.declined("an embedded cluster takes no checkpoints") {
+                    let message = TaskManagerMessage::Checkpoint(report);
+                    if self.runtime.block_on(self.inbox.deliver(message)).is_err() {
+                        tracing::debug!("the leadership ended before the answer");
+                    }
+                }
             }
             TaskManagerCommand::HeartbeatAnswer { .. } | TaskManagerCommand::Acknowledge { .. } => {}
         }

@@ -44,7 +44,7 @@ impl Environment {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = std::env::temp_dir().join(format!("tidemill-doc-watch-{}", std::process::id()));
     /// # std::fs::create_dir_all(&folder)?;
-    /// # let env = tidemill::Environment::with_arguments(["-D", "restart-strategy.fixed-delay.attempts=0"])?;
+    /// # let env = tidemill::Environment::with_arguments(["-D", "restart-strategy.type=none"])?;
     /// use std::time::Duration;
     ///
     /// std::fs::write(folder.join("first"), "more to come\n")?;

@@ -1,7 +1,9 @@
 //! Small jobs, task managers and commands for the engines' tests.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{
     AttemptReport, ExecutionState, Failure, FailureKind, Schedule, TaskManagerLocation, TerminalState,
 };
@@ -11,6 +13,7 @@ use tidemill_model::id::{
 };
 use tidemill_model::job::{JobSettings, JobSpec, Program};
 use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup};
+use tidemill_model::restart::RestartStrategy;
 use tidemill_model::slot::SlotId;
 use uuid::Uuid;
 
@@ -46,13 +49,14 @@ pub(crate) fn spec(ms: u64) -> JobSpec {
         slot_sharing_group: SlotSharingGroup::default(),
         co_location_group: None,
     };
+    let restart = RestartStrategy::FixedDelay { attempts: 3, delay: Duration::from_millis(200) };
     let edge = JobEdge { source: JobVertexId(0), target: JobVertexId(1), partitioning: Partitioning::Hash };
     JobSpec {
         id: job_id(ms),
         name: "job".into(),
         graph: JobGraph { vertices: vec![vertex(0, "Source"), vertex(1, "Sum")], edges: vec![edge] },
         program: Program::InProcess,
-        settings: JobSettings::default(),
+        settings: JobSettings { restart, ..JobSettings::default() },
     }
 }
 
@@ -80,7 +84,11 @@ pub(crate) fn report(attempt: ExecutionAttemptId, state: ExecutionState) -> Atte
 }
 
 pub(crate) fn finished() -> TerminalState {
-    TerminalState::Finished { accumulators: [("lines".to_owned(), 2)].into(), collected: vec![] }
+    TerminalState::Finished {
+        accumulators: [("lines".to_owned(), 2)].into(),
+        collected: vec![],
+        state: SubtaskState::default(),
+    }
 }
 
 pub(crate) fn failure(kind: FailureKind) -> Failure {

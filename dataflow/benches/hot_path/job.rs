@@ -75,7 +75,7 @@ impl Job {
         for (executor, &here) in executors.iter_mut().zip(schedule.task_managers.keys()) {
             let attempts = schedule.attempt_ids(id(2));
             let start = attempts.filter(|(_, slot)| slot.task_manager == here).map(|(attempt, _)| attempt).collect();
-            executor.deploy(&JobDeployment { job: id(2), schedule: schedule.clone(), start });
+            executor.deploy(&JobDeployment { job: id(2), schedule: schedule.clone(), start, restore: None });
         }
         Self { blocks: Some(blocks), executors, events, attempts }
     }

@@ -245,5 +245,5 @@ fn deployment(flow: &Flow) -> JobDeployment {
     let attempts = flow.graph().execution_vertices().map(place).collect();
     let schedule = Schedule { attempts, task_managers: BTreeMap::from([(id, location)]) };
     let start = schedule.attempt_ids(job).map(|(attempt, _)| attempt).collect();
-    JobDeployment { job, schedule, start }
+    JobDeployment { job, schedule, start, restore: None }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, Finalization, TerminalState};
 use tidemill_model::execution::{JobDeployment, Schedule};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
@@ -272,7 +273,11 @@ fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
         task.run()
     };
     let end = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(())) => TerminalState::Finished { accumulators: flow.counters().take(), collected: Vec::new() },
+        Ok(Ok(())) => TerminalState::Finished {
+            accumulators: flow.counters().take(),
+            collected: Vec::new(),
+            state: SubtaskState::default(),
+        },
         Ok(Err(Stopped)) => match context.take_stop_reason() {
             Some(StopReason::Failed(failure)) => TerminalState::Failed(failure),
             Some(StopReason::Canceled) | None => TerminalState::Canceled,

@@ -16,13 +16,15 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::job::{JobSettings, RestartStrategy};
+use crate::job::JobSettings;
+use crate::restart::RestartStrategy;
 
 pub use document::markdown;
 pub use error::Error;
 pub use option::{
     AddressesOption, ConfigOption, ConfigValue, CountOption, Declaration, DurationOption, MemorySizeOption,
-    OptionalMemorySizeOption, OptionalTextOption, PortOption, RuntimeModeOption, Scope, TextOption,
+    OptionalMemorySizeOption, OptionalTextOption, Permille, PortOption, RestartStrategyKind, RuntimeModeOption, Scope,
+    TextOption,
 };
 pub use options::*;
 
@@ -94,12 +96,34 @@ impl Configuration {
     /// The settings of a job that its program does not set itself.
     #[must_use]
     pub fn job_settings(&self) -> JobSettings {
-        let attempts = self.get(&RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS);
-        let delay = self.get(&RESTART_STRATEGY_FIXED_DELAY_DELAY);
         JobSettings {
             runtime_mode: self.get(&EXECUTION_RUNTIME_MODE),
-            restart: RestartStrategy { attempts, delay },
+            restart: self.restart_strategy(),
+            checkpointing: None,
             executor_memory_bytes: self.get(&EXECUTOR_MEMORY_LIMIT),
+        }
+    }
+
+    fn restart_strategy(&self) -> RestartStrategy {
+        match self.get(&RESTART_STRATEGY_TYPE) {
+            RestartStrategyKind::None => RestartStrategy::None,
+            RestartStrategyKind::FixedDelay => RestartStrategy::FixedDelay {
+                attempts: self.get(&RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS),
+                delay: self.get(&RESTART_STRATEGY_FIXED_DELAY_DELAY),
+            },
+            RestartStrategyKind::FailureRate => RestartStrategy::FailureRate {
+                failures_max: self.get(&RESTART_STRATEGY_FAILURE_RATE_MAX_FAILURES),
+                interval: self.get(&RESTART_STRATEGY_FAILURE_RATE_INTERVAL),
+                delay: self.get(&RESTART_STRATEGY_FAILURE_RATE_DELAY),
+            },
+            RestartStrategyKind::ExponentialDelay => RestartStrategy::ExponentialDelay {
+                initial: self.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF),
+                max: self.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF),
+                multiplier_permille: self.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_BACKOFF_MULTIPLIER).0,
+                reset_after: self.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_RESET_BACKOFF_THRESHOLD),
+                jitter_permille: self.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_JITTER_FACTOR).0,
+                attempts: self.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS),
+            },
         }
     }
 }

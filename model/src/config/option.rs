@@ -37,6 +37,8 @@ pub(super) enum Kind {
     MemorySize { min_bytes: u64 },
     /// A whole number within bounds.
     Count { min: u32, max: u32 },
+    /// A number with up to three decimals, within bounds; in thousandths.
+    Decimal { min: u32, max: u32 },
     /// A TCP port; 0 lets the system choose.
     Port,
     /// Any text of at least one character.
@@ -45,6 +47,30 @@ pub(super) enum Kind {
     Addresses,
     /// One of a few words.
     Choice(&'static [&'static str]),
+}
+
+/// A number in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permille(pub u32);
+
+impl fmt::Display for Permille {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:03}", self.0 / 1000, self.0 % 1000);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+/// Which of the restart strategies a job has (`restart-strategy.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartStrategyKind {
+    /// Pauses that grow.
+    ExponentialDelay,
+    /// So many restarts.
+    FixedDelay,
+    /// So many failures in an interval.
+    FailureRate,
+    /// No restart.
+    None,
 }
 
 /// What holds when an option is not given.
@@ -157,6 +183,14 @@ pub(super) const fn count(min: u32, max: u32, default: &'static str) -> Allowed<
     Allowed::new(Kind::Count { min, max }, Fallback::Value(default))
 }
 
+pub(super) const fn optional_count(min: u32, max: u32, meaning: &'static str) -> Allowed<Option<u32>> {
+    Allowed::new(Kind::Count { min, max }, Fallback::Unset { meaning })
+}
+
+pub(super) const fn decimal(min: Permille, max: Permille, default: &'static str) -> Allowed<Permille> {
+    Allowed::new(Kind::Decimal { min: min.0, max: max.0 }, Fallback::Value(default))
+}
+
 pub(super) const fn port(default: &'static str) -> Allowed<u16> {
     Allowed::new(Kind::Port, Fallback::Value(default))
 }
@@ -179,6 +213,11 @@ pub(super) const fn addresses(default: &'static str) -> Allowed<Vec<String>> {
 
 pub(super) const fn runtime_mode(default: &'static str) -> Allowed<RuntimeMode> {
     Allowed::new(Kind::Choice(&["automatic", "batch", "streaming"]), Fallback::Value(default))
+}
+
+pub(super) const fn restart_strategy(default: &'static str) -> Allowed<RestartStrategyKind> {
+    let words = &["exponential-delay", "fixed-delay", "failure-rate", "none"];
+    Allowed::new(Kind::Choice(words), Fallback::Value(default))
 }
 
 mod sealed {
@@ -211,9 +250,17 @@ config_values! {
     Duration: Value::Duration(duration) => Some(*duration);
     u64: Value::MemorySize(bytes) => Some(*bytes);
     u32: Value::Count(count) => Some(*count);
+    Permille: Value::Decimal(thousandths) => Some(Self(*thousandths));
     u16: Value::Port(port) => Some(*port);
     String: Value::Text(text) => Some(text.clone());
     Vec<String>: Value::Addresses(addresses) => Some(addresses.clone());
+    RestartStrategyKind: Value::Choice(word) => match *word {
+        "exponential-delay" => Some(Self::ExponentialDelay),
+        "fixed-delay" => Some(Self::FixedDelay),
+        "failure-rate" => Some(Self::FailureRate),
+        "none" => Some(Self::None),
+        _ => None,
+    };
     RuntimeMode: Value::Choice(word) => match *word {
         "automatic" => Some(Self::Automatic),
         "batch" => Some(Self::Batch),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::option::{
-    ConfigOption, Declaration, Scope, addresses, count, duration, memory_size, optional_memory_size, optional_text,
-    pause, port, required_text, runtime_mode, text,
+    ConfigOption, Declaration, Permille, RestartStrategyKind, Scope, addresses, count, decimal, duration, memory_size,
+    optional_count, optional_memory_size, optional_text, pause, port, required_text, restart_strategy, runtime_mode,
+    text,
 };
 use crate::job::RuntimeMode;
 use crate::key_group::MAX_PARALLELISM_LIMIT;
@@ -104,6 +105,26 @@ options! {
     PARALLELISM_DEFAULT: u32 = "parallelism.default", JOB, count(1, MAX_PARALLELISM_LIMIT, "1");
     /// When aggregates speak: once at the end, with each record, or whichever fits the sources.
     EXECUTION_RUNTIME_MODE: RuntimeMode = "execution.runtime-mode", JOB, runtime_mode("automatic");
+    /// When a job, or the part of it that failed, is started again after a failure that may pass.
+    RESTART_STRATEGY_TYPE: RestartStrategyKind = "restart-strategy.type", JOB, restart_strategy("exponential-delay");
+    /// The first pause before a restart.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF: Duration = "restart-strategy.exponential-delay.initial-backoff", JOB, duration("100 ms");
+    /// The longest pause before a restart.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF: Duration = "restart-strategy.exponential-delay.max-backoff", JOB, duration("1 min");
+    /// How much longer each pause is than the one before.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_BACKOFF_MULTIPLIER: Permille = "restart-strategy.exponential-delay.backoff-multiplier", JOB, decimal(Permille(1000), Permille(1_000_000), "1.5");
+    /// After how long without a failure the next pause is the first one again.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_RESET_BACKOFF_THRESHOLD: Duration = "restart-strategy.exponential-delay.reset-backoff-threshold", JOB, duration("1 h");
+    /// By which part of itself a pause may be longer or shorter, so that jobs that failed together do not return together.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_JITTER_FACTOR: Permille = "restart-strategy.exponential-delay.jitter-factor", JOB, decimal(Permille(0), Permille(1000), "0.1");
+    /// How many restarts there may be before the pause is the first one again; the next failure after them is final.
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_ATTEMPTS: Option<u32> = "restart-strategy.exponential-delay.attempts-before-reset-backoff", JOB, optional_count(0, u32::MAX, "no limit");
+    /// How many failures one interval may have.
+    RESTART_STRATEGY_FAILURE_RATE_MAX_FAILURES: u32 = "restart-strategy.failure-rate.max-failures-per-interval", JOB, count(0, 128, "1");
+    /// The interval in which failures are counted.
+    RESTART_STRATEGY_FAILURE_RATE_INTERVAL: Duration = "restart-strategy.failure-rate.failure-rate-interval", JOB, duration("1 min");
+    /// The pause before each restart.
+    RESTART_STRATEGY_FAILURE_RATE_DELAY: Duration = "restart-strategy.failure-rate.delay", JOB, pause("1 s");
     /// How often a job is started again after a failure that may pass.
     RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS: u32 = "restart-strategy.fixed-delay.attempts", JOB, count(0, u32::MAX, "3");
     /// How long to wait before a job is started again.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Error;
-use super::option::Kind;
+use super::option::{Kind, Permille};
 
 /// The longest time that an option may say: what is added to a clock must not overflow it.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -36,6 +36,8 @@ pub(super) enum Value {
     /// In bytes.
     MemorySize(u64),
     Count(u32),
+    /// In thousandths.
+    Decimal(u32),
     Port(u16),
     Text(String),
     Addresses(Vec<String>),
@@ -49,6 +51,7 @@ impl fmt::Display for Value {
             Self::Duration(duration) => f.write_str(&print_duration(*duration)),
             Self::MemorySize(bytes) => f.write_str(&print_memory_size(*bytes)),
             Self::Count(count) => write!(f, "{count}"),
+            Self::Decimal(thousandths) => Permille(*thousandths).fmt(f),
             Self::Port(port) => write!(f, "{port}"),
             Self::Text(text) => f.write_str(text),
             Self::Addresses(addresses) => f.write_str(&addresses.join(",")),
@@ -74,6 +77,9 @@ impl Kind {
                 .and_then(|count| u32::try_from(count).ok())
                 .filter(|count| (min..=max).contains(count))
                 .map(Value::Count),
+            Self::Decimal { min, max } => {
+                decimal(text).filter(|thousandths| (min..=max).contains(thousandths)).map(Value::Decimal)
+            }
             Self::Port => number(text).and_then(|port| u16::try_from(port).ok()).map(Value::Port),
             Self::Text => Some(text)
                 .filter(|text| !text.is_empty() && !text.contains(char::is_control))
@@ -98,6 +104,10 @@ impl Kind {
                 format!("a size of at least {min}, with its unit (b, kb, mb, gb or tb), such as 512 mb")
             }
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Decimal { min, max } => {
+                let (min, max) = (Permille(*min), Permille(*max));
+                format!("a number from {min} to {max} with at most three decimals, such as {min}.5")
+            }
             Self::Port => "a port from 1 to 65535, or 0 to let the system choose".to_owned(),
             Self::Text => "a text of at least one character, on one line".to_owned(),
             Self::Addresses => "host:port pairs with commas between them, each once, such as a:6123,b:6123".to_owned(),
@@ -111,6 +121,7 @@ impl Kind {
             Self::Duration { .. } => "time",
             Self::MemorySize { .. } => "memory size",
             Self::Count { .. } => "count",
+            Self::Decimal { .. } => "number",
             Self::Port => "port",
             Self::Text => "text",
             Self::Addresses => "addresses",
@@ -122,6 +133,16 @@ impl Kind {
 /// Digits only: `u64::from_str` would take a plus sign as well.
 fn number(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// A number with up to three decimals, in thousandths.
+fn decimal(text: &str) -> Option<u32> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if whole.is_empty() || !(1..=3).contains(&fraction.len()) {
+        return None;
+    }
+    let thousandths = number(&format!("{fraction:0<3}"))?;
+    u32::try_from(number(whole)?.checked_mul(1000)?.checked_add(thousandths)?).ok()
 }
 
 fn with_unit(text: &str, units: &[(&[&str], u64)]) -> Option<u64> {
@@ -232,6 +253,13 @@ mod tests {
         let count = Kind::Count { min: 1, max: 10 };
         assert_eq!(parsed(count, "10").as_deref(), Some("10"));
         assert!(["0", "11", "x", "", "+1", "99999999999999999999"].iter().all(|text| parsed(count, text).is_none()));
+        let factor = Kind::Decimal { min: 1000, max: 10_000 };
+        for (text, printed) in [("1.5", "1.5"), ("2", "2"), ("1.050", "1.05"), ("10.0", "10")] {
+            assert_eq!(parsed(factor, text).as_deref(), Some(printed));
+        }
+        for text in ["0.9", "10.001", "1.", ".5", "1.0001", "-1", "1e1", "", "x", "1.x"] {
+            assert_eq!(parsed(factor, text), None, "{text:?}");
+        }
         assert_eq!(parsed(Kind::Port, "0").as_deref(), Some("0"));
         assert_eq!(parsed(Kind::Port, "65536"), None);
         assert_eq!(parsed(Kind::Text, " a b ").as_deref(), Some("a b"));

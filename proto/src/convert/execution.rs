@@ -58,6 +58,7 @@ impl From<FailureKind> for pb::FailureKind {
             FailureKind::TaskManagerLost => Self::TaskManagerLost,
             FailureKind::ConnectionLost => Self::ConnectionLost,
             FailureKind::Io => Self::Io,
+            FailureKind::Checkpoint => Self::Checkpoint,
         }
     }
 }
@@ -72,6 +73,7 @@ fn failure_kind(value: i32) -> Result<FailureKind, Error> {
         Ok(pb::FailureKind::TaskManagerLost) => Ok(FailureKind::TaskManagerLost),
         Ok(pb::FailureKind::ConnectionLost) => Ok(FailureKind::ConnectionLost),
         Ok(pb::FailureKind::Io) => Ok(FailureKind::Io),
+        Ok(pb::FailureKind::Checkpoint) => Ok(FailureKind::Checkpoint),
         Ok(pb::FailureKind::Unspecified) | Err(_) => Err(Error::UnknownEnum { field: "Failure.kind", value }),
     }
 }
@@ -128,9 +130,9 @@ impl From<ExecutionState> for pb::ExecutionState {
             ExecutionState::Running => State::Running(pb::Empty {}),
             ExecutionState::Canceling => State::Canceling(pb::Empty {}),
             ExecutionState::Reconciling => State::Reconciling(pb::Empty {}),
-            ExecutionState::Terminal(TerminalState::Finished { accumulators, collected }) => {
+            ExecutionState::Terminal(TerminalState::Finished { accumulators, collected, state }) => {
                 let collected = collected.into_iter().map(Into::into).collect();
-                State::Finished(pb::FinishedAttempt { accumulators, collected })
+                State::Finished(pb::FinishedAttempt { accumulators, collected, state: Some(state.into()) })
             }
             ExecutionState::Terminal(TerminalState::Canceled) => State::Canceled(pb::Empty {}),
             ExecutionState::Terminal(TerminalState::Failed(failure)) => State::Failed(failure.into()),
@@ -151,8 +153,10 @@ impl TryFrom<pb::ExecutionState> for ExecutionState {
             State::Running(pb::Empty {}) => Self::Running,
             State::Canceling(pb::Empty {}) => Self::Canceling,
             State::Reconciling(pb::Empty {}) => Self::Reconciling,
-            State::Finished(pb::FinishedAttempt { accumulators, collected }) => {
-                Self::Terminal(TerminalState::Finished { accumulators, collected: list(collected)? })
+            State::Finished(pb::FinishedAttempt { accumulators, collected, state }) => {
+                // Absent and empty are the same: no state.
+                let state = state.unwrap_or_default().try_into()?;
+                Self::Terminal(TerminalState::Finished { accumulators, collected: list(collected)?, state })
             }
             State::Canceled(pb::Empty {}) => Self::Terminal(TerminalState::Canceled),
             State::Failed(failure) => Self::Terminal(TerminalState::Failed(failure.try_into()?)),
@@ -257,6 +261,7 @@ impl From<JobDeployment> for pb::JobDeployment {
             job: uuid_bytes(deployment.job.0),
             schedule: Some(deployment.schedule.into()),
             start: deployment.start.into_iter().map(Into::into).collect(),
+            restore: deployment.restore.map(Into::into),
         }
     }
 }
@@ -277,7 +282,9 @@ impl TryFrom<pb::JobDeployment> for JobDeployment {
                 return Err(Error::Duplicate { field: "JobDeployment.start", key: attempt.to_string() });
             }
         }
-        Ok(Self { job, schedule: required(deployment.schedule, "JobDeployment.schedule")?.try_into()?, start })
+        let restore = deployment.restore.map(TryInto::try_into).transpose()?;
+        let schedule = required(deployment.schedule, "JobDeployment.schedule")?.try_into()?;
+        Ok(Self { job, schedule, start, restore })
     }
 }
 

@@ -2,59 +2,12 @@
 
 use std::time::Duration;
 
-use tidemill_model::job::{
-    ArtifactProgram, HistoryEntry, JobResult, JobSettings, JobSpec, JobStatus, Program, RestartStrategy, RuntimeMode,
-};
+use tidemill_model::job::{ArtifactProgram, HistoryEntry, JobResult, JobSpec, JobStatus, Program};
 use tidemill_model::time::Timestamp;
 
 use super::{Error, blob_bytes, blob_id, job_id, list, millis, required, uuid_bytes};
 use crate::pb;
 use crate::pb::job_status::Status;
-
-impl From<RuntimeMode> for pb::RuntimeMode {
-    fn from(mode: RuntimeMode) -> Self {
-        match mode {
-            RuntimeMode::Automatic => Self::Automatic,
-            RuntimeMode::Batch => Self::Batch,
-            RuntimeMode::Streaming => Self::Streaming,
-        }
-    }
-}
-
-fn runtime_mode(value: i32) -> Result<RuntimeMode, Error> {
-    match pb::RuntimeMode::try_from(value) {
-        Ok(pb::RuntimeMode::Automatic) => Ok(RuntimeMode::Automatic),
-        Ok(pb::RuntimeMode::Batch) => Ok(RuntimeMode::Batch),
-        Ok(pb::RuntimeMode::Streaming) => Ok(RuntimeMode::Streaming),
-        Ok(pb::RuntimeMode::Unspecified) | Err(_) => {
-            Err(Error::UnknownEnum { field: "JobSettings.runtime_mode", value })
-        }
-    }
-}
-
-impl From<JobSettings> for pb::JobSettings {
-    fn from(settings: JobSettings) -> Self {
-        Self {
-            runtime_mode: pb::RuntimeMode::from(settings.runtime_mode).into(),
-            restart_attempts: settings.restart.attempts,
-            restart_delay_ms: millis(settings.restart.delay),
-            executor_memory_bytes: settings.executor_memory_bytes,
-        }
-    }
-}
-
-impl TryFrom<pb::JobSettings> for JobSettings {
-    type Error = Error;
-
-    fn try_from(settings: pb::JobSettings) -> Result<Self, Error> {
-        let delay = Duration::from_millis(settings.restart_delay_ms);
-        Ok(Self {
-            runtime_mode: runtime_mode(settings.runtime_mode)?,
-            restart: RestartStrategy { attempts: settings.restart_attempts, delay },
-            executor_memory_bytes: settings.executor_memory_bytes,
-        })
-    }
-}
 
 impl From<ArtifactProgram> for pb::ArtifactProgram {
     fn from(program: ArtifactProgram) -> Self {
@@ -197,6 +150,8 @@ impl TryFrom<pb::HistoryEntry> for HistoryEntry {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use tidemill_model::job::{JobSettings, RuntimeMode};
+    use tidemill_model::restart::RestartStrategy;
 
     use tidemill_model::id::{BlobId, JobId};
     use uuid::Uuid;
@@ -230,7 +185,8 @@ mod tests {
             }),
             settings: JobSettings {
                 runtime_mode: RuntimeMode::Streaming,
-                restart: RestartStrategy { attempts: 9, delay: Duration::from_millis(17) },
+                restart: RestartStrategy::FixedDelay { attempts: 9, delay: Duration::from_millis(17) },
+                checkpointing: None,
                 executor_memory_bytes: Some(1 << 40),
             },
         }

@@ -3,11 +3,13 @@
 //! `From<model::X> for pb::X` never fails; `TryFrom<pb::X> for model::X` names the field that does not fit, so
 //! that no message of a peer reaches an engine half understood.
 
+mod checkpoint;
 mod error;
 mod execution;
 mod id;
 mod job;
 mod job_graph;
+mod settings;
 mod status;
 
 pub use error::Error;

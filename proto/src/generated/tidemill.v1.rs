@@ -40,14 +40,87 @@ pub struct JobGraph {
     #[prost(message, repeated, tag = "2")]
     pub edges: ::prost::alloc::vec::Vec<JobEdge>,
 }
+/// Whether and when what has failed is started again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestartStrategy {
+    #[prost(oneof = "restart_strategy::Strategy", tags = "1, 2, 3, 4")]
+    pub strategy: ::core::option::Option<restart_strategy::Strategy>,
+}
+/// Nested message and enum types in `RestartStrategy`.
+pub mod restart_strategy {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct FixedDelay {
+        #[prost(uint32, tag = "1")]
+        pub attempts: u32,
+        #[prost(uint64, tag = "2")]
+        pub delay_ms: u64,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct FailureRate {
+        #[prost(uint32, tag = "1")]
+        pub failures_max: u32,
+        #[prost(uint64, tag = "2")]
+        pub interval_ms: u64,
+        #[prost(uint64, tag = "3")]
+        pub delay_ms: u64,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct ExponentialDelay {
+        #[prost(uint64, tag = "1")]
+        pub initial_ms: u64,
+        #[prost(uint64, tag = "2")]
+        pub max_ms: u64,
+        /// In thousandths.
+        #[prost(uint32, tag = "3")]
+        pub multiplier_permille: u32,
+        #[prost(uint64, tag = "4")]
+        pub reset_after_ms: u64,
+        /// In thousandths.
+        #[prost(uint32, tag = "5")]
+        pub jitter_permille: u32,
+        #[prost(uint32, optional, tag = "6")]
+        pub attempts: ::core::option::Option<u32>,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Strategy {
+        #[prost(message, tag = "1")]
+        None(super::Empty),
+        #[prost(message, tag = "2")]
+        FixedDelay(FixedDelay),
+        #[prost(message, tag = "3")]
+        FailureRate(FailureRate),
+        #[prost(message, tag = "4")]
+        ExponentialDelay(ExponentialDelay),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointSettings {
+    #[prost(uint64, tag = "1")]
+    pub interval_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub pause_min_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub timeout_ms: u64,
+    #[prost(uint32, tag = "4")]
+    pub concurrent_max: u32,
+    #[prost(uint32, tag = "5")]
+    pub failures_tolerable: u32,
+    #[prost(uint32, tag = "6")]
+    pub retained: u32,
+    #[prost(enumeration = "CheckpointingMode", tag = "7")]
+    pub mode: i32,
+    #[prost(enumeration = "ExternalizedRetention", tag = "8")]
+    pub externalized: i32,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobSettings {
     #[prost(enumeration = "RuntimeMode", tag = "1")]
     pub runtime_mode: i32,
-    #[prost(uint32, tag = "2")]
-    pub restart_attempts: u32,
-    #[prost(uint64, tag = "3")]
-    pub restart_delay_ms: u64,
+    #[prost(message, optional, tag = "2")]
+    pub restart: ::core::option::Option<RestartStrategy>,
+    /// Absent: no checkpoints.
+    #[prost(message, optional, tag = "3")]
+    pub checkpointing: ::core::option::Option<CheckpointSettings>,
     #[prost(uint64, optional, tag = "4")]
     pub executor_memory_bytes: ::core::option::Option<u64>,
 }
@@ -175,6 +248,137 @@ pub struct ExecutionAttemptId {
     #[prost(uint32, tag = "3")]
     pub attempt: u32,
 }
+/// A range of a file in the checkpoint storage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateFile {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+    #[prost(uint64, tag = "3")]
+    pub length: u64,
+    /// CRC-32 of the range.
+    #[prost(uint32, tag = "4")]
+    pub checksum: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateHandle {
+    #[prost(oneof = "state_handle::Handle", tags = "1, 2")]
+    pub handle: ::core::option::Option<state_handle::Handle>,
+}
+/// Nested message and enum types in `StateHandle`.
+pub mod state_handle {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Handle {
+        #[prost(bytes, tag = "1")]
+        Inline(::prost::bytes::Bytes),
+        #[prost(message, tag = "2")]
+        File(super::StateFile),
+    }
+}
+/// What one sub-task's snapshot consists of; empty: it keeps no state.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubtaskState {
+    #[prost(message, repeated, tag = "1")]
+    pub handles: ::prost::alloc::vec::Vec<StateHandle>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VertexState {
+    #[prost(message, optional, tag = "1")]
+    pub vertex: ::core::option::Option<ExecutionVertexId>,
+    #[prost(message, optional, tag = "2")]
+    pub state: ::core::option::Option<SubtaskState>,
+}
+/// What attempts start from.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RestoreFrom {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub states: ::prost::alloc::vec::Vec<VertexState>,
+}
+/// A leader's message about one checkpoint to attempts of one job on one task manager.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointCommand {
+    #[prost(enumeration = "checkpoint_command::Action", tag = "1")]
+    pub action: i32,
+    #[prost(uint64, tag = "2")]
+    pub checkpoint: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub attempts: ::prost::alloc::vec::Vec<ExecutionAttemptId>,
+}
+/// Nested message and enum types in `CheckpointCommand`.
+pub mod checkpoint_command {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Action {
+        Unspecified = 0,
+        /// Take a snapshot.
+        Trigger = 1,
+        /// It is committed: publish every transaction up to it. Repeated until it is confirmed.
+        NotifyComplete = 2,
+        /// It came to nothing. No transaction is aborted: a later checkpoint commits it.
+        Abort = 3,
+    }
+    impl Action {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "ACTION_UNSPECIFIED",
+                Self::Trigger => "ACTION_TRIGGER",
+                Self::NotifyComplete => "ACTION_NOTIFY_COMPLETE",
+                Self::Abort => "ACTION_ABORT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+                "ACTION_TRIGGER" => Some(Self::Trigger),
+                "ACTION_NOTIFY_COMPLETE" => Some(Self::NotifyComplete),
+                "ACTION_ABORT" => Some(Self::Abort),
+                _ => None,
+            }
+        }
+    }
+}
+/// What one attempt says of a checkpoint.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointReport {
+    #[prost(message, optional, tag = "1")]
+    pub attempt: ::core::option::Option<ExecutionAttemptId>,
+    #[prost(uint64, tag = "2")]
+    pub checkpoint: u64,
+    #[prost(oneof = "checkpoint_report::Outcome", tags = "3, 4, 5")]
+    pub outcome: ::core::option::Option<checkpoint_report::Outcome>,
+}
+/// Nested message and enum types in `CheckpointReport`.
+pub mod checkpoint_report {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        #[prost(message, tag = "3")]
+        Acknowledged(super::SubtaskState),
+        /// Why there is no snapshot.
+        #[prost(string, tag = "4")]
+        Declined(::prost::alloc::string::String),
+        /// The notification of its completion has been acted upon.
+        #[prost(message, tag = "5")]
+        Notified(super::Empty),
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FinishedAttempt {
     #[prost(btree_map = "string, sint64", tag = "1")]
@@ -184,6 +388,9 @@ pub struct FinishedAttempt {
     >,
     #[prost(message, repeated, tag = "2")]
     pub collected: ::prost::alloc::vec::Vec<CollectedPart>,
+    /// Its last snapshot.
+    #[prost(message, optional, tag = "3")]
+    pub state: ::core::option::Option<SubtaskState>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecutionState {
@@ -263,6 +470,9 @@ pub struct JobDeployment {
     pub schedule: ::core::option::Option<Schedule>,
     #[prost(message, repeated, tag = "3")]
     pub start: ::prost::alloc::vec::Vec<ExecutionAttemptId>,
+    /// Absent: they start from nothing.
+    #[prost(message, optional, tag = "4")]
+    pub restore: ::core::option::Option<RestoreFrom>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -345,6 +555,65 @@ impl RuntimeMode {
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
+pub enum CheckpointingMode {
+    Unspecified = 0,
+    ExactlyOnce = 1,
+    AtLeastOnce = 2,
+}
+impl CheckpointingMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CHECKPOINTING_MODE_UNSPECIFIED",
+            Self::ExactlyOnce => "CHECKPOINTING_MODE_EXACTLY_ONCE",
+            Self::AtLeastOnce => "CHECKPOINTING_MODE_AT_LEAST_ONCE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CHECKPOINTING_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CHECKPOINTING_MODE_EXACTLY_ONCE" => Some(Self::ExactlyOnce),
+            "CHECKPOINTING_MODE_AT_LEAST_ONCE" => Some(Self::AtLeastOnce),
+            _ => None,
+        }
+    }
+}
+/// What becomes of the retained checkpoints of a job that ends without having finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExternalizedRetention {
+    Unspecified = 0,
+    DeleteOnEnd = 1,
+    RetainOnEnd = 2,
+}
+impl ExternalizedRetention {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXTERNALIZED_RETENTION_UNSPECIFIED",
+            Self::DeleteOnEnd => "EXTERNALIZED_RETENTION_DELETE_ON_END",
+            Self::RetainOnEnd => "EXTERNALIZED_RETENTION_RETAIN_ON_END",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXTERNALIZED_RETENTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXTERNALIZED_RETENTION_DELETE_ON_END" => Some(Self::DeleteOnEnd),
+            "EXTERNALIZED_RETENTION_RETAIN_ON_END" => Some(Self::RetainOnEnd),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
 pub enum FailureKind {
     Unspecified = 0,
     Panic = 1,
@@ -355,6 +624,7 @@ pub enum FailureKind {
     TaskManagerLost = 6,
     ConnectionLost = 7,
     Io = 8,
+    Checkpoint = 9,
 }
 impl FailureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -372,6 +642,7 @@ impl FailureKind {
             Self::TaskManagerLost => "FAILURE_KIND_TASK_MANAGER_LOST",
             Self::ConnectionLost => "FAILURE_KIND_CONNECTION_LOST",
             Self::Io => "FAILURE_KIND_IO",
+            Self::Checkpoint => "FAILURE_KIND_CHECKPOINT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -386,6 +657,7 @@ impl FailureKind {
             "FAILURE_KIND_TASK_MANAGER_LOST" => Some(Self::TaskManagerLost),
             "FAILURE_KIND_CONNECTION_LOST" => Some(Self::ConnectionLost),
             "FAILURE_KIND_IO" => Some(Self::Io),
+            "FAILURE_KIND_CHECKPOINT" => Some(Self::Checkpoint),
             _ => None,
         }
     }
@@ -1676,6 +1948,9 @@ pub struct Report {
     /// Every job of which anything is kept here, be it only a folder: what is not wanted any more is released.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub hosted: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Acknowledged checkpoints of which the leader has not said yet what became of them.
+    #[prost(message, repeated, tag = "5")]
+    pub checkpoints: ::prost::alloc::vec::Vec<CheckpointReport>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobProgress {
@@ -1704,7 +1979,7 @@ pub struct JobFinalized {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskManagerMessage {
-    #[prost(oneof = "task_manager_message::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "task_manager_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<task_manager_message::Message>,
 }
 /// Nested message and enum types in `TaskManagerMessage`.
@@ -1723,6 +1998,8 @@ pub mod task_manager_message {
         Finalized(super::JobFinalized),
         #[prost(message, tag = "6")]
         Executor(super::ExecutorReport),
+        #[prost(message, tag = "7")]
+        Checkpoint(super::CheckpointReport),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1782,7 +2059,7 @@ pub struct CoordinatorMessage {
     /// The incarnation it is meant for; another one refuses.
     #[prost(bytes = "bytes", tag = "2")]
     pub task_manager_id: ::prost::bytes::Bytes,
-    #[prost(oneof = "coordinator_message::Message", tags = "3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "coordinator_message::Message", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub message: ::core::option::Option<coordinator_message::Message>,
 }
 /// Nested message and enum types in `CoordinatorMessage`.
@@ -1803,6 +2080,8 @@ pub mod coordinator_message {
         Finalize(super::FinalizeJob),
         #[prost(message, tag = "9")]
         Release(super::ReleaseJob),
+        #[prost(message, tag = "10")]
+        Checkpoint(super::CheckpointCommand),
     }
 }
 /// Generated client implementations.
@@ -2130,7 +2409,7 @@ pub struct ExecutorStart {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecutorCommand {
-    #[prost(oneof = "executor_command::Command", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "executor_command::Command", tags = "1, 2, 3, 4, 5")]
     pub command: ::core::option::Option<executor_command::Command>,
 }
 /// Nested message and enum types in `ExecutorCommand`.
@@ -2157,6 +2436,8 @@ pub mod executor_command {
         Cancel(CancelTasks),
         #[prost(message, tag = "4")]
         Finalize(FinalizeExecutor),
+        #[prost(message, tag = "5")]
+        Checkpoint(super::CheckpointCommand),
     }
 }
 /// What a `collect()` sub-task gathered, inline; the agent turns it into a blob.
@@ -2171,7 +2452,7 @@ pub struct CollectedRecords {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecutorEvent {
-    #[prost(oneof = "executor_event::Event", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "executor_event::Event", tags = "1, 2, 3, 4, 5, 6")]
     pub event: ::core::option::Option<executor_event::Event>,
 }
 /// Nested message and enum types in `ExecutorEvent`.
@@ -2216,6 +2497,8 @@ pub mod executor_event {
         /// The program cannot be an executor of this job, such as: it ended before the wanted `execute`.
         #[prost(message, tag = "5")]
         Refused(super::Failure),
+        #[prost(message, tag = "6")]
+        Checkpoint(super::CheckpointReport),
     }
 }
 /// The first frame on a data connection, from the dialling executor to the other task manager's data port.

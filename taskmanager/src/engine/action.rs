@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidemill_model::checkpoint::{CheckpointCommand, CheckpointReport};
 use tidemill_model::execution::{AttemptReport, Failure, Finalization, JobDeployment};
 use tidemill_model::id::{AttemptNumber, BlobId, ClusterId, ExecutionAttemptId, JobId};
 use tidemill_model::job::JobSpec;
@@ -33,6 +34,8 @@ pub enum ExecutorCommand {
     Cancel(Vec<ExecutionAttemptId>),
     /// Publish or drop staged output.
     Finalize(Finalization),
+    /// Take part in a checkpoint.
+    Checkpoint(CheckpointCommand),
 }
 
 /// An executor process, for the leader.
@@ -66,6 +69,8 @@ pub struct Report {
     pub finalized: Vec<FinalizationOutcome>,
     /// Every job of which anything is kept, be it only a folder.
     pub hosted: Vec<JobId>,
+    /// Acknowledged checkpoints of which no leader has said what became of them.
+    pub checkpoints: Vec<CheckpointReport>,
 }
 
 /// What the leader is told.
@@ -79,6 +84,8 @@ pub enum Outbound {
     Executor(ExecutorReport),
     /// One finalization has an outcome.
     Finalized(FinalizationOutcome),
+    /// What became of a checkpoint at one attempt.
+    Checkpoint(CheckpointReport),
 }
 
 /// Everything that the runtime can be asked to do.

@@ -17,7 +17,7 @@ fn state(report: &AttemptReport) -> String {
     let id = list(std::slice::from_ref(&report.attempt));
     match &report.state {
         ExecutionState::Terminal(TerminalState::Failed(failure)) => format!("{id} {name} ({failure})"),
-        ExecutionState::Terminal(TerminalState::Finished { accumulators, collected }) => {
+        ExecutionState::Terminal(TerminalState::Finished { accumulators, collected, state: _ }) => {
             format!("{id} {name} accumulators={} collected={}", accumulators.len(), collected.len())
         }
         ExecutionState::Created
@@ -52,6 +52,7 @@ impl fmt::Display for Outbound {
             Self::Attempt(report) => f.write_str(&state(report)),
             Self::Executor(executor) => write!(f, "executor process {}", executor.process_id),
             Self::Finalized(outcome) => write!(f, "{outcome}"),
+            Self::Checkpoint(report) => write!(f, "{report}"),
         }
     }
 }
@@ -69,6 +70,7 @@ impl fmt::Display for Action {
                 }
                 ExecutorCommand::Cancel(attempts) => write!(f, "tell {executor}: cancel {}", list(attempts)),
                 ExecutorCommand::Finalize(finalization) => write!(f, "tell {executor}: {finalization}"),
+                ExecutorCommand::Checkpoint(command) => write!(f, "tell {executor}: {command}"),
             },
             Self::KillExecutor { executor } => write!(f, "kill {executor}"),
             Self::SendToCoordinator(outbound) => write!(f, "tell leader: {outbound}"),

@@ -130,6 +130,7 @@ impl Agent {
             executors: self.jobs.iter().filter_map(executor).collect(),
             finalized: self.jobs.values().filter_map(HostedJob::outcome).cloned().collect(),
             hosted: self.jobs.keys().copied().collect(),
+            checkpoints: Vec::new(),
         }
     }
 
@@ -173,6 +174,11 @@ impl Agent {
             Event::ExecutorFinalized { executor, step, failure } => {
                 if let Some(hosted) = self.hosted_by(executor) {
                     hosted.finalized(step, failure, &mut outbox);
+                }
+            }
+            Event::CheckpointReported { executor, report } => {
+                if self.hosted_by(executor).is_some_and(|hosted| hosted.attempt == report.attempt.attempt) {
+                    outbox.tell(Outbound::Checkpoint(report));
                 }
             }
             Event::Progressed { executor, progress } => {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
+use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{
     AttemptReport, CollectedPart, ExecutionState, Failure, FailureKind, Finalization, JobDeployment, Schedule,
     ScheduledAttempt, TaskManagerLocation, TerminalState,
@@ -83,7 +84,8 @@ fn deployment(attempt: u32, subtasks: &[u32]) -> JobDeployment {
         TaskManagerLocation { id: HERE, name: TaskManagerName("tm".into()), data_address: "127.0.0.1:1".into() };
     let schedule =
         Schedule { attempts: (0..2).map(scheduled).collect(), task_managers: BTreeMap::from([(HERE, location)]) };
-    JobDeployment { job: JOB, schedule, start: subtasks.iter().map(|&subtask| id(subtask, attempt)).collect() }
+    let start = subtasks.iter().map(|&subtask| id(subtask, attempt)).collect();
+    JobDeployment { job: JOB, schedule, start, restore: None }
 }
 
 /// An agent with a clock that a test moves by hand.
@@ -182,7 +184,11 @@ impl Bench {
 }
 
 fn finished() -> ExecutionState {
-    ExecutionState::Terminal(TerminalState::Finished { accumulators: BTreeMap::new(), collected: Vec::new() })
+    ExecutionState::Terminal(TerminalState::Finished {
+        accumulators: BTreeMap::new(),
+        collected: Vec::new(),
+        state: SubtaskState::default(),
+    })
 }
 
 fn check(actual: String, expected: Expect) {

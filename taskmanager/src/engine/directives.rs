@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidemill_model::checkpoint::CheckpointCommand;
 use tidemill_model::execution::{ExecutionState, Failure, FailureKind, Finalization, JobDeployment, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Instant;
 
-use super::action::{FinalizationOutcome, Outbound};
+use super::action::{Action, ExecutorCommand, FinalizationOutcome, Outbound};
 use super::agent::Agent;
 use super::event::Directive;
 use super::executor_lifecycle::ExecutorPhase;
@@ -31,6 +32,7 @@ impl Agent {
             }
             Directive::Finalize { spec, finalization } => self.finalize(*spec, finalization, outbox),
             Directive::Release { job } => self.release(job, outbox),
+            Directive::Checkpoint(command) => self.checkpoint(command, outbox),
         }
     }
 
@@ -130,6 +132,23 @@ impl Agent {
         match self.host(spec, number, outbox).finalize(finalization, outbox) {
             FinalizationWish::Settled => {}
             FinalizationWish::NeedsExecutor => self.ensure_executor(job, outbox),
+        }
+    }
+
+    /// Passed on to the executor that runs these attempts; where none does, a trigger is declined, so that the leader
+    /// need not wait for an answer that cannot come.
+    fn checkpoint(&self, command: CheckpointCommand, outbox: &mut Outbox) {
+        let first = command.attempts.first().copied();
+        let hosted = first.and_then(|attempt| self.jobs.get(&attempt.job).filter(|job| job.attempt == attempt.attempt));
+        match hosted.and_then(|hosted| hosted.phase.ready()) {
+            Some(executor) => {
+                outbox.push(Action::SendToExecutor { executor, command: ExecutorCommand::Checkpoint(command) });
+            }
+            None => {
+                for report in command.declined("no executor runs the attempt here") {
+                    outbox.tell(Outbound::Checkpoint(report));
+                }
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tidemill_model::checkpoint::{CheckpointCommand, CheckpointReport};
 use tidemill_model::execution::{AttemptReport, CollectedPart, Failure, Finalization, JobDeployment};
 use tidemill_model::id::{BlobId, ClusterId, ExecutionAttemptId, JobId, LeaderEpoch, SubtaskIndex, TaskManagerId};
 use tidemill_model::job::JobSpec;
@@ -109,6 +110,8 @@ pub enum Directive {
         /// Which job.
         job: JobId,
     },
+    /// Take part in a checkpoint.
+    Checkpoint(CheckpointCommand),
 }
 
 /// Which step an executor says that it has done.
@@ -218,6 +221,13 @@ pub enum Event {
         step: FinalizationStep,
         /// Why it could not.
         failure: Option<Failure>,
+    },
+    /// An executor says what became of a checkpoint at one of its attempts.
+    CheckpointReported {
+        /// Which.
+        executor: ExecutorId,
+        /// What.
+        report: CheckpointReport,
     },
     /// An executor has counted on.
     Progressed {

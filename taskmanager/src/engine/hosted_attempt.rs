@@ -1,5 +1,6 @@
 //! One attempt as this task manager hosts it.
 
+use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{Accumulators, ExecutionState, TerminalState};
 use tidemill_model::time::Instant;
 
@@ -11,7 +12,7 @@ pub(crate) enum AttemptState {
     /// Told to stop; killed with its executor when it has not by `deadline`.
     Canceling { deadline: Instant },
     /// Finished, but what it gathered is not yet stored: the leader still sees it running.
-    Storing { accumulators: Accumulators },
+    Storing { accumulators: Accumulators, state: SubtaskState },
     /// Ended, and kept until a leader has acknowledged it.
     Ended(TerminalState),
     /// Ended and acknowledged: kept only so that a repeated deployment does not run it again.

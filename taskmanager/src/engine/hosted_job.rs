@@ -235,12 +235,12 @@ impl HostedJob {
         }
         let Some(attempt) = self.attempts.get_mut(&id.vertex).filter(|attempt| attempt.is_live()) else { return };
         match state {
-            ExecutionState::Terminal(TerminalState::Finished { accumulators, collected: stored }) => {
+            ExecutionState::Terminal(TerminalState::Finished { accumulators, collected: stored, state }) => {
                 if collected.is_empty() {
-                    let terminal = TerminalState::Finished { accumulators, collected: stored };
+                    let terminal = TerminalState::Finished { accumulators, collected: stored, state };
                     attempt.state = AttemptState::Ended(terminal);
                 } else {
-                    attempt.state = AttemptState::Storing { accumulators };
+                    attempt.state = AttemptState::Storing { accumulators, state };
                     Self::store(id, collected, outbox);
                     return;
                 }
@@ -272,9 +272,9 @@ impl HostedJob {
     /// What an attempt gathered is stored: now it is finished for the leader too.
     pub(crate) fn collected_stored(&mut self, id: ExecutionAttemptId, parts: Vec<CollectedPart>, outbox: &mut Outbox) {
         let Some(attempt) = self.attempts.get_mut(&id.vertex) else { return };
-        if let AttemptState::Storing { accumulators } = &mut attempt.state {
-            let accumulators = std::mem::take(accumulators);
-            let terminal = TerminalState::Finished { accumulators, collected: parts };
+        if let AttemptState::Storing { accumulators, state } = &mut attempt.state {
+            let (accumulators, state) = (std::mem::take(accumulators), std::mem::take(state));
+            let terminal = TerminalState::Finished { accumulators, collected: parts, state };
             attempt.state = AttemptState::Ended(terminal.clone());
             outbox.report(id, ExecutionState::Terminal(terminal));
         }

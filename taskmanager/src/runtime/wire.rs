@@ -40,6 +40,7 @@ pub(crate) fn directive(message: coordinator_message::Message) -> Result<Option<
             Directive::Finalize { spec: spec(finalize.spec, "FinalizeJob.spec")?, finalization }
         }
         Message::Release(release) => Directive::Release { job: convert::job_id(&release.job, "ReleaseJob.job")? },
+        Message::Checkpoint(checkpoint) => Directive::Checkpoint(checkpoint.try_into()?),
     }))
 }
 
@@ -62,6 +63,7 @@ fn report(report: Report) -> pb::Report {
         executors: report.executors.into_iter().map(executor_report).collect(),
         finalized: report.finalized.into_iter().map(job_finalized).collect(),
         hosted: report.hosted.into_iter().map(|job| convert::uuid_bytes(job.0)).collect(),
+        checkpoints: report.checkpoints.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -73,6 +75,7 @@ pub(crate) fn outbound(outbound: Outbound) -> pb::TaskManagerMessage {
         Outbound::Attempt(attempt) => Message::Attempt(attempt.into()),
         Outbound::Executor(executor) => Message::Executor(executor_report(executor)),
         Outbound::Finalized(outcome) => Message::Finalized(job_finalized(outcome)),
+        Outbound::Checkpoint(report) => Message::Checkpoint(report.into()),
     };
     pb::TaskManagerMessage { message: Some(message) }
 }
@@ -100,6 +103,7 @@ pub(crate) fn executor_command(command: ExecutorCommand) -> pb::ExecutorCommand 
             let (action, attempt) = convert::finalization_to_pb(finalization);
             Command::Finalize(FinalizeExecutor { action: action.into(), attempt })
         }
+        ExecutorCommand::Checkpoint(command) => Command::Checkpoint(command.into()),
     };
     pb::ExecutorCommand { command: Some(command) }
 }
@@ -138,6 +142,7 @@ pub(crate) fn executor_event(executor: ExecutorId, event: pb::ExecutorEvent) -> 
             let progress = Progress { records_in: progress.records_in, records_out: progress.records_out };
             Event::Progressed { executor, progress }
         }
+        Wire::Checkpoint(report) => Event::CheckpointReported { executor, report: report.try_into()? },
         Wire::Refused(failure) => Event::ExecutorRefused { executor, failure: failure.try_into()? },
     })
 }

@@ -90,8 +90,11 @@ impl Session {
                     return report.state.and_then(|state| state.state).expect("a state");
                 }
                 ToLeader::Executor(_) => {}
-                other
-                @ (ToLeader::Hello(_) | ToLeader::Report(_) | ToLeader::Heartbeat(_) | ToLeader::Finalized(_)) => {
+                other @ (ToLeader::Hello(_)
+                | ToLeader::Report(_)
+                | ToLeader::Heartbeat(_)
+                | ToLeader::Finalized(_)
+                | ToLeader::Checkpoint(_)) => {
                     panic!("expected a state of the attempt, got {other:?}")
                 }
             }

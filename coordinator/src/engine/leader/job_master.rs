@@ -11,10 +11,12 @@ mod reconciliation;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, JobDeployment, TaskManagerLocation};
 use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::JobStatus;
+use tidemill_model::restart::RestartStrategy;
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::{Instant, Timestamp};
 
@@ -105,6 +107,8 @@ impl JobMaster {
             JobMasterEvent::AttemptChanged { task_manager, report } => {
                 self.attempt_changed(task_manager, report, &mut actions);
             }
+            // Nothing triggers checkpoints yet, so that there is none to report about.
+            JobMasterEvent::CheckpointReported { .. } => {}
             JobMasterEvent::Finalized { task_manager, report } => self.finalized(task_manager, &report),
             JobMasterEvent::ExecutorStarted { task_manager, process_id } => {
                 self.process_ids.insert(task_manager, process_id);
@@ -189,9 +193,13 @@ impl JobMaster {
 
     fn drive_running(&mut self, actions: &mut Vec<JobMasterAction>) {
         let job = self.job.spec.id;
-        let restart = self.job.spec.settings.restart;
+        let attempts = match self.job.spec.settings.restart {
+            RestartStrategy::None => 0,
+            RestartStrategy::FixedDelay { attempts, .. } => attempts,
+            RestartStrategy::FailureRate { .. } | RestartStrategy::ExponentialDelay { .. } => u32::MAX,
+        };
         if let Some(cause) = self.failure.take() {
-            if cause.kind.recoverable() && self.job.restarts < restart.attempts {
+            if cause.kind.recoverable() && self.job.restarts < attempts {
                 self.decide(CommandBody::RestartJob { job, cause }, actions);
             } else {
                 self.decide(CommandBody::FailJob { job, cause: exhausted(cause, self.job.restarts) }, actions);
@@ -263,7 +271,12 @@ impl JobMaster {
         self.progress.clear();
         self.failure = None;
         self.slots = Slots::NotAsked;
-        self.start_at = Some(now + self.job.spec.settings.restart.delay);
+        let delay = match self.job.spec.settings.restart {
+            RestartStrategy::None => Duration::ZERO,
+            RestartStrategy::FixedDelay { delay, .. } | RestartStrategy::FailureRate { delay, .. } => delay,
+            RestartStrategy::ExponentialDelay { initial, .. } => initial,
+        };
+        self.start_at = Some(now + delay);
     }
 
     /// Persist, then act: the schedule is applied, so its attempts may start.
@@ -295,7 +308,7 @@ impl JobMaster {
         if start.is_empty() {
             return;
         }
-        let deployment = JobDeployment { job, schedule: schedule.clone(), start };
+        let deployment = JobDeployment { job, schedule: schedule.clone(), start, restore: None };
         let command = TaskManagerCommand::Deploy { spec: Box::new(self.job.spec.clone()), deployment };
         self.send(task_manager, command, actions);
     }

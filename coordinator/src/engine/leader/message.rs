@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tidemill_model::checkpoint::{CheckpointCommand, CheckpointReport};
 use tidemill_model::execution::{AttemptReport, Failure, Finalization, JobDeployment, TaskManagerLocation};
 use tidemill_model::id::{ExecutionAttemptId, JobId, LeaderEpoch, TaskManagerId};
 use tidemill_model::job::JobSpec;
@@ -43,6 +44,8 @@ pub enum TaskManagerMessage {
         finalized: Vec<FinalizationReport>,
         /// Every job of which it keeps anything, be it only a folder.
         hosted: Vec<JobId>,
+        /// Acknowledged checkpoints of which no leader has said what became of them.
+        checkpoints: Vec<CheckpointReport>,
     },
     /// It lives.
     Heartbeat {
@@ -55,6 +58,8 @@ pub enum TaskManagerMessage {
     Attempt(AttemptReport),
     /// A finalization has ended.
     Finalized(FinalizationReport),
+    /// What became of a checkpoint at one attempt.
+    Checkpoint(CheckpointReport),
     /// An executor process has been started.
     Executor {
         /// For which job.
@@ -123,6 +128,8 @@ pub enum TaskManagerCommand {
         /// The job.
         job: JobId,
     },
+    /// Take part in a checkpoint, or hear what became of it.
+    Checkpoint(CheckpointCommand),
 }
 
 impl fmt::Display for TaskManagerCommand {
@@ -139,6 +146,7 @@ impl fmt::Display for TaskManagerCommand {
             }
             Self::Finalize { finalization: Finalization::Abort, .. } => ("abort", &[]),
             Self::Release { .. } => ("release", &[]),
+            Self::Checkpoint(command) => return write!(f, "{command}"),
         };
         f.write_str(name)?;
         attempts.iter().try_for_each(|attempt| write!(f, " {}#{}", attempt.vertex, attempt.attempt))
@@ -163,4 +171,6 @@ pub struct JobReport {
     pub attempts: Vec<AttemptReport>,
     /// A finalization that ended there.
     pub finalized: Option<FinalizationReport>,
+    /// Acknowledged checkpoints of which no leader has said what became of them.
+    pub checkpoints: Vec<CheckpointReport>,
 }

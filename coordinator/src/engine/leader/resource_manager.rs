@@ -144,11 +144,14 @@ impl ResourceManager {
         };
         known.heard = now;
         match message {
-            TaskManagerMessage::Report { attempts, executors, finalized, hosted } => {
+            TaskManagerMessage::Report { attempts, executors, finalized, hosted, checkpoints } => {
                 known.link = Link::Registered { session };
                 let (location, count) = (known.hello.location.clone(), known.hello.slots.count);
                 self.pool.offer(id, count);
-                let reports = self.split(attempts, finalized, hosted);
+                let mut reports = self.split(attempts, finalized, hosted);
+                for report in checkpoints {
+                    reports.entry(report.attempt.job).or_default().checkpoints.push(report);
+                }
                 self.register(location, session, reports, executors, actions);
             }
             TaskManagerMessage::Heartbeat { sequence, progress } => {
@@ -165,6 +168,10 @@ impl ResourceManager {
             }
             TaskManagerMessage::Finalized(report) => {
                 let (job, message) = (report.job, TaskManagerMessage::Finalized(report));
+                self.forward_or_release(session, id, job, message, actions);
+            }
+            TaskManagerMessage::Checkpoint(report) => {
+                let (job, message) = (report.attempt.job, TaskManagerMessage::Checkpoint(report));
                 self.forward_or_release(session, id, job, message, actions);
             }
             TaskManagerMessage::Executor { job, process_id } => {

@@ -209,7 +209,7 @@ impl JobState {
             collected: Vec::new(),
         };
         for state in self.terminal.values() {
-            let TerminalState::Finished { accumulators, collected } = state else { continue };
+            let TerminalState::Finished { accumulators, collected, state: _ } = state else { continue };
             for (name, value) in accumulators {
                 let total: &mut i64 = result.accumulators.entry(name.clone()).or_default();
                 *total = total.wrapping_add(*value);

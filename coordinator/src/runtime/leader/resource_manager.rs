@@ -161,6 +161,7 @@ impl ResourceManagerActor {
                 self.tell(job, JobMasterEvent::AttemptChanged { task_manager, report });
             }
             TaskManagerMessage::Finalized(report) => self.tell(job, JobMasterEvent::Finalized { task_manager, report }),
+            TaskManagerMessage::Checkpoint(report) => self.tell(job, JobMasterEvent::CheckpointReported { report }),
             TaskManagerMessage::Executor { process_id, .. } => {
                 self.tell(job, JobMasterEvent::ExecutorStarted { task_manager, process_id });
             }

@@ -1,5 +1,6 @@
 //! A task manager's session in the model's terms and on the wire.
 
+use tidemill_model::checkpoint::CheckpointReport;
 use tidemill_model::execution::AttemptReport;
 use tidemill_model::id::{ClusterId, LeaderEpoch, TaskManagerName};
 use tidemill_model::slot::SlotOffer;
@@ -46,6 +47,7 @@ pub(super) fn message(message: pb::TaskManagerMessage) -> Result<TaskManagerMess
         }
         Inbound::Attempt(attempt) => Ok(TaskManagerMessage::Attempt(AttemptReport::try_from(attempt)?)),
         Inbound::Finalized(finalized) => Ok(TaskManagerMessage::Finalized(finalization(finalized)?)),
+        Inbound::Checkpoint(report) => Ok(TaskManagerMessage::Checkpoint(report.try_into()?)),
         Inbound::Executor(executor) => {
             let job = convert::job_id(&executor.job, "ExecutorReport.job")?;
             Ok(TaskManagerMessage::Executor { job, process_id: executor.process_id })
@@ -64,6 +66,7 @@ fn report(report: pb::Report) -> Result<TaskManagerMessage, Error> {
         attempts: report.attempts.into_iter().map(AttemptReport::try_from).collect::<Result<_, Error>>()?,
         executors: executors.collect::<Result<_, Error>>()?,
         finalized: report.finalized.into_iter().map(finalization).collect::<Result<_, Error>>()?,
+        checkpoints: report.checkpoints.into_iter().map(CheckpointReport::try_from).collect::<Result<_, Error>>()?,
     })
 }
 
@@ -107,6 +110,7 @@ pub(super) fn command(
             Outbound::Finalize(pb::FinalizeJob { spec: Some((*spec).into()), action: action.into(), attempt })
         }
         TaskManagerCommand::Release { job } => Outbound::Release(pb::ReleaseJob { job: convert::uuid_bytes(job.0) }),
+        TaskManagerCommand::Checkpoint(command) => Outbound::Checkpoint(command.into()),
     };
     pb::CoordinatorMessage {
         epoch: command.epoch.0,

@@ -70,7 +70,7 @@ fn deployment(flow: &Flow, attempt: AttemptNumber) -> JobDeployment {
         task_managers: BTreeMap::from([(task_manager, location)]),
     };
     let start = schedule.attempt_ids(job()).map(|(attempt, _)| attempt).collect();
-    JobDeployment { job: job(), schedule, start }
+    JobDeployment { job: job(), schedule, start, restore: None }
 }
 
 fn executor(flow: Flow) -> (Executor, Receiver<ExecutorEvent>) {

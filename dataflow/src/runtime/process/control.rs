@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::net::RecvFlags;
+use tidemill_model::checkpoint::{CheckpointCommand, CheckpointReport};
 use tidemill_model::execution::{
     AttemptReport, ExecutionState, Failure, FailureKind, Finalization, JobDeployment, TerminalState,
 };
@@ -28,6 +29,8 @@ pub(super) enum Command {
     Cancel(Vec<ExecutionAttemptId>),
     /// Publish or drop what the sinks staged.
     Finalize(Finalization),
+    /// Take part in a checkpoint.
+    Checkpoint(CheckpointCommand),
 }
 
 /// What the executor says.
@@ -39,6 +42,8 @@ pub(super) enum Event {
     Attempt { report: AttemptReport, collected: Vec<CollectedRecords> },
     /// A finalization ended.
     Finalized { finalization: Finalization, result: Result<(), Failure> },
+    /// What became of a checkpoint at an attempt.
+    Checkpoint(CheckpointReport),
     /// Records went by.
     Progress(Progress),
     /// The program is not what was submitted.
@@ -72,7 +77,7 @@ impl ControlSocket {
         use pb::executor_command::Command as Pb;
         match self.read_command()?.and_then(|command| command.command) {
             Some(Pb::Start(start)) => start.try_into(),
-            Some(Pb::Deploy(_) | Pb::Cancel(_) | Pb::Finalize(_)) | None => {
+            Some(Pb::Deploy(_) | Pb::Cancel(_) | Pb::Finalize(_) | Pb::Checkpoint(_)) | None => {
                 Err(Error::Protocol { reason: "the first message is not a start".into() })
             }
         }
@@ -150,6 +155,7 @@ impl TryFrom<pb::ExecutorCommand> for Command {
             Some(Pb::Finalize(finalize)) => {
                 Ok(Self::Finalize(convert::finalization_from_pb(finalize.action, finalize.attempt)?))
             }
+            Some(Pb::Checkpoint(checkpoint)) => Ok(Self::Checkpoint(checkpoint.try_into()?)),
             Some(Pb::Start(_)) => Err(Error::Protocol { reason: "a second start".into() }),
             None => Err(Error::Protocol { reason: "a command of an unknown kind".into() }),
         }
@@ -170,6 +176,7 @@ impl From<Event> for pb::ExecutorEvent {
                 let (action, _) = convert::finalization_to_pb(finalization);
                 Pb::Finalized(Finalized { action: action.into(), failure: result.err().map(Into::into) })
             }
+            Event::Checkpoint(report) => Pb::Checkpoint(report.into()),
             Event::Progress(progress) => {
                 Pb::Progress(Progress { records_in: progress.records_in, records_out: progress.records_out })
             }

@@ -62,10 +62,18 @@ pub(super) fn serve(role: ExecutorRole, flow: Arc<Flow>) -> Result<(), Error> {
                 let result = service.finalize(finalization, &events);
                 control.write(Event::Finalized { finalization, result })?;
             }
+            Command::Checkpoint(checkpoint) => {
+                for report in checkpoint.declined(NO_CHECKPOINTS) {
+                    control.write(Event::Checkpoint(report))?;
+                }
+            }
         }
     }
     Ok(())
 }
+
+/// Why tasks decline to take part in checkpoints.
+const NO_CHECKPOINTS: &str = "this release's tasks take no snapshots";
 
 /// What the threads of an executor share.
 pub(super) struct Service {

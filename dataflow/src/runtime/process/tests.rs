@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
+use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{
     AttemptReport, ExecutionState, Finalization, JobDeployment, Schedule, ScheduledAttempt, TaskManagerLocation,
     TerminalState,
@@ -97,7 +98,7 @@ fn deployment(graph: &JobGraph, addresses: &[String], index: usize) -> JobDeploy
         let location = TaskManagerLocation { id: id(100 + place), name, data_address: data_address.clone() };
         schedule.task_managers.insert(location.id, location);
     }
-    JobDeployment { job: id(1), schedule, start }
+    JobDeployment { job: id(1), schedule, start, restore: None }
 }
 
 /// What an agent holds of an executor.
@@ -159,7 +160,9 @@ impl Agent {
                     return (report, changed.collected);
                 }
                 PbEvent::Progress(_) => {}
-                other @ (PbEvent::Ready(_) | PbEvent::Finalized(_) | PbEvent::Refused(_)) => panic!("{other:?}"),
+                other @ (PbEvent::Ready(_) | PbEvent::Finalized(_) | PbEvent::Refused(_) | PbEvent::Checkpoint(_)) => {
+                    panic!("{other:?}")
+                }
             }
         }
     }
@@ -185,7 +188,11 @@ impl Agent {
         loop {
             match self.hear() {
                 PbEvent::Progress(_) => {}
-                event @ (PbEvent::Attempt(_) | PbEvent::Finalized(_) | PbEvent::Ready(_) | PbEvent::Refused(_)) => {
+                event @ (PbEvent::Attempt(_)
+                | PbEvent::Finalized(_)
+                | PbEvent::Ready(_)
+                | PbEvent::Refused(_)
+                | PbEvent::Checkpoint(_)) => {
                     return event;
                 }
             }
@@ -225,7 +232,9 @@ fn the_progress_that_was_told_before_the_last_end_is_the_whole_progress() {
                 let report = AttemptReport::try_from(changed.report.expect("a report")).expect("whole");
                 ends += i32::from(report.state.is_terminal());
             }
-            other @ (PbEvent::Ready(_) | PbEvent::Finalized(_) | PbEvent::Refused(_)) => panic!("{other:?}"),
+            other @ (PbEvent::Ready(_) | PbEvent::Finalized(_) | PbEvent::Refused(_) | PbEvent::Checkpoint(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
     assert_eq!(progress, Some((5_000, 5_000)));
@@ -306,7 +315,11 @@ fn an_end_with_too_many_collected_records_becomes_a_failure() {
     let socket = ControlSocket::new(executor);
     let flow = greatest(1, Some(1));
     let attempt = deployment(flow.graph(), &["127.0.0.1:1".to_owned()], 0).start[0];
-    let state = TerminalState::Finished { accumulators: BTreeMap::new(), collected: Vec::new() };
+    let state = TerminalState::Finished {
+        accumulators: BTreeMap::new(),
+        collected: Vec::new(),
+        state: SubtaskState::default(),
+    };
     let records = Bytes::from(vec![0; MAX_MESSAGE_BYTES]);
     let collected = vec![CollectedRecords { collect_index: 0, subtask: SubtaskIndex(0), records }];
     let report = AttemptReport { attempt, state: ExecutionState::Terminal(state) };

@@ -1,6 +1,7 @@
 //! Round trips of attempts and schedules, and the malformed ones.
 
-use tidemill_model::id::{BlobId, JobId, TaskManagerId};
+use tidemill_model::checkpoint::{RestoreFrom, StateHandle, SubtaskState};
+use tidemill_model::id::{BlobId, CheckpointId, JobId, TaskManagerId};
 use uuid::Uuid;
 
 use super::*;
@@ -26,7 +27,7 @@ fn job() -> JobId {
     JobId(Uuid::from_u128(0x0123_4567))
 }
 
-fn attempt(subtask: u32) -> ExecutionAttemptId {
+pub(in crate::convert) fn attempt(subtask: u32) -> ExecutionAttemptId {
     ExecutionAttemptId { job: job(), vertex: vertex(0, subtask), attempt: AttemptNumber(4) }
 }
 
@@ -52,7 +53,8 @@ fn schedule() -> Schedule {
 }
 
 fn deployment() -> JobDeployment {
-    JobDeployment { job: job(), schedule: schedule(), start: vec![attempt(0), attempt(1)] }
+    let restore = Some(RestoreFrom { checkpoint: CheckpointId(9), states: BTreeMap::new() });
+    JobDeployment { job: job(), schedule: schedule(), start: vec![attempt(0), attempt(1)], restore }
 }
 
 fn refused(edit: impl FnOnce(&mut pb::JobDeployment)) -> Error {
@@ -69,7 +71,8 @@ fn a_deployment_round_trips() {
 #[test]
 fn every_state_round_trips() {
     let accumulators = BTreeMap::from([("rows".to_owned(), i64::MIN)]);
-    let finished = TerminalState::Finished { accumulators, collected: vec![collected(0), collected(5)] };
+    let state = SubtaskState(vec![StateHandle::Inline(vec![7])]);
+    let finished = TerminalState::Finished { accumulators, collected: vec![collected(0), collected(5)], state };
     let states = [
         ExecutionState::Created,
         ExecutionState::Scheduled,
@@ -99,6 +102,7 @@ fn every_failure_kind_round_trips() {
         FailureKind::TaskManagerLost,
         FailureKind::ConnectionLost,
         FailureKind::Io,
+        FailureKind::Checkpoint,
     ];
     for kind in kinds {
         let bare = Failure { kind, vertex: None, operator: None, message: String::new() };

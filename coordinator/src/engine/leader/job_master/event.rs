@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidemill_model::checkpoint::CheckpointReport;
 use tidemill_model::execution::{AttemptReport, TaskManagerLocation};
 use tidemill_model::id::{TaskManagerId, TaskManagerName};
 use tidemill_model::job_graph::SlotRequirements;
@@ -60,6 +61,11 @@ pub enum JobMasterEvent {
         task_manager: TaskManagerId,
         /// How.
         report: FinalizationReport,
+    },
+    /// An attempt says what became of a checkpoint.
+    CheckpointReported {
+        /// What.
+        report: CheckpointReport,
     },
     /// An executor process of the job runs.
     ExecutorStarted {

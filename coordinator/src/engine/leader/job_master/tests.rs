@@ -81,7 +81,7 @@ impl Harness {
     }
 
     fn register(&mut self, n: u128, attempts: Vec<tidemill_model::execution::AttemptReport>) -> String {
-        let report = JobReport { attempts, finalized: None };
+        let report = JobReport { attempts, ..JobReport::default() };
         self.step(JobMasterEvent::TaskManagerRegistered { location: task_manager(n), report })
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidemill_model::execution::{AttemptReport, ExecutionState, TaskManagerLocation};
+use tidemill_model::id::JobId;
 use tidemill_model::id::LeaderEpoch;
 use tidemill_model::job_graph::{SlotRequirements, SlotSharingGroup};
 use tidemill_model::slot::{SlotId, SlotOffer};
@@ -26,8 +27,12 @@ fn hello(n: u128, session: u64) -> Event {
     Event::Hello { session: SessionId(session), hello }
 }
 
+fn report_message(attempts: Vec<AttemptReport>, hosted: Vec<JobId>) -> TaskManagerMessage {
+    TaskManagerMessage::Report { attempts, executors: vec![], finalized: vec![], hosted, checkpoints: vec![] }
+}
+
 fn reported(session: u64, attempts: Vec<AttemptReport>) -> Event {
-    let message = TaskManagerMessage::Report { attempts, executors: vec![], finalized: vec![], hosted: vec![] };
+    let message = report_message(attempts, vec![]);
     Event::Message { session: SessionId(session), message }
 }
 
@@ -47,7 +52,7 @@ fn send(session: u64, n: u128, command: TaskManagerCommand) -> Action {
 }
 
 fn registered(location: TaskManagerLocation, attempts: Vec<AttemptReport>) -> Action {
-    Action::Registered { job: job_id(5), location, report: JobReport { attempts, finalized: None } }
+    Action::Registered { job: job_id(5), location, report: JobReport { attempts, ..JobReport::default() } }
 }
 
 /// Ticks every 100 ms from `from` to `to`; the last list of actions that is not empty.
@@ -92,8 +97,7 @@ fn what_belongs_to_no_unfinished_job_is_released() {
 fn the_folder_of_a_job_whose_release_was_lost_is_released_at_the_next_report() {
     let mut manager = manager();
     manager.step(at(0), hello(1, 1));
-    let message =
-        TaskManagerMessage::Report { attempts: vec![], executors: vec![], finalized: vec![], hosted: vec![job_id(5)] };
+    let message = report_message(vec![], vec![job_id(5)]);
     let release = TaskManagerCommand::Release { job: job_id(5) };
     let report = Event::Message { session: SessionId(1), message };
     assert_eq!(manager.step(at(1), report), vec![send(1, 1, release)]);
