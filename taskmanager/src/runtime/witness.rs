@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidemill_event_log::EventLog;
+use tidemill_model::checkpoint::CheckpointAction;
 use tidemill_model::event::{Event as Written, EventCall};
 use tidemill_model::execution::{ExecutionState, Finalization, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, LeaderEpoch, TaskManagerId};
@@ -43,7 +44,11 @@ impl Witness {
             }
             Event::Directed { epoch, task_manager, directive } => {
                 let (kind, job, attempt) = describe(directive);
-                Some(Seen::Directive(self.call(kind, *epoch, *task_manager, job, attempt)))
+                let mut call = self.call(kind, *epoch, *task_manager, job, attempt);
+                if let Directive::Checkpoint(command) = directive {
+                    call.ckpt = Some(command.checkpoint.0);
+                }
+                Some(Seen::Directive(call))
             }
             Event::AttemptChanged { .. }
             | Event::CollectedStored { .. }
@@ -59,6 +64,7 @@ impl Witness {
             | Event::ArtifactReady { .. }
             | Event::ExecutorStarted { .. }
             | Event::ExecutorReady { .. }
+            | Event::CheckpointReported { .. }
             | Event::Progressed { .. } => None,
         }
     }
@@ -189,5 +195,14 @@ fn describe(directive: &Directive) -> (&'static str, Option<JobId>, Option<Attem
             Finalization::Abort => ("abort", Some(spec.id), None),
         },
         Directive::Release { job } => ("release", Some(*job), None),
+        Directive::Checkpoint(command) => {
+            let (job, number) = common(&command.attempts);
+            let kind = match command.action {
+                CheckpointAction::Trigger => "trigger checkpoint",
+                CheckpointAction::NotifyComplete => "notify checkpoint",
+                CheckpointAction::Abort => "abort checkpoint",
+            };
+            (kind, job, number)
+        }
     }
 }
