@@ -210,3 +210,53 @@ async fn a_session_without_a_hello_or_of_another_cluster_is_refused() {
     let status = client.session(futures::stream::iter([stranger])).await.expect_err("another cluster");
     assert!(status.message().contains("belongs to cluster"), "{status}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chaos_api_writes_swaps_appends_and_reads() {
+    use pb::chaos_request::Operation;
+    let (cluster, _) = Cluster::start(3).await;
+    let ask = async |operation: Operation| {
+        let request = pb::ChaosRequest { key: "k".to_owned(), operation: Some(operation) };
+        eventually("whoever leads", async || {
+            let leader = cluster.leader().await;
+            match cluster.client(leader).chaos(request.clone()).await {
+                Err(status) if support::lacks_leader(&status) => None,
+                answer => Some(answer.map(tonic::Response::into_inner)),
+            }
+        })
+        .await
+        .expect("it is open")
+    };
+    let written = ask(Operation::Write(4)).await;
+    assert!(written.done && written.log_index > 0);
+    let refused = ask(Operation::Swap(pb::ChaosSwap { expect: Some(5), value: 6 })).await;
+    assert_eq!((refused.done, refused.register), (false, Some(4)));
+    assert!(refused.log_index > written.log_index);
+    let read = ask(Operation::Read(pb::ChaosRead {})).await;
+    assert_eq!((read.register, read.list.is_empty()), (Some(4), true));
+    assert!(read.log_index >= refused.log_index, "a read sees what was acknowledged before it");
+    let swapped = ask(Operation::Swap(pb::ChaosSwap { expect: Some(4), value: 6 })).await;
+    assert!(swapped.done);
+    assert!(ask(Operation::Append(7)).await.done);
+    let read = ask(Operation::Read(pb::ChaosRead {})).await;
+    assert_eq!((read.register, read.list), (Some(6), vec![7]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chaos_api_is_closed_unless_it_was_opened() {
+    let mut cluster = Cluster::of(1);
+    cluster.chaos_api = tidemill_coordinator::runtime::server::ChaosApi::Closed;
+    cluster.run_all().await;
+    cluster.init(0).await.expect("it answers");
+    let status = eventually("the leader's refusal", async || {
+        let request = pb::ChaosRequest {
+            key: "k".to_owned(),
+            operation: Some(pb::chaos_request::Operation::Read(pb::ChaosRead {})),
+        };
+        let status = cluster.client(0).chaos(request).await.expect_err("closed");
+        (!support::lacks_leader(&status)).then_some(status)
+    })
+    .await;
+    assert_eq!(kind(&status), ErrorKind::User);
+    assert!(status.message().contains("coordinator.chaos-api"), "{status}");
+}

@@ -73,7 +73,8 @@ pub(crate) fn judge(audience: Audience, coordinator: &str, status: &tonic::Statu
     match detail.kind() {
         pb::ErrorKind::User => Verdict::Final(Error::Refused(message)),
         pb::ErrorKind::NotLeader => Verdict::Next(Refusal::NotLeader { leader: detail.leader }),
-        pb::ErrorKind::NoLeader => Verdict::Next(Refusal::NoLeader(message)),
+        // Calls are idempotent: whatever came of this one, it is asked again.
+        pb::ErrorKind::NoLeader | pb::ErrorKind::UnknownOutcome => Verdict::Next(Refusal::NoLeader(message)),
         pb::ErrorKind::NotInitialized => Verdict::Next(Refusal::NotInitialized),
         pb::ErrorKind::NotFound => match audience {
             Audience::Leader => Verdict::Final(Error::NotFound(message)),

@@ -6,6 +6,7 @@ mod blobs;
 mod connections;
 mod error;
 mod leader_search;
+mod once;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
@@ -22,6 +23,7 @@ use tidemill_proto::{convert, pb};
 use self::connections::{Connections, Stub, Verdict, judge};
 pub use self::error::Error;
 use self::leader_search::{Audience, LeaderSearch, Refusal, Step};
+pub use self::once::{Answered, CallError, ChaosAnswer, ChaosOperation, OnceClient};
 pub use self::types::{AttemptDetails, ClusterStatus, JobDetails, JobSummary, NodeStatus, Takeover, TaskManagerStatus};
 use crate::clock;
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tidemill_coordinator::runtime::leader::LeaderSettings;
 use tidemill_coordinator::runtime::raft::{RaftLog, RaftSettings};
 use tidemill_coordinator::runtime::replicated_log::{Leadership, ReplicatedLog};
-use tidemill_coordinator::runtime::server::{Coordinator, CoordinatorSettings};
+use tidemill_coordinator::runtime::server::{ChaosApi, Coordinator, CoordinatorSettings};
 use tidemill_model::id::{ClusterId, JobId, JobVertexId};
 use tidemill_model::job::{JobSettings, JobSpec, Program};
 use tidemill_model::job_graph::{JobGraph, JobVertex, OperatorDescriptor, SlotSharingGroup};
@@ -41,6 +41,7 @@ pub struct Cluster {
     pub places: Vec<Place>,
     pub running: BTreeMap<usize, Coordinator>,
     pub snapshot_every: u64,
+    pub chaos_api: ChaosApi,
 }
 
 fn reserve() -> TcpSocket {
@@ -94,6 +95,7 @@ impl Place {
             leader: LeaderSettings::default(),
             blob_size_max: 4 << 20,
             message_size_max: 2 << 20,
+            chaos_api: ChaosApi::Open,
         }
     }
 }
@@ -102,7 +104,7 @@ impl Cluster {
     /// Places for so many coordinators, none of them running.
     pub fn of(count: usize) -> Self {
         let places = (1..=count).map(|index| Place::new(&format!("c{index}"))).collect();
-        Self { places, running: BTreeMap::new(), snapshot_every: 10_000 }
+        Self { places, running: BTreeMap::new(), snapshot_every: 10_000, chaos_api: ChaosApi::Open }
     }
 
     /// A running, initialised cluster.
@@ -118,7 +120,8 @@ impl Cluster {
     }
 
     pub async fn run(&mut self, index: usize) {
-        let settings = self.places[index].settings(self.join(), self.snapshot_every);
+        let mut settings = self.places[index].settings(self.join(), self.snapshot_every);
+        settings.chaos_api = self.chaos_api;
         let coordinator = Coordinator::start(settings).await.expect("it starts");
         self.running.insert(index, coordinator);
     }

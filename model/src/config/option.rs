@@ -211,6 +211,11 @@ pub(super) const fn addresses(default: &'static str) -> Allowed<Vec<String>> {
     Allowed::new(Kind::Addresses, Fallback::Value(default))
 }
 
+/// Yes or no.
+pub(super) const fn flag(default: &'static str) -> Allowed<bool> {
+    Allowed::new(Kind::Choice(&["false", "true"]), Fallback::Value(default))
+}
+
 pub(super) const fn runtime_mode(default: &'static str) -> Allowed<RuntimeMode> {
     Allowed::new(Kind::Choice(&["automatic", "batch", "streaming"]), Fallback::Value(default))
 }
@@ -259,6 +264,11 @@ config_values! {
         "fixed-delay" => Some(Self::FixedDelay),
         "failure-rate" => Some(Self::FailureRate),
         "none" => Some(Self::None),
+        _ => None,
+    };
+    bool: Value::Choice(word) => match *word {
+        "false" => Some(false),
+        "true" => Some(true),
         _ => None,
     };
     RuntimeMode: Value::Choice(word) => match *word {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::option::{
-    ConfigOption, Declaration, Permille, RestartStrategyKind, Scope, addresses, count, decimal, duration, memory_size,
-    optional_count, optional_memory_size, optional_text, pause, port, required_text, restart_strategy, runtime_mode,
-    text,
+    ConfigOption, Declaration, Permille, RestartStrategyKind, Scope, addresses, count, decimal, duration, flag,
+    memory_size, optional_count, optional_memory_size, optional_text, pause, port, required_text, restart_strategy,
+    runtime_mode, text,
 };
 use crate::job::RuntimeMode;
 use crate::key_group::MAX_PARALLELISM_LIMIT;
@@ -63,6 +63,8 @@ options! {
     COORDINATOR_RAFT_SNAPSHOT_EVERY: u32 = "coordinator.raft.snapshot-every", COORDINATOR, count(10, 10_000_000, "10000");
     /// How many finished jobs are remembered.
     COORDINATOR_HISTORY_SIZE: u32 = "coordinator.history.size", COORDINATOR, count(0, 1_000_000, "100");
+    /// Whether the operations of the chaos harness are let in; never in production.
+    COORDINATOR_CHAOS_API: bool = "coordinator.chaos-api", COORDINATOR, flag("false");
     /// The largest blob (a job's executable, what a `collect()` gathers) that a coordinator accepts.
     BLOB_MAX_SIZE: u64 = "blob.max-size", COORDINATOR, memory_size(MEBIBYTE, "1 gb");
     /// The largest single message between processes; large contents travel in pieces.

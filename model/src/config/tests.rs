@@ -61,7 +61,7 @@ fn overrides_win_over_the_file_and_later_ones_over_earlier_ones() {
 #[test]
 fn a_configuration_prints_the_options_of_its_scope() {
     let job = parse(Scope::Job, &[], &["parallelism.default=4", "coordinator.addresses=a:1,b:2"]).expect("good");
-    expect![[r#"coordinator.addresses=a:1,b:2, rpc.max-message-size=16 mb, client.timeout=1 min, parallelism.default=4, execution.runtime-mode=automatic, restart-strategy.fixed-delay.attempts=3, restart-strategy.fixed-delay.delay=200 ms"#]]
+    expect!["coordinator.addresses=a:1,b:2, rpc.max-message-size=16 mb, client.timeout=1 min, parallelism.default=4, execution.runtime-mode=automatic, restart-strategy.type=exponential-delay, restart-strategy.exponential-delay.initial-backoff=100 ms, restart-strategy.exponential-delay.max-backoff=1 min, restart-strategy.exponential-delay.backoff-multiplier=1.5, restart-strategy.exponential-delay.reset-backoff-threshold=1 h, restart-strategy.exponential-delay.jitter-factor=0.1, restart-strategy.failure-rate.max-failures-per-interval=1, restart-strategy.failure-rate.failure-rate-interval=1 min, restart-strategy.failure-rate.delay=1 s, restart-strategy.fixed-delay.attempts=3, restart-strategy.fixed-delay.delay=200 ms"]
     .assert_eq(&job.to_string());
 }
 

@@ -27,7 +27,7 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::Unspecified => Code::Unknown,
         ErrorKind::User => Code::InvalidArgument,
         ErrorKind::NotLeader | ErrorKind::NotInitialized => Code::FailedPrecondition,
-        ErrorKind::NoLeader => Code::Unavailable,
+        ErrorKind::NoLeader | ErrorKind::UnknownOutcome => Code::Unavailable,
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::Internal => Code::Internal,
     }

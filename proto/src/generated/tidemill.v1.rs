@@ -713,6 +713,9 @@ pub struct SubmitJobResponse {
     /// True when this submission made the job, false when the id was there already with the same content.
     #[prost(bool, tag = "1")]
     pub created: bool,
+    /// Where the decision stands in the log.
+    #[prost(uint64, tag = "2")]
+    pub log_index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobId {
@@ -778,9 +781,16 @@ pub struct ListJobsRequest {}
 pub struct ListJobsResponse {
     #[prost(message, repeated, tag = "1")]
     pub jobs: ::prost::alloc::vec::Vec<JobSummary>,
+    /// Up to where the log was applied when they were listed.
+    #[prost(uint64, tag = "2")]
+    pub log_index: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CancelJobResponse {}
+pub struct CancelJobResponse {
+    /// Where the decision stands in the log.
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
+}
 /// A piece of a blob; the first one of an upload carries its id.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BlobChunk {
@@ -870,6 +880,57 @@ pub struct ClusterStatusResponse {
     #[prost(uint64, tag = "8")]
     pub state_checksum: u64,
 }
+/// One operation on a register or a list of the chaos harness.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChaosRequest {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(oneof = "chaos_request::Operation", tags = "2, 3, 4, 5")]
+    pub operation: ::core::option::Option<chaos_request::Operation>,
+}
+/// Nested message and enum types in `ChaosRequest`.
+pub mod chaos_request {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Operation {
+        /// Sets the register.
+        #[prost(int64, tag = "2")]
+        Write(i64),
+        /// Sets the register if it has the expected value.
+        #[prost(message, tag = "3")]
+        Swap(super::ChaosSwap),
+        /// Adds to the end of the list.
+        #[prost(int64, tag = "4")]
+        Append(i64),
+        /// Linearizable, as every read.
+        #[prost(message, tag = "5")]
+        Read(super::ChaosRead),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChaosSwap {
+    /// Absent: the register must never have been written.
+    #[prost(int64, optional, tag = "1")]
+    pub expect: ::core::option::Option<i64>,
+    #[prost(int64, tag = "2")]
+    pub value: i64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChaosRead {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChaosResponse {
+    /// Where the decision stands in the log, or up to where it was applied when it was read.
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
+    /// False when a swap found another value.
+    #[prost(bool, tag = "2")]
+    pub done: bool,
+    /// The register's value, of reads and of swaps that failed; absent when it was never written.
+    #[prost(int64, optional, tag = "3")]
+    pub register: ::core::option::Option<i64>,
+    /// The list, of reads.
+    #[prost(int64, repeated, tag = "4")]
+    pub list: ::prost::alloc::vec::Vec<i64>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitClusterRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -894,6 +955,8 @@ pub enum ErrorKind {
     NotFound = 5,
     /// A defect or an external fault of this coordinator.
     Internal = 6,
+    /// The answer was lost: the request may have taken effect all the same.
+    UnknownOutcome = 7,
 }
 impl ErrorKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -909,6 +972,7 @@ impl ErrorKind {
             Self::NotInitialized => "ERROR_KIND_NOT_INITIALIZED",
             Self::NotFound => "ERROR_KIND_NOT_FOUND",
             Self::Internal => "ERROR_KIND_INTERNAL",
+            Self::UnknownOutcome => "ERROR_KIND_UNKNOWN_OUTCOME",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -921,6 +985,7 @@ impl ErrorKind {
             "ERROR_KIND_NOT_INITIALIZED" => Some(Self::NotInitialized),
             "ERROR_KIND_NOT_FOUND" => Some(Self::NotFound),
             "ERROR_KIND_INTERNAL" => Some(Self::Internal),
+            "ERROR_KIND_UNKNOWN_OUTCOME" => Some(Self::UnknownOutcome),
             _ => None,
         }
     }
@@ -1260,6 +1325,25 @@ pub mod client_client {
                 .insert(GrpcMethod::new("tidemill.v1.Client", "InitCluster"));
             self.inner.unary(req, path, codec).await
         }
+        /// For the chaos harness, with `coordinator.chaos-api` only; not idempotent.
+        pub async fn chaos(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChaosRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChaosResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/tidemill.v1.Client/Chaos");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tidemill.v1.Client", "Chaos"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1350,6 +1434,11 @@ pub mod client_server {
             tonic::Response<super::InitClusterResponse>,
             tonic::Status,
         >;
+        /// For the chaos harness, with `coordinator.chaos-api` only; not idempotent.
+        async fn chaos(
+            &self,
+            request: tonic::Request<super::ChaosRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChaosResponse>, tonic::Status>;
     }
     /// Served by every coordinator on its client port.
     #[derive(Debug)]
@@ -1851,6 +1940,49 @@ pub mod client_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InitClusterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Client/Chaos" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChaosSvc<T: Client>(pub Arc<T>);
+                    impl<T: Client> tonic::server::UnaryService<super::ChaosRequest>
+                    for ChaosSvc<T> {
+                        type Response = super::ChaosResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChaosRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Client>::chaos(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChaosSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

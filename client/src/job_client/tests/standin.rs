@@ -164,7 +164,7 @@ impl Client for Standin {
         };
         self.world.jobs.lock().unwrap().entry(details.id.clone()).or_insert(watch::Sender::new(details));
         let created = self.world.specs.lock().unwrap().insert(spec.id.clone(), spec).is_none();
-        Ok(Response::new(pb::SubmitJobResponse { created }))
+        Ok(Response::new(pb::SubmitJobResponse { created, log_index: 1 }))
     }
 
     async fn get_job(&self, request: Request<pb::JobId>) -> Answer<pb::JobDetails> {
@@ -193,13 +193,13 @@ impl Client for Standin {
             submitted_ms: details.submitted_ms,
         };
         let jobs = jobs.values().map(|job| summary(job.borrow().clone())).collect();
-        Ok(Response::new(pb::ListJobsResponse { jobs }))
+        Ok(Response::new(pb::ListJobsResponse { jobs, log_index: 1 }))
     }
 
     async fn cancel_job(&self, request: Request<pb::JobId>) -> Answer<pb::CancelJobResponse> {
         self.lead("cancel_job")?;
         self.job(&request.into_inner().id)?;
-        Ok(Response::new(pb::CancelJobResponse {}))
+        Ok(Response::new(pb::CancelJobResponse { log_index: 1 }))
     }
 
     async fn put_blob(&self, request: Request<tonic::Streaming<pb::BlobChunk>>) -> Answer<pb::PutBlobResponse> {
@@ -268,6 +268,11 @@ impl Client for Standin {
             first
         });
         Ok(Response::new(pb::InitClusterResponse { cluster_id: Bytes::from_static(&[7; 16]) }))
+    }
+
+    async fn chaos(&self, _request: Request<pb::ChaosRequest>) -> Answer<pb::ChaosResponse> {
+        self.lead("chaos")?;
+        Ok(Response::new(pb::ChaosResponse::default()))
     }
 }
 

@@ -258,7 +258,8 @@ impl JobMaster {
             | CommandBody::RecordTakeover { .. }
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
-            | CommandBody::SubmitJob { .. } => {}
+            | CommandBody::SubmitJob { .. }
+            | CommandBody::Chaos(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Timestamp;
 
+use super::chaos::ChaosState;
 use super::command::{Command, CommandBody, Response};
 use super::job_state::JobState;
 
@@ -60,6 +61,8 @@ pub struct ClusterState {
     pub blobs: BTreeMap<BlobId, BlobState>,
     /// The last takeovers, oldest first.
     pub takeovers: VecDeque<Takeover>,
+    /// What only the chaos harness uses.
+    pub chaos: ChaosState,
 }
 
 impl ClusterState {
@@ -87,6 +90,7 @@ impl ClusterState {
                 Response::Done
             }
             CommandBody::SubmitJob { spec } => self.submit(spec),
+            CommandBody::Chaos(command) => Response::Chaos(self.chaos.apply(command)),
             CommandBody::RecordTakeover { job, adopted, restarted } => self.record_takeover(*job, *adopted, *restarted),
             CommandBody::EndJob { job, history_size, .. } => self.end_job(*job, *history_size, &command.body),
             CommandBody::CancelJob { job }

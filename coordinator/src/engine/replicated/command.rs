@@ -9,6 +9,8 @@ use tidemill_model::id::{BlobId, ExecutionAttemptId, JobId, LeaderEpoch, NodeId}
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Timestamp;
 
+use super::chaos::{ChaosAnswer, ChaosCommand};
+
 /// One decision, as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
@@ -100,6 +102,8 @@ pub enum CommandBody {
         /// Attempts that had to be replaced.
         restarted: u32,
     },
+    /// An operation of the chaos harness; only with `coordinator.chaos-api`.
+    Chaos(ChaosCommand),
 }
 
 /// How a job ends.
@@ -118,7 +122,7 @@ impl CommandBody {
     #[must_use]
     pub fn job(&self) -> Option<JobId> {
         match self {
-            Self::LeaderStarted { .. } | Self::RegisterBlob { .. } => None,
+            Self::LeaderStarted { .. } | Self::RegisterBlob { .. } | Self::Chaos(_) => None,
             Self::SubmitJob { spec } => Some(spec.id),
             Self::CancelJob { job }
             | Self::RecordSchedule { job, .. }
@@ -146,6 +150,7 @@ impl CommandBody {
             Self::StartCommitting { .. } => "StartCommitting",
             Self::EndJob { .. } => "EndJob",
             Self::RecordTakeover { .. } => "RecordTakeover",
+            Self::Chaos(_) => "Chaos",
         }
     }
 }
@@ -189,6 +194,8 @@ pub enum Response {
         /// The status's name.
         status: String,
     },
+    /// What came of an operation of the chaos harness.
+    Chaos(ChaosAnswer),
 }
 
 impl fmt::Display for Response {
@@ -204,6 +211,7 @@ impl fmt::Display for Response {
             Self::BlobMissing(blob) => write!(f, "blob {blob} missing"),
             Self::UnknownJob => f.write_str("unknown job"),
             Self::Refused { status } => write!(f, "refused in status {status}"),
+            Self::Chaos(answer) => write!(f, "chaos: {answer:?}"),
         }
     }
 }

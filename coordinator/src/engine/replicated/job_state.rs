@@ -84,9 +84,10 @@ impl JobState {
             CommandBody::StartCommitting { .. } => self.start_committing(now),
             CommandBody::EndJob { ending, .. } => self.end(*ending, now),
             CommandBody::RecordTakeover { .. } => Response::Done,
-            CommandBody::LeaderStarted { .. } | CommandBody::RegisterBlob { .. } | CommandBody::SubmitJob { .. } => {
-                self.refused()
-            }
+            CommandBody::LeaderStarted { .. }
+            | CommandBody::RegisterBlob { .. }
+            | CommandBody::SubmitJob { .. }
+            | CommandBody::Chaos(_) => self.refused(),
         }
     }
 

@@ -63,6 +63,7 @@ impl LeaderSettings {
 pub(super) struct Decided {
     pub(super) stamp: Timestamp,
     pub(super) response: Response,
+    pub(super) log_index: u64,
 }
 
 /// The log, the epoch, the clock, and whether it is over.
@@ -97,7 +98,7 @@ impl LeaderContext {
         let applied = self.log.propose(Command { epoch: self.epoch, stamp, body }).await;
         let decided = match applied {
             Ok(applied) if matches!(applied.response, Response::Stale { .. }) => Err(Error::NotLeader),
-            Ok(applied) => Ok(Decided { stamp, response: applied.response }),
+            Ok(applied) => Ok(Decided { stamp, response: applied.response, log_index: applied.index }),
             Err(replicated_log::Error::NotLeader { .. }) => Err(Error::NotLeader),
             Err(replicated_log::Error::Unknown { reason }) => Err(Error::Unknown { reason }),
             Err(replicated_log::Error::Stopped { reason }) => Err(Error::Stopped { reason }),

@@ -9,14 +9,14 @@ use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
 use tidemill_model::job::JobSpec;
 use tokio::sync::mpsc;
 
-use super::context::LeaderContext;
+use super::context::{Decided, LeaderContext};
 use super::dispatcher::{self, Dispatcher};
 use super::job_master;
 use super::resource_manager::{self, ResourceManagerActor};
 use crate::engine::leader::{
     AddressedCommand, AttemptObservation, SessionId, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
 };
-use crate::engine::replicated::{CommandBody, Response};
+use crate::engine::replicated::{ChaosAnswer, ChaosCommand, CommandBody, Response};
 use crate::runtime::spawn::spawn;
 
 /// Why the leader did not do what was asked.
@@ -61,6 +61,15 @@ pub struct JobObservation {
     pub records_out: u64,
 }
 
+/// An accepted job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// True: by this call; false: by an earlier one with the same content.
+    pub created: bool,
+    /// Where that was decided.
+    pub log_index: u64,
+}
+
 /// One leadership's actors. Clones are cheap.
 #[derive(Clone)]
 pub struct LeaderHandle {
@@ -76,18 +85,18 @@ impl LeaderHandle {
         self.context.epoch
     }
 
-    /// Has a job accepted. True: by this call; false: by an earlier one with the same content.
+    /// Has a job accepted.
     ///
     /// # Errors
     ///
     /// When the specification is not usable, or there is no answer.
-    pub async fn submit(&self, spec: JobSpec) -> Result<bool, Error> {
+    pub async fn submit(&self, spec: JobSpec) -> Result<Accepted, Error> {
         let id = spec.id;
         spec.graph.validate().map_err(|error| Error::Refused { message: format!("submit job {id}: {error}") })?;
-        let response = self.propose(CommandBody::SubmitJob { spec: Box::new(spec) }).await?;
+        let Decided { response, log_index, .. } = self.propose(CommandBody::SubmitJob { spec: Box::new(spec) }).await?;
         let refused = |reason: String| Err(Error::Refused { message: format!("submit job {id}: {reason}") });
         match response {
-            Response::Submitted { created } => Ok(created),
+            Response::Submitted { created } => Ok(Accepted { created, log_index }),
             Response::Conflict => refused("the id belongs to a job with another content; take a fresh id".to_owned()),
             Response::Expired => refused("the id is older than the history that is kept; take a fresh id".to_owned()),
             Response::BlobMissing(blob) => refused(format!("artifact {blob} has not been uploaded; upload it first")),
@@ -96,18 +105,20 @@ impl LeaderHandle {
             | Response::Stale { .. }
             | Response::Done
             | Response::UnknownJob
+            | Response::Chaos(_)
             | Response::Refused { .. } => refused(format!("unexpected answer: {response}")),
         }
     }
 
-    /// Has a job cancelled; answers when that is committed, the job ends later.
+    /// Has a job cancelled; answers when that is committed, with the place in the log; the job ends later.
     ///
     /// # Errors
     ///
     /// When the job is unknown or ending otherwise, or there is no answer.
-    pub async fn cancel(&self, job: JobId) -> Result<(), Error> {
-        match self.propose(CommandBody::CancelJob { job }).await? {
-            Response::Done => Ok(()),
+    pub async fn cancel(&self, job: JobId) -> Result<u64, Error> {
+        let Decided { response, log_index, .. } = self.propose(CommandBody::CancelJob { job }).await?;
+        match response {
+            Response::Done => Ok(log_index),
             Response::UnknownJob => Err(Error::UnknownJob(job)),
             Response::Refused { status } => {
                 Err(Error::Refused { message: format!("cancel job {job}: it is {status} and cannot be cancelled") })
@@ -118,9 +129,32 @@ impl LeaderHandle {
             | Response::Submitted { .. }
             | Response::Conflict
             | Response::Expired
+            | Response::Chaos(_)
             | Response::BlobMissing(_)) => {
                 Err(Error::Refused { message: format!("cancel job {job}: unexpected answer: {response}") })
             }
+        }
+    }
+
+    /// Decides an operation of the chaos harness; also its place in the log.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn chaos(&self, command: ChaosCommand) -> Result<(ChaosAnswer, u64), Error> {
+        let Decided { response, log_index, .. } = self.propose(CommandBody::Chaos(command)).await?;
+        match response {
+            Response::Chaos(answer) => Ok((answer, log_index)),
+            response @ (Response::Started(_)
+            | Response::Lingered
+            | Response::Stale { .. }
+            | Response::Done
+            | Response::Submitted { .. }
+            | Response::Conflict
+            | Response::Expired
+            | Response::BlobMissing(_)
+            | Response::UnknownJob
+            | Response::Refused { .. }) => Err(Error::Refused { message: format!("unexpected answer: {response}") }),
         }
     }
 
@@ -163,7 +197,7 @@ impl LeaderHandle {
     }
 
     /// Proposes in a task of its own: a caller that goes away must not keep the actors from hearing the outcome.
-    async fn propose(&self, body: CommandBody) -> Result<Response, Error> {
+    async fn propose(&self, body: CommandBody) -> Result<Decided, Error> {
         let handle = self.clone();
         let proposal = spawn("propose", async move {
             let decided = handle.context.propose(body.clone()).await?;
@@ -172,7 +206,7 @@ impl LeaderHandle {
                 let told = handle.dispatcher.tell(dispatcher::Canceled { job, stamp }).await;
                 told.map_err(|_| Error::Unknown { reason: "the leadership ended meanwhile".to_owned() })?;
             }
-            Ok(decided.response)
+            Ok(decided)
         });
         proposal.await.unwrap_or_else(|error| Err(Error::Unknown { reason: error.to_string() }))
     }

@@ -135,7 +135,7 @@ impl JobMasterActor {
 #[tracing::instrument(skip_all, fields(leader_epoch = %context.epoch, command = body.name()))]
 async fn propose(context: Arc<LeaderContext>, master: ActorRef<JobMasterActor>, body: CommandBody) {
     // Without an answer the leadership ends, and what came of the proposal is for the next one to see.
-    let Ok(Decided { stamp, response }) = context.propose(body.clone()).await else { return };
+    let Ok(Decided { stamp, response, .. }) = context.propose(body.clone()).await else { return };
     let told = master.tell(Happened(JobMasterEvent::Applied { body, stamp, response })).await;
     if told.is_err() {
         tracing::debug!("the job master ended before its proposal did");

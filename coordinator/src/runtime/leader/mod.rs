@@ -12,6 +12,6 @@ mod resource_manager;
 mod run;
 
 pub use context::LeaderSettings;
-pub use handle::{Error, JobObservation, LeaderHandle, SessionInbox};
+pub use handle::{Accepted, Error, JobObservation, LeaderHandle, SessionInbox};
 pub use run::run_leaderships;
 pub use tidemill_event_log::EventLog;

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::blob_exchange::receive;
 use super::bootstrap::Error as BootstrapError;
+use super::chaos;
 use super::job_details::{details, summary};
 use super::node::{Node, Replica};
 use super::refusal;
@@ -123,8 +124,8 @@ impl pb::client_server::Client for ClientService {
             );
             return Err(refusal::user(message));
         }
-        let created = handle.submit(spec).await.map_err(|error| self.node.refused_by_leader(&error))?;
-        Ok(Response::new(pb::SubmitJobResponse { created }))
+        let accepted = handle.submit(spec).await.map_err(|error| self.node.refused_by_leader(&error))?;
+        Ok(Response::new(pb::SubmitJobResponse { created: accepted.created, log_index: accepted.log_index }))
     }
 
     async fn get_job(&self, request: Request<pb::JobId>) -> Result<Response<pb::JobDetails>, Status> {
@@ -157,15 +158,17 @@ impl pb::client_server::Client for ClientService {
         _request: Request<pb::ListJobsRequest>,
     ) -> Result<Response<pb::ListJobsResponse>, Status> {
         let (replica, _) = self.linearized().await?;
-        let jobs = replica.log.state().read(|state| state.jobs.values().map(summary).collect());
-        Ok(Response::new(pb::ListJobsResponse { jobs }))
+        Ok(Response::new(replica.log.state().read_with_index(|log_index, state| pb::ListJobsResponse {
+            jobs: state.jobs.values().map(summary).collect(),
+            log_index,
+        })))
     }
 
     async fn cancel_job(&self, request: Request<pb::JobId>) -> Result<Response<pb::CancelJobResponse>, Status> {
         let job = JobId::try_from(request.into_inner())?;
         let (_, handle) = self.node.leading()?;
-        handle.cancel(job).await.map_err(|error| self.node.refused_by_leader(&error))?;
-        Ok(Response::new(pb::CancelJobResponse {}))
+        let log_index = handle.cancel(job).await.map_err(|error| self.node.refused_by_leader(&error))?;
+        Ok(Response::new(pb::CancelJobResponse { log_index }))
     }
 
     async fn put_blob(
@@ -247,6 +250,11 @@ impl pb::client_server::Client for ClientService {
             }
         })?;
         Ok(Response::new(pb::InitClusterResponse { cluster_id: convert::uuid_bytes(cluster.0) }))
+    }
+
+    async fn chaos(&self, request: Request<pb::ChaosRequest>) -> Result<Response<pb::ChaosResponse>, Status> {
+        let leading = self.node.leading()?;
+        Ok(Response::new(chaos::serve(&self.node, leading, request.into_inner()).await?))
     }
 }
 

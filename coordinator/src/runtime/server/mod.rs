@@ -5,6 +5,7 @@
 mod blob_exchange;
 mod blob_store;
 mod bootstrap;
+mod chaos;
 mod client_service;
 mod coordinator;
 mod data_directory;
@@ -23,4 +24,4 @@ pub use bootstrap::Error as BootstrapError;
 pub use coordinator::{Coordinator, Error};
 pub use data_directory::{DataDirectory, Error as DataDirectoryError, Identity};
 pub use node::{Node, Replica};
-pub use settings::{CoordinatorSettings, Error as SettingsError};
+pub use settings::{ChaosApi, CoordinatorSettings, Error as SettingsError};

@@ -64,7 +64,7 @@ impl Node {
             leader::Error::UnknownJob(_) => convert::status(ErrorKind::NotFound, error.to_string(), None),
             // Every request is idempotent, so that trying again is right in both cases.
             leader::Error::Unknown { .. } | leader::Error::Stopped { .. } => {
-                convert::status(ErrorKind::NoLeader, error.to_string(), None)
+                convert::status(ErrorKind::UnknownOutcome, error.to_string(), None)
             }
         }
     }
@@ -73,7 +73,7 @@ impl Node {
         match error {
             replicated_log::Error::NotLeader { .. } => self.not_leading(),
             replicated_log::Error::Unknown { .. } | replicated_log::Error::Stopped { .. } => {
-                convert::status(ErrorKind::NoLeader, error.to_string(), None)
+                convert::status(ErrorKind::UnknownOutcome, error.to_string(), None)
             }
         }
     }

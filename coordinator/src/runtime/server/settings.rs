@@ -62,6 +62,17 @@ pub struct CoordinatorSettings {
     pub blob_size_max: u64,
     /// The largest message of clients and task managers, in bytes.
     pub message_size_max: usize,
+    /// Whether the operations of the chaos harness are let in.
+    pub chaos_api: ChaosApi,
+}
+
+/// Whether the operations of the chaos harness are let in (`coordinator.chaos-api`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChaosApi {
+    /// In production.
+    Closed,
+    /// Under test.
+    Open,
 }
 
 impl CoordinatorSettings {
@@ -108,6 +119,11 @@ impl CoordinatorSettings {
             },
             blob_size_max: configuration.get(&config::BLOB_MAX_SIZE),
             message_size_max: usize::try_from(configuration.get(&config::RPC_MAX_MESSAGE_SIZE)).unwrap_or(usize::MAX),
+            chaos_api: if configuration.get(&config::COORDINATOR_CHAOS_API) {
+                ChaosApi::Open
+            } else {
+                ChaosApi::Closed
+            },
         })
     }
 }

@@ -168,7 +168,8 @@ fn describe(action: &JobMasterAction) -> String {
             | CommandBody::CancelJob { .. }
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
-            | CommandBody::SubmitJob { .. } => format!("propose {}", body.name()),
+            | CommandBody::SubmitJob { .. }
+            | CommandBody::Chaos(_) => format!("propose {}", body.name()),
         },
         JobMasterAction::RequestSlots { requirements } => format!("request {requirements}"),
         JobMasterAction::ReleaseSlots => "release slots".to_owned(),
