@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify verify-unsafe fix bench microbench golden setup build-release
+.PHONY: help chaos demo test verify verify-unsafe fix bench microbench golden setup build-release
 
 # Where everything that is built goes; set it to share one folder between checkouts.
 override CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -51,6 +51,11 @@ verify: setup ## Everything that must hold before a change is handed in; changes
 verify-unsafe: setup ## The tests of what little code is unsafe, under valgrind.
 	$(ENVIRONMENT)
 	scripts/verify_unsafe.sh
+
+chaos: setup ## Break a cluster of real processes for two minutes and judge what it did; SEED=n for the same faults again.
+	$(ENVIRONMENT)
+	cargo build --workspace --bins
+	"$(CARGO_TARGET_DIR)/debug/tidemill-jepsen" run --suite smoke $(if $(SEED),--seed $(SEED))
 
 fix: setup ## Formatting and what Clippy can repair by itself.
 	$(ENVIRONMENT)

@@ -14,7 +14,7 @@ use serde_json::Value;
 use code::{code_only, words};
 
 /// Each crate and the crates of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("tidemill-model", &[]),
     ("tidemill-proto", &["tidemill-model"]),
     ("tidemill-event-log", &["tidemill-model"]),
@@ -34,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "tidemill",
         ],
     ),
+    ("tidemill-jepsen", &["tidemill-model", "tidemill"]),
 ];
 
 /// Words that pure code has no use for: effects, clocks, chance, hash order.

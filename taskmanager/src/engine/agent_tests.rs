@@ -4,7 +4,6 @@ mod cancellation;
 mod deployment;
 mod ending;
 mod finalization;
-mod generations;
 mod leadership;
 
 use std::collections::BTreeMap;
