@@ -175,12 +175,12 @@ pub struct AttemptReport {
 }
 
 /// What to do with the output that a job's sinks have staged, once per job and on one task manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Finalization {
-    /// Publish what this attempt of the job staged, and drop what other attempts did.
+    /// Publish what these attempts staged, and drop what others did.
     Commit {
-        /// The attempt whose sub-tasks have all finished.
-        attempt: AttemptNumber,
+        /// The attempt of each sub-task that has finished: failover regions may have restarted some and not others.
+        attempts: BTreeMap<ExecutionVertexId, AttemptNumber>,
     },
     /// Drop whatever is staged.
     Abort,
@@ -189,7 +189,11 @@ pub enum Finalization {
 impl fmt::Display for Finalization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Commit { attempt } => write!(f, "commit of attempt {attempt}"),
+            Self::Commit { attempts } => match (attempts.values().min(), attempts.values().max()) {
+                (Some(first), Some(last)) if first < last => write!(f, "commit of attempts {first} to {last}"),
+                (Some(only), _) => write!(f, "commit of attempt {only}"),
+                (None, _) => f.write_str("commit of no attempt"),
+            },
             Self::Abort => f.write_str("abort"),
         }
     }
@@ -230,6 +234,12 @@ impl Schedule {
         self.attempts.iter().map(move |(&vertex, scheduled)| {
             (ExecutionAttemptId { job, vertex, attempt: scheduled.attempt }, scheduled.slot)
         })
+    }
+
+    /// The current attempt number of each sub-task.
+    #[must_use]
+    pub fn attempt_numbers(&self) -> BTreeMap<ExecutionVertexId, AttemptNumber> {
+        self.attempts.iter().map(|(&vertex, scheduled)| (vertex, scheduled.attempt)).collect()
     }
 
     /// Whether this exact attempt is the one that the schedule wants.

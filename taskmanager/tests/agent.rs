@@ -1,21 +1,18 @@
 //! A real task manager process against a stand-in coordinator, with a real executor process.
 
+mod data_port;
 mod standin;
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use bytes::Bytes;
-use prost::Message;
 use sha2::{Digest, Sha256};
 use standin::{Agent, CLUSTER, Coordinator, Session, command, fake_executor, runs, until, uuid};
 use tidemill_proto::pb;
 use tidemill_proto::pb::coordinator_message::Message as FromLeader;
-use tidemill_proto::pb::data_handshake_answer::Answer;
 use tidemill_proto::pb::execution_state::State;
 use tidemill_proto::pb::task_manager_message::Message as ToLeader;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const JOB: u128 = 4;
 const EPOCH: u64 = 5;
@@ -141,7 +138,7 @@ async fn another_leader_finds_the_executor_as_it_runs_and_older_or_misled_comman
     drop(session);
     let mut session = first.session().await;
     let report = session.register(EPOCH + 1).await;
-    assert_eq!(report.executors, [pb::ExecutorReport { job: uuid(JOB), process_id: process }]);
+    assert_eq!(report.executors, [pb::ExecutorReport { job: uuid(JOB), process_id: process, attempt: 0 }]);
     assert_eq!(
         report.attempts[0].state.as_ref().and_then(|state| state.state.clone()),
         Some(State::Running(pb::Empty {}))
@@ -221,10 +218,16 @@ async fn a_release_ends_the_whole_process_group_and_removes_the_jobs_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_higher_attempt_number_replaces_the_executor() {
+async fn a_higher_attempt_number_has_an_executor_of_its_own_and_the_old_one_ends_when_it_is_acknowledged() {
     let (_leader, _agent, mut session, spec, old) = running("run").await;
     let new = run(&mut session, &spec, 1).await;
     assert_ne!(old, new);
+    assert!(runs(old) && runs(new));
+    session.send(EPOCH, FromLeader::Cancel(pb::CancelTasks { attempts: vec![attempt(0)] })).await;
+    while !matches!(session.state_of(&attempt(0)).await, State::Canceled(_)) {}
+    assert!(runs(old) && runs(new));
+    let acknowledged = pb::AcknowledgeTerminal { attempts: vec![attempt(0)] };
+    session.send(EPOCH, FromLeader::Acknowledge(acknowledged)).await;
     until("the old executor is gone", || (!runs(old)).then_some(())).await;
     assert!(runs(new));
 }
@@ -271,7 +274,7 @@ async fn a_program_that_hangs_before_its_execute_is_ended_by_a_cancel_and_does_n
     assert_eq!(session.state_of(&attempt(0)).await, State::Canceled(pb::Empty {}));
     until("the executor is gone", || (!runs(hanging.process_id)).then_some(())).await;
     let action = pb::Finalization::Abort.into();
-    session.send(EPOCH, FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempt: 0 })).await;
+    session.send(EPOCH, FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempts: Vec::new() })).await;
     let finalized = loop {
         match session.next().await.expect("the stream goes on") {
             ToLeader::Finalized(finalized) => break finalized,
@@ -298,7 +301,7 @@ async fn collected_records_are_at_the_leader_before_the_attempt_is_finished_and_
     assert_eq!(finished.collected, [pb::CollectedPart { collect_index: 0, subtask: 0, blob: blob.clone() }]);
     assert_eq!(leader.blobs().lock().expect("not poisoned").get(&blob).map(|data| &data[..]), Some(&b"records"[..]));
     let action = pb::Finalization::Commit.into();
-    session.send(EPOCH, FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempt: 0 })).await;
+    session.send(EPOCH, FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempts: Vec::new() })).await;
     let finalized = pb::JobFinalized { job: uuid(JOB), action, failure: None };
     assert_eq!(session.next().await, Some(ToLeader::Finalized(finalized)));
 }
@@ -321,64 +324,6 @@ async fn an_artifact_that_is_no_executable_or_builds_another_graph_fails_the_att
         assert_eq!(failure.kind(), kind);
         assert!(failure.message.contains(words), "{}", failure.message);
     }
-}
-
-fn handshake(session: &Session, number: u32) -> pb::DataHandshake {
-    pb::DataHandshake {
-        protocol_version: 1,
-        cluster_id: uuid(CLUSTER),
-        job: uuid(JOB),
-        attempt: number,
-        from_task_manager: uuid(1),
-        to_task_manager: session.hello.task_manager_id.clone(),
-    }
-}
-
-/// Dials and shakes hands; the connection and the answer.
-async fn dial(agent: &Agent, handshake: &pb::DataHandshake) -> (TcpStream, Answer) {
-    let mut socket = TcpStream::connect(&agent.data).await.expect("the data port listens");
-    let body = handshake.encode_to_vec();
-    socket.write_u32_le(u32::try_from(body.len()).expect("short")).await.expect("written");
-    socket.write_all(&body).await.expect("written");
-    let length = usize::try_from(socket.read_u32_le().await.expect("an answer")).expect("short");
-    let mut answer = vec![0; length];
-    socket.read_exact(&mut answer).await.expect("an answer");
-    let answer = pb::DataHandshakeAnswer::decode(&answer[..]).expect("an answer").answer();
-    (socket, answer)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_data_port_hands_connections_to_their_executor_and_refuses_the_rest() {
-    let (_leader, agent, mut session, spec, _) = running("run").await;
-    let (mut socket, answer) = dial(&agent, &handshake(&session, 0)).await;
-    assert_eq!(answer, Answer::Accepted);
-    socket.write_all(b"hello").await.expect("the executor reads");
-    let mut echo = [0; 5];
-    socket.read_exact(&mut echo).await.expect("the executor answers");
-    assert_eq!(&echo, b"hello");
-    assert_eq!(dial(&agent, &handshake(&session, 1)).await.1, Answer::NotYet);
-    run(&mut session, &spec, 1).await;
-    assert_eq!(dial(&agent, &handshake(&session, 0)).await.1, Answer::Refused);
-    let other = pb::DataHandshake { to_task_manager: uuid(99), ..handshake(&session, 1) };
-    assert_eq!(dial(&agent, &other).await.1, Answer::Refused);
-    let future = pb::DataHandshake { protocol_version: 2, ..handshake(&session, 1) };
-    assert_eq!(dial(&agent, &future).await.1, Answer::Refused);
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[0xff; 64], &[3, 0, 0, 0, 1, 2, 3]] {
-        let mut socket = TcpStream::connect(&agent.data).await.expect("the data port listens");
-        socket.write_all(garbage).await.expect("written");
-        let mut rest = Vec::new();
-        // Whether it is answered or cut off does not matter, only that it ends.
-        let _cut = socket.read_to_end(&mut rest).await;
-    }
-    // 64 zeros are an empty handshake, of version 0.
-    let counts = ["no handshake\"} 3", "version\"} 2", "misled\"} 2"];
-    let counts = counts.map(|count| format!("tidemill_taskmanager_data_connections_refused_total{{reason=\"{count}\n"));
-    until("all are counted", || {
-        let metrics = agent.get("/metrics");
-        counts.iter().all(|count| metrics.contains(count)).then_some(())
-    })
-    .await;
-    assert_eq!(dial(&agent, &handshake(&session, 1)).await.1, Answer::Accepted);
 }
 
 #[tokio::test(flavor = "multi_thread")]

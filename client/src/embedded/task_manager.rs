@@ -12,12 +12,12 @@ use tidemill_coordinator::engine::leader::{
 };
 use tidemill_coordinator::runtime::leader::{LeaderHandle, SessionInbox};
 use tidemill_dataflow::flow::Flow;
-use tidemill_dataflow::runtime::executor::{CollectedRecords, Executor, ExecutorEvent};
+use tidemill_dataflow::runtime::executor::{CollectedRecords, Executor, ExecutorEvent, Progress};
 use tidemill_dataflow::runtime::network::NoNetwork;
 use tidemill_model::execution::{
     AttemptReport, CollectedPart, ExecutionState, Finalization, TaskManagerLocation, TerminalState,
 };
-use tidemill_model::id::{AttemptNumber, BlobId, JobId, TaskManagerId, TaskManagerName};
+use tidemill_model::id::{AttemptNumber, BlobId, ExecutionAttemptId, JobId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::JobSpec;
 use tidemill_model::slot::SlotOffer;
 use tokio::runtime::Handle;
@@ -103,7 +103,7 @@ impl EmbeddedTaskManager {
             }
         })?;
         let (job, runtime) = (spec.id, Handle::current());
-        let agent = Agent { id, job, flow, memory, inbox, runtime, events, executor: None, known: BTreeMap::new() };
+        let agent = Agent { id, job, flow, memory, inbox, runtime, events, generations: BTreeMap::new() };
         let thread = spawn_thread("tidemill-embedded-agent", move || agent.run(&received))?;
         Ok(Self { inputs, thread, session })
     }
@@ -136,9 +136,15 @@ struct Agent {
     inbox: SessionInbox,
     runtime: Handle,
     events: Sender<ExecutorEvent>,
-    executor: Option<(AttemptNumber, Executor)>,
-    /// The attempts of the current executor as last reported.
-    known: BTreeMap<tidemill_model::id::ExecutionAttemptId, ExecutionState>,
+    /// By attempt number: a failover replaces one region's attempts, and those of others go on.
+    generations: BTreeMap<AttemptNumber, Generation>,
+}
+
+/// The attempts of one number.
+struct Generation {
+    executor: Executor,
+    /// As last reported, until their ends are acknowledged.
+    known: BTreeMap<ExecutionAttemptId, ExecutionState>,
 }
 
 impl Agent {
@@ -165,7 +171,8 @@ impl Agent {
         match command {
             TaskManagerCommand::Welcome => {
                 let report = |(&attempt, state): (_, &ExecutionState)| AttemptReport { attempt, state: state.clone() };
-                let attempts = self.known.iter().map(report).collect();
+                let known = self.generations.values().flat_map(|generation| &generation.known);
+                let attempts = known.map(report).collect();
                 return Some(TaskManagerMessage::Report {
                     attempts,
                     executors: Vec::new(),
@@ -176,25 +183,29 @@ impl Agent {
             }
             TaskManagerCommand::Deploy { deployment, .. } => {
                 let attempt = deployment.start.first().map(|attempt| attempt.attempt).unwrap_or_default();
-                self.executor_for(attempt).deploy(&deployment);
+                let generation = self.generation(attempt);
+                let deploying = |&id: &ExecutionAttemptId| (id, ExecutionState::Deploying);
+                for (id, state) in deployment.start.iter().map(deploying) {
+                    generation.known.entry(id).or_insert(state);
+                }
+                generation.executor.deploy(&deployment);
             }
             TaskManagerCommand::Cancel { attempts } => {
-                if let Some((_, executor)) = &mut self.executor {
-                    executor.cancel(&attempts);
+                for generation in self.generations.values_mut() {
+                    generation.executor.cancel(&attempts);
                 }
             }
             TaskManagerCommand::Finalize { finalization, .. } => {
-                let (kind, attempt) = match finalization {
-                    Finalization::Commit { attempt } => (FinalizationKind::Commit, attempt),
-                    Finalization::Abort => (FinalizationKind::Abort, AttemptNumber::default()),
+                let kind = match finalization {
+                    Finalization::Commit { .. } => FinalizationKind::Commit,
+                    Finalization::Abort => FinalizationKind::Abort,
                 };
-                let current = self.executor.as_ref().map_or(attempt, |(current, _)| *current);
-                let failure = self.executor_for(current).finalize(finalization).err();
+                let newest = self.generations.keys().next_back().copied().unwrap_or_default();
+                let failure = self.generation(newest).executor.finalize(&finalization).err();
                 return Some(TaskManagerMessage::Finalized(FinalizationReport { job: self.job, kind, failure }));
             }
             TaskManagerCommand::Release { .. } => {
-                self.executor = None;
-                self.known.clear();
+                self.generations.clear();
             }
             TaskManagerCommand::Checkpoint(command) => {
                 for report in command.declined("an embedded cluster takes no checkpoints") {
@@ -204,32 +215,44 @@ impl Agent {
                     }
                 }
             }
-            TaskManagerCommand::HeartbeatAnswer { .. } | TaskManagerCommand::Acknowledge { .. } => {}
+            TaskManagerCommand::Acknowledge { attempts } => self.acknowledge(&attempts),
+            TaskManagerCommand::HeartbeatAnswer { .. } => {}
         }
         None
     }
 
-    /// The executor of this attempt number; a higher one replaces, and thereby cancels, the former.
-    fn executor_for(&mut self, attempt: AttemptNumber) -> &mut Executor {
-        if self.executor.as_ref().is_none_or(|(current, _)| *current < attempt) {
-            self.known.clear();
-            let network = Arc::new(NoNetwork);
-            let fresh = Executor::new(self.job, self.flow.clone(), self.id, network, self.events.clone());
-            self.executor = Some((attempt, fresh));
+    /// The generation of this attempt number; others go on beside it.
+    fn generation(&mut self, attempt: AttemptNumber) -> &mut Generation {
+        let (job, id) = (self.job, self.id);
+        let (flow, events) = (&self.flow, &self.events);
+        self.generations.entry(attempt).or_insert_with(|| {
+            let executor = Executor::new(job, flow.clone(), id, Arc::new(NoNetwork), events.clone());
+            Generation { executor, known: BTreeMap::new() }
+        })
+    }
+
+    /// Forgets attempts whose ends are replicated, and generations of which none is left, unless it is the newest.
+    fn acknowledge(&mut self, attempts: &[ExecutionAttemptId]) {
+        for id in attempts {
+            let Some(generation) = self.generations.get_mut(&id.attempt) else { continue };
+            if generation.known.get(id).is_some_and(ExecutionState::is_terminal) {
+                generation.known.remove(id);
+            }
         }
-        let (_, executor) = self.executor.as_mut().expect("it was set above");
-        executor
+        let newest = self.generations.keys().next_back().copied();
+        self.generations.retain(|number, generation| Some(*number) == newest || !generation.known.is_empty());
     }
 
     fn report(&mut self, event: ExecutorEvent) -> Option<TaskManagerMessage> {
         let ExecutorEvent::Attempt { mut report, collected } = event;
-        if self.executor.as_ref().is_none_or(|(current, _)| *current != report.attempt.attempt) {
+        if !self.generations.contains_key(&report.attempt.attempt) {
             return None;
         }
         if let ExecutionState::Terminal(TerminalState::Finished { collected: parts, .. }) = &mut report.state {
             parts.extend(collected.into_iter().map(|records| self.keep(records)));
         }
-        self.known.insert(report.attempt, report.state.clone());
+        let generation = self.generations.get_mut(&report.attempt.attempt)?;
+        generation.known.insert(report.attempt, report.state.clone());
         Some(TaskManagerMessage::Attempt(report))
     }
 
@@ -239,7 +262,12 @@ impl Agent {
     }
 
     fn progress(&self) -> Vec<(JobId, u64, u64)> {
-        let progress = self.executor.as_ref().map(|(_, executor)| executor.watch().get());
-        progress.map(|progress| (self.job, progress.records_in, progress.records_out)).into_iter().collect()
+        if self.generations.is_empty() {
+            return Vec::new();
+        }
+        let progress = self.generations.values().map(|generation| generation.executor.watch().get());
+        let sum = |(all_in, all_out), one: Progress| (all_in + one.records_in, all_out + one.records_out);
+        let (records_in, records_out) = progress.fold((0, 0), sum);
+        vec![(self.job, records_in, records_out)]
     }
 }

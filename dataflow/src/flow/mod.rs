@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tidemill_model::execution::Failure;
-use tidemill_model::id::{JobVertexId, SubtaskIndex};
+use tidemill_model::id::{ExecutionVertexId, JobVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
 use tidemill_model::job_graph::{JobEdge, JobGraph};
 
@@ -94,10 +94,14 @@ impl Flow {
         &self.counters
     }
 
-    /// The outputs, each with its sink's parallelism.
-    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&FileOutput, u32)> {
+    /// The outputs, each with the sub-tasks of its sink, in order.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&FileOutput, Vec<ExecutionVertexId>)> {
         let parallelism = |vertex| self.graph.vertex(vertex).map_or(1, |vertex| vertex.parallelism);
-        self.outputs.iter().map(move |(output, vertex)| (output, parallelism(*vertex)))
+        let subtasks = move |vertex| {
+            let subtask = move |index| ExecutionVertexId { vertex, subtask: SubtaskIndex(index) };
+            (0..parallelism(vertex)).map(subtask).collect()
+        };
+        self.outputs.iter().map(move |(output, vertex)| (output, subtasks(*vertex)))
     }
 
     pub(crate) fn alignment(&self, vertex: JobVertexId) -> Option<&WatermarkAlignment> {

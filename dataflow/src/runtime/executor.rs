@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -228,12 +229,18 @@ impl Executor {
     ///
     /// # Errors
     /// The first output that could not be dealt with; the others were.
-    pub fn finalize(&self, finalization: Finalization) -> Result<(), Failure> {
+    pub fn finalize(&self, finalization: &Finalization) -> Result<(), Failure> {
         let mut result = Ok(());
-        for (output, parallelism) in self.flow.outputs() {
+        for (output, subtasks) in self.flow.outputs() {
             let outcome = match (output, finalization) {
-                (FileOutput::Staged(output), Finalization::Commit { attempt }) => {
-                    output.commit(self.job, attempt, parallelism)
+                (FileOutput::Staged(output), Finalization::Commit { attempts }) => {
+                    let named: Vec<AttemptNumber> =
+                        subtasks.iter().filter_map(|subtask| attempts.get(subtask).copied()).collect();
+                    if named.len() < subtasks.len() {
+                        result = result.and(Err(unnamed(&output.path, named.len(), subtasks.len())));
+                        continue;
+                    }
+                    output.commit(self.job, &named)
                 }
                 (FileOutput::Staged(output), Finalization::Abort) => output.abort(self.job),
                 (FileOutput::Rolling(output), Finalization::Commit { .. } | Finalization::Abort) => {
@@ -258,6 +265,15 @@ impl Executor {
 fn failed(kind: FailureKind, attempt: ExecutionAttemptId, message: String) -> ExecutionState {
     let failure = Failure { kind, vertex: Some(attempt.vertex), operator: None, message };
     ExecutionState::Terminal(TerminalState::Failed(failure))
+}
+
+fn unnamed(path: &Path, named: usize, subtasks: usize) -> Failure {
+    let message = format!(
+        "publish {}: the leader named attempts of {named} of its {subtasks} sub-tasks; coordinators and task managers \
+         must be of releases that fit",
+        path.display()
+    );
+    Failure { kind: FailureKind::InvalidInput, vertex: None, operator: None, message }
 }
 
 /// The life of a sub-task on its thread.

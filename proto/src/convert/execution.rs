@@ -288,23 +288,33 @@ impl TryFrom<pb::JobDeployment> for JobDeployment {
     }
 }
 
-/// The wire form of a finalization: the action, and the attempt (0 for an abort).
+/// The wire form of a finalization: the action, and the attempts (none for an abort).
 #[must_use]
-pub fn finalization_to_pb(finalization: Finalization) -> (pb::Finalization, u32) {
+pub fn finalization_to_pb(finalization: Finalization) -> (pb::Finalization, Vec<pb::StagedAttempt>) {
+    let staged = |(vertex, attempt): (ExecutionVertexId, AttemptNumber)| pb::StagedAttempt {
+        vertex: Some(vertex.into()),
+        attempt: attempt.0,
+    };
     match finalization {
-        Finalization::Commit { attempt } => (pb::Finalization::Commit, attempt.0),
-        Finalization::Abort => (pb::Finalization::Abort, 0),
+        Finalization::Commit { attempts } => (pb::Finalization::Commit, attempts.into_iter().map(staged).collect()),
+        Finalization::Abort => (pb::Finalization::Abort, Vec::new()),
     }
 }
 
-/// Reads a finalization; an abort ignores `attempt`.
+/// Reads a finalization; an abort ignores `attempts`.
 ///
 /// # Errors
 ///
-/// When the action is unspecified or unknown.
-pub fn finalization_from_pb(action: i32, attempt: u32) -> Result<Finalization, Error> {
+/// When the action is unspecified or unknown, or an attempt names no sub-task.
+pub fn finalization_from_pb(action: i32, attempts: Vec<pb::StagedAttempt>) -> Result<Finalization, Error> {
+    let staged = |staged: pb::StagedAttempt| -> Result<_, Error> {
+        let vertex = required(staged.vertex, "StagedAttempt.vertex")?;
+        Ok((vertex.try_into()?, AttemptNumber(staged.attempt)))
+    };
     match pb::Finalization::try_from(action) {
-        Ok(pb::Finalization::Commit) => Ok(Finalization::Commit { attempt: AttemptNumber(attempt) }),
+        Ok(pb::Finalization::Commit) => {
+            Ok(Finalization::Commit { attempts: attempts.into_iter().map(staged).collect::<Result<_, _>>()? })
+        }
         Ok(pb::Finalization::Abort) => Ok(Finalization::Abort),
         Ok(pb::Finalization::Unspecified) | Err(_) => {
             Err(Error::UnknownEnum { field: "Finalization.action", value: action })

@@ -474,6 +474,15 @@ pub struct JobDeployment {
     #[prost(message, optional, tag = "4")]
     pub restore: ::core::option::Option<RestoreFrom>,
 }
+/// What to do with the output that a job's sinks have staged.
+/// Which attempt's staged output of a sub-task is published.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StagedAttempt {
+    #[prost(message, optional, tag = "1")]
+    pub vertex: ::core::option::Option<ExecutionVertexId>,
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Partitioning {
@@ -662,12 +671,11 @@ impl FailureKind {
         }
     }
 }
-/// What to do with the output that a job's sinks have staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Finalization {
     Unspecified = 0,
-    /// Publish the output of the given attempt, drop what other attempts staged.
+    /// Publish the output of the given attempts, drop what other attempts staged.
     Commit = 1,
     /// Drop whatever is staged.
     Abort = 2,
@@ -2066,6 +2074,9 @@ pub struct ExecutorReport {
     pub job: ::prost::bytes::Bytes,
     #[prost(uint32, tag = "2")]
     pub process_id: u32,
+    /// The number of the attempts that it runs: a job has an executor for each that lives here.
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
 }
 /// The complete truth of this incarnation: attempts that it runs, and ended ones not yet acknowledged.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2173,9 +2184,9 @@ pub struct FinalizeJob {
     pub spec: ::core::option::Option<JobSpec>,
     #[prost(enumeration = "Finalization", tag = "2")]
     pub action: i32,
-    /// Which attempt's output to publish.
-    #[prost(uint32, tag = "3")]
-    pub attempt: u32,
+    /// Whose output to publish: one attempt of each sub-task.
+    #[prost(message, repeated, tag = "4")]
+    pub attempts: ::prost::alloc::vec::Vec<StagedAttempt>,
 }
 /// The job has ended: end its executor and remove whatever it left.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2551,12 +2562,12 @@ pub mod executor_command {
         #[prost(message, repeated, tag = "1")]
         pub attempts: ::prost::alloc::vec::Vec<super::ExecutionAttemptId>,
     }
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct FinalizeExecutor {
         #[prost(enumeration = "super::Finalization", tag = "1")]
         pub action: i32,
-        #[prost(uint32, tag = "2")]
-        pub attempt: u32,
+        #[prost(message, repeated, tag = "3")]
+        pub attempts: ::prost::alloc::vec::Vec<super::StagedAttempt>,
     }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Command {

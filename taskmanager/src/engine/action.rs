@@ -9,6 +9,7 @@ use tidemill_model::job::JobSpec;
 
 use super::event::Collected;
 use super::executor_lifecycle::ExecutorId;
+use super::generation::GenerationId;
 
 /// What the runtime needs to start one executor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,8 @@ pub enum ExecutorCommand {
 /// An executor process, for the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecutorReport {
-    /// Its job.
-    pub job: JobId,
+    /// Whose attempts it runs.
+    pub generation: GenerationId,
     /// Its process.
     pub process_id: u32,
 }
@@ -118,6 +119,11 @@ pub enum Action {
         attempt: ExecutionAttemptId,
         /// What it gathered.
         collected: Vec<Collected>,
+    },
+    /// Remove one generation's folder: its process is gone, the job goes on.
+    RemoveGenerationFiles {
+        /// Which.
+        generation: GenerationId,
     },
     /// Nobody waits for these blobs any more.
     AbandonCollected {

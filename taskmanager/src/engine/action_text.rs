@@ -81,6 +81,7 @@ impl fmt::Display for Action {
                 write!(f, "abandon collected of {}", list(std::slice::from_ref(attempt)))
             }
             Self::RemoveJobFiles { .. } => f.write_str("remove the job's files"),
+            Self::RemoveGenerationFiles { generation } => write!(f, "remove files of attempt {}", generation.attempt),
             Self::DropSession { reason } => write!(f, "drop session: {reason}"),
             Self::Refuse { reason } => write!(f, "refuse: {reason}"),
         }

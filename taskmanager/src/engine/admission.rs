@@ -45,12 +45,13 @@ impl Agent {
             Some(_) => {}
         }
         let Some(hosted) = self.jobs.get(&handshake.job) else { return Admission::NotYet };
-        if handshake.attempt < hosted.attempt {
-            let (old, new) = (handshake.attempt, hosted.attempt);
-            return Admission::Refused(format!("attempt {old} of job {} was superseded by {new}", handshake.job));
-        }
-        match hosted.phase.ready().filter(|_| handshake.attempt == hosted.attempt) {
-            Some(executor) => Admission::Accepted(executor),
+        let (job, number) = (handshake.job, handshake.attempt);
+        match hosted.generations.get(&number) {
+            // `no-zombie`: only the executor of the same attempt number is ever reached.
+            Some(generation) => generation.phase.ready().map_or(Admission::NotYet, Admission::Accepted),
+            None if hosted.has_retired(number) => {
+                Admission::Refused(format!("attempt {number} of job {job} was superseded and has ended here"))
+            }
             None => Admission::NotYet,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tidemill_model::id::{BlobId, ClusterId, JobId, LeaderEpoch, TaskManagerId};
+use tidemill_model::id::{BlobId, ClusterId, ExecutionAttemptId, JobId, LeaderEpoch, TaskManagerId};
 use tidemill_model::slot::SlotOffer;
 use tidemill_model::time::Instant;
 
@@ -11,6 +11,7 @@ use super::action::{Action, ExecutorReport, Outbound, Report};
 use super::event::{Event, Progress};
 use super::executor_lifecycle::ExecutorId;
 use super::fence::{Fence, FenceOutcome};
+use super::generation::{Generation, GenerationId};
 use super::hosted_job::HostedJob;
 use super::outbox::Outbox;
 
@@ -27,11 +28,11 @@ pub struct Settings {
     pub cancellation_timeout: Duration,
 }
 
-/// One hosted job, for metrics and heartbeats.
+/// One hosted generation, for metrics and heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JobOverview {
-    /// Which job.
-    pub job: JobId,
+pub struct GenerationOverview {
+    /// Which.
+    pub generation: GenerationId,
     /// How far its executor has counted.
     pub progress: Progress,
     /// Its executor's process, when there is one.
@@ -54,9 +55,11 @@ pub struct Agent {
     contact: Contact,
     pub(super) jobs: BTreeMap<JobId, HostedJob>,
     /// Executors that were killed and whose exit has not been seen.
-    pub(super) dying: BTreeMap<ExecutorId, JobId>,
+    pub(super) dying: BTreeMap<ExecutorId, GenerationId>,
     /// Jobs whose files go when the last of their executors has exited.
     pub(super) released: BTreeSet<JobId>,
+    /// Generations of jobs that go on, whose files go likewise.
+    pub(super) retired: BTreeSet<GenerationId>,
     pub(super) fetching: BTreeSet<BlobId>,
     pub(super) last_executor: u64,
 }
@@ -73,6 +76,7 @@ impl Agent {
             jobs: BTreeMap::new(),
             dying: BTreeMap::new(),
             released: BTreeSet::new(),
+            retired: BTreeSet::new(),
             fetching: BTreeSet::new(),
             last_executor: 0,
         }
@@ -96,39 +100,40 @@ impl Agent {
         self.contact == Contact::Connected
     }
 
-    /// The hosted jobs, by id.
+    /// The hosted generations, by job and attempt number.
     #[must_use]
-    pub fn overview(&self) -> Vec<JobOverview> {
-        let overview = |(&job, hosted): (&JobId, &HostedJob)| JobOverview {
-            job,
-            progress: hosted.progress,
-            process_id: hosted.phase.process_id(),
+    pub fn overview(&self) -> Vec<GenerationOverview> {
+        let overview = |generation: &Generation| GenerationOverview {
+            generation: generation.name(),
+            progress: generation.progress,
+            process_id: generation.phase.process_id(),
         };
-        self.jobs.iter().map(overview).collect()
+        self.generations().map(overview).collect()
     }
 
     /// How many slots have attempts that have not ended.
     #[must_use]
     pub fn slots_used(&self) -> usize {
-        self.jobs.values().flat_map(HostedJob::slots).collect::<BTreeSet<_>>().len()
+        self.generations().flat_map(Generation::slots).collect::<BTreeSet<_>>().len()
     }
 
     /// Whether no executor is left, not even a dying one.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.dying.is_empty() && self.jobs.values().all(|job| job.phase.executor().is_none())
+        self.dying.is_empty() && self.generations().all(|generation| generation.phase.executor().is_none())
     }
 
     /// The complete truth of this incarnation.
     #[must_use]
     pub fn report(&self) -> Report {
-        let executor = |(&job, hosted): (&JobId, &HostedJob)| {
-            hosted.phase.process_id().map(|process_id| ExecutorReport { job, process_id })
+        let executor = |generation: &Generation| {
+            let report = |process_id| ExecutorReport { generation: generation.name(), process_id };
+            generation.phase.process_id().map(report)
         };
         Report {
-            attempts: self.jobs.values().flat_map(HostedJob::attempt_reports).collect(),
-            executors: self.jobs.iter().filter_map(executor).collect(),
-            finalized: self.jobs.values().filter_map(HostedJob::outcome).cloned().collect(),
+            attempts: self.generations().flat_map(Generation::attempt_reports).collect(),
+            executors: self.generations().filter_map(executor).collect(),
+            finalized: self.generations().filter_map(Generation::outcome).cloned().collect(),
             hosted: self.jobs.keys().copied().collect(),
             checkpoints: Vec::new(),
         }
@@ -153,13 +158,13 @@ impl Agent {
             Event::ArtifactReady { artifact } => self.artifact_ready(now, artifact, &mut outbox),
             Event::ArtifactFailed { artifact, failure } => self.artifact_failed(artifact, &failure, &mut outbox),
             Event::CollectedStored { attempt, parts } => {
-                if let Some(hosted) = self.jobs.get_mut(&attempt.job).filter(|job| job.attempt == attempt.attempt) {
-                    hosted.collected_stored(attempt, parts, &mut outbox);
+                if let Some(generation) = self.generation_of(&attempt) {
+                    generation.collected_stored(attempt, parts, &mut outbox);
                 }
             }
             Event::CollectedRefused { attempt, failure } => {
-                if let Some(hosted) = self.jobs.get_mut(&attempt.job).filter(|job| job.attempt == attempt.attempt) {
-                    hosted.collected_refused(attempt, failure, &mut outbox);
+                if let Some(generation) = self.generation_of(&attempt) {
+                    generation.collected_refused(attempt, failure, &mut outbox);
                 }
             }
             Event::ExecutorStarted { executor, process_id } => self.started(executor, process_id, &mut outbox),
@@ -167,23 +172,23 @@ impl Agent {
             Event::ExecutorReady { executor, fingerprint } => self.ready(executor, fingerprint, &mut outbox),
             Event::ExecutorRefused { executor, failure } => self.give_up(executor, &failure, &mut outbox),
             Event::AttemptChanged { executor, change } => {
-                if let Some(hosted) = self.hosted_by(executor) {
-                    hosted.attempt_changed(change, &mut outbox);
+                if let Some(generation) = self.served_by(executor) {
+                    generation.attempt_changed(change, &mut outbox);
                 }
             }
             Event::ExecutorFinalized { executor, step, failure } => {
-                if let Some(hosted) = self.hosted_by(executor) {
-                    hosted.finalized(step, failure, &mut outbox);
+                if let Some(generation) = self.served_by(executor) {
+                    generation.finalized(step, failure, &mut outbox);
                 }
             }
             Event::CheckpointReported { executor, report } => {
-                if self.hosted_by(executor).is_some_and(|hosted| hosted.attempt == report.attempt.attempt) {
+                if self.served_by(executor).is_some_and(|generation| generation.attempt == report.attempt.attempt) {
                     outbox.tell(Outbound::Checkpoint(report));
                 }
             }
             Event::Progressed { executor, progress } => {
-                if let Some(hosted) = self.hosted_by(executor) {
-                    hosted.progress = progress;
+                if let Some(generation) = self.served_by(executor) {
+                    generation.progress = progress;
                 }
             }
             Event::ExecutorExited { executor, status, last_words } => {
@@ -193,14 +198,30 @@ impl Agent {
             Event::Shutdown => self.end_all("the task manager was shut down", &mut outbox),
         }
         if cfg!(debug_assertions) {
-            self.jobs.values().for_each(HostedJob::check_invariants);
+            self.generations().for_each(Generation::check_invariants);
         }
         outbox.into_actions()
     }
 
-    /// The job whose current executor this is; none for one that was superseded.
-    pub(super) fn hosted_by(&mut self, executor: ExecutorId) -> Option<&mut HostedJob> {
-        self.jobs.values_mut().find(|job| job.phase.executor() == Some(executor))
+    /// All generations, by job and attempt number.
+    pub(super) fn generations(&self) -> impl Iterator<Item = &Generation> {
+        self.jobs.values().flat_map(|job| job.generations.values())
+    }
+
+    /// A generation by its name.
+    pub(super) fn generation(&mut self, name: GenerationId) -> Option<&mut Generation> {
+        self.jobs.get_mut(&name.job)?.generations.get_mut(&name.attempt)
+    }
+
+    /// The generation that an attempt belongs to.
+    pub(super) fn generation_of(&mut self, id: &ExecutionAttemptId) -> Option<&mut Generation> {
+        self.generation(GenerationId { job: id.job, attempt: id.attempt })
+    }
+
+    /// The generation whose current executor this is; none for one that was given up.
+    pub(super) fn served_by(&mut self, executor: ExecutorId) -> Option<&mut Generation> {
+        let mut generations = self.jobs.values_mut().flat_map(|job| job.generations.values_mut());
+        generations.find(|generation| generation.phase.executor() == Some(executor))
     }
 
     fn lawful(&mut self, epoch: LeaderEpoch, task_manager: TaskManagerId, outbox: &mut Outbox) -> bool {

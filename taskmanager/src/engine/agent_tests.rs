@@ -4,6 +4,7 @@ mod cancellation;
 mod deployment;
 mod ending;
 mod finalization;
+mod generations;
 mod leadership;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! What follows from a leader's directives.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_model::checkpoint::CheckpointCommand;
 use tidemill_model::execution::{ExecutionState, Failure, FailureKind, Finalization, JobDeployment, TerminalState};
@@ -13,7 +12,7 @@ use super::action::{Action, ExecutorCommand, FinalizationOutcome, Outbound};
 use super::agent::Agent;
 use super::event::Directive;
 use super::executor_lifecycle::ExecutorPhase;
-use super::hosted_job::{FinalizationWish, HostedJob};
+use super::generation::{FinalizationWish, GenerationId};
 use super::outbox::Outbox;
 
 impl Agent {
@@ -22,17 +21,10 @@ impl Agent {
         match directive {
             Directive::Deploy { spec, deployment } => self.deploy(*spec, deployment, outbox),
             Directive::Cancel { attempts } => self.cancel(now, &attempts, outbox),
-            Directive::Acknowledge { attempts } => {
-                for attempt in &attempts {
-                    let hosted = self.jobs.get_mut(&attempt.job);
-                    if let Some(hosted) = hosted.filter(|hosted| hosted.attempt == attempt.attempt) {
-                        hosted.acknowledge(attempt);
-                    }
-                }
-            }
+            Directive::Acknowledge { attempts } => self.acknowledge(&attempts, outbox),
             Directive::Finalize { spec, finalization } => self.finalize(*spec, finalization, outbox),
             Directive::Release { job } => self.release(job, outbox),
-            Directive::Checkpoint(command) => self.checkpoint(command, outbox),
+            Directive::Checkpoint(command) => self.checkpoint(&command, outbox),
         }
     }
 
@@ -48,16 +40,20 @@ impl Agent {
             Ok(number) => number,
             Err(reason) => return outbox.refuse(format!("deploy job {}: {reason}", spec.id)),
         };
-        let job = spec.id;
-        if let Some(hosted) = self.jobs.get(&job)
-            && number < hosted.attempt
-        {
-            let current = hosted.attempt;
-            return outbox.refuse(format!("deploy attempt {number} of job {job}: superseded by attempt {current}"));
+        let name = GenerationId { job: spec.id, attempt: number };
+        let hosted = self.jobs.entry(name.job).or_default();
+        let superseded =
+            deployment.start.iter().find_map(|id| Some((id.vertex, hosted.superseded(id.vertex, number)?)));
+        if let Some((vertex, current)) = superseded {
+            let reason = format!("deploy {name}: attempt {current} of sub-task {vertex} is or was here");
+            return outbox.refuse(reason);
         }
-        let hosted = self.host(spec, number, outbox);
-        hosted.deploy(deployment, outbox);
-        self.ensure_executor(job, outbox);
+        hosted.know(&deployment.start);
+        hosted.generation(spec, number).deploy(deployment, outbox);
+        self.released.remove(&name.job);
+        self.retired.remove(&name);
+        self.ensure_executor(name, outbox);
+        self.retire(name.job, outbox);
     }
 
     /// The one attempt number of a deployment that fits this task manager.
@@ -77,39 +73,34 @@ impl Agent {
         Ok(first.attempt)
     }
 
-    /// The hosted job at this attempt number; whatever ran under a lower one is ended and forgotten.
-    fn host(&mut self, spec: JobSpec, number: AttemptNumber, outbox: &mut Outbox) -> &mut HostedJob {
-        let job = spec.id;
-        if self.jobs.get(&job).is_none_or(|hosted| hosted.attempt < number) {
-            self.end(job, outbox);
-            self.released.remove(&job);
-            self.jobs.insert(job, HostedJob::new(Arc::new(spec), number));
+    fn acknowledge(&mut self, attempts: &[ExecutionAttemptId], outbox: &mut Outbox) {
+        for attempt in attempts {
+            if let Some(generation) = self.generation_of(attempt) {
+                generation.acknowledge(attempt);
+            }
         }
-        self.jobs.get_mut(&job).expect("inserted above")
+        for job in attempts.iter().map(|attempt| attempt.job).collect::<BTreeSet<_>>() {
+            self.retire(job, outbox);
+        }
     }
 
     fn cancel(&mut self, now: Instant, attempts: &[ExecutionAttemptId], outbox: &mut Outbox) {
-        let mut by_job: BTreeMap<JobId, Vec<ExecutionAttemptId>> = BTreeMap::new();
-        for &attempt in attempts {
-            by_job.entry(attempt.job).or_default().push(attempt);
-        }
         let deadline = now + self.settings.cancellation_timeout;
-        for (job, attempts) in by_job {
-            let number = self.jobs.get(&job).map(|hosted| hosted.attempt);
-            let (current, unknown): (Vec<_>, Vec<_>) =
-                attempts.into_iter().partition(|attempt| Some(attempt.attempt) == number);
-            // Nothing of that name runs here, which is all that the leader wants to know.
-            for attempt in unknown {
-                outbox.report(attempt, ExecutionState::Terminal(TerminalState::Canceled));
-            }
-            let Some(hosted) = self.jobs.get_mut(&job).filter(|_| !current.is_empty()) else { continue };
-            hosted.cancel(&current, deadline, outbox);
+        for (name, attempts) in by_generation(attempts) {
+            let Some(generation) = self.generation(name) else {
+                // Nothing of that name runs here, which is all that the leader wants to know.
+                for attempt in attempts {
+                    outbox.report(attempt, ExecutionState::Terminal(TerminalState::Canceled));
+                }
+                continue;
+            };
+            generation.cancel(&attempts, deadline, outbox);
             // An executor that is not ready hears nothing: the only way to stop it is to end it.
-            if hosted.phase.ready().is_none() && !hosted.needs_executor() {
-                let executor = hosted.phase.executor();
-                hosted.phase = ExecutorPhase::Exited;
+            if generation.phase.ready().is_none() && !generation.needs_executor() {
+                let executor = generation.phase.executor();
+                generation.phase = ExecutorPhase::Exited;
                 if let Some(executor) = executor {
-                    self.kill(executor, job, outbox);
+                    self.kill(executor, name, outbox);
                 }
             }
         }
@@ -121,42 +112,64 @@ impl Agent {
             let failure = Some(no_artifact(job));
             return outbox.tell(Outbound::Finalized(FinalizationOutcome { job, finalization, failure }));
         }
-        let hosted_number = self.jobs.get(&job).map(|hosted| hosted.attempt);
-        let number = match finalization {
-            Finalization::Commit { attempt } => attempt,
-            Finalization::Abort => hosted_number.unwrap_or_default(),
-        };
-        if let Some(current) = hosted_number.filter(|&current| number < current) {
-            return outbox.refuse(format!("publish attempt {number} of job {job}: superseded by attempt {current}"));
+        let hosted = self.jobs.entry(job).or_default();
+        let mut number = AttemptNumber::default();
+        if let Finalization::Commit { attempts } = &finalization {
+            let superseded = |(&vertex, &attempt)| Some((vertex, attempt, hosted.higher(vertex, attempt)?));
+            if let Some((vertex, attempt, current)) = attempts.iter().find_map(superseded) {
+                let reason =
+                    format!("publish attempt {attempt} of sub-task {vertex} of job {job}: superseded by {current}");
+                return outbox.refuse(reason);
+            }
+            number = attempts.values().max().copied().unwrap_or_default();
         }
-        match self.host(spec, number, outbox).finalize(finalization, outbox) {
+        // Any executor of the job can do it: the newest has the best chance to run still.
+        let name = GenerationId { job, attempt: hosted.newest().unwrap_or(number) };
+        let wish = hosted.generation(spec, name.attempt).finalize(finalization, outbox);
+        self.released.remove(&job);
+        self.retired.remove(&name);
+        match wish {
             FinalizationWish::Settled => {}
-            FinalizationWish::NeedsExecutor => self.ensure_executor(job, outbox),
+            FinalizationWish::NeedsExecutor => self.ensure_executor(name, outbox),
         }
     }
 
-    /// Passed on to the executor that runs these attempts; where none does, a trigger is declined, so that the leader
+    /// Passed on to the executors that run these attempts; where none does, a trigger is declined, so that the leader
     /// need not wait for an answer that cannot come.
-    fn checkpoint(&self, command: CheckpointCommand, outbox: &mut Outbox) {
-        let first = command.attempts.first().copied();
-        let hosted = first.and_then(|attempt| self.jobs.get(&attempt.job).filter(|job| job.attempt == attempt.attempt));
-        match hosted.and_then(|hosted| hosted.phase.ready()) {
-            Some(executor) => {
-                outbox.push(Action::SendToExecutor { executor, command: ExecutorCommand::Checkpoint(command) });
-            }
-            None => {
-                for report in command.declined("no executor runs the attempt here") {
-                    outbox.tell(Outbound::Checkpoint(report));
+    fn checkpoint(&mut self, command: &CheckpointCommand, outbox: &mut Outbox) {
+        for (name, attempts) in by_generation(&command.attempts) {
+            let command = CheckpointCommand { attempts, ..command.clone() };
+            match self.generation(name).and_then(|generation| generation.phase.ready()) {
+                Some(executor) => {
+                    outbox.push(Action::SendToExecutor { executor, command: ExecutorCommand::Checkpoint(command) });
+                }
+                None => {
+                    for report in command.declined("no executor runs the attempt here") {
+                        outbox.tell(Outbound::Checkpoint(report));
+                    }
                 }
             }
         }
     }
 
     fn release(&mut self, job: JobId, outbox: &mut Outbox) {
-        self.end(job, outbox);
+        if let Some(hosted) = self.jobs.remove(&job) {
+            for generation in hosted.generations.values() {
+                self.end(generation, outbox);
+            }
+        }
+        self.retired.retain(|name| name.job != job);
         self.released.insert(job);
-        self.remove_files(job, outbox);
+        self.remove_job_files(job, outbox);
     }
+}
+
+fn by_generation(attempts: &[ExecutionAttemptId]) -> BTreeMap<GenerationId, Vec<ExecutionAttemptId>> {
+    let mut generations: BTreeMap<GenerationId, Vec<ExecutionAttemptId>> = BTreeMap::new();
+    for &id in attempts {
+        generations.entry(GenerationId { job: id.job, attempt: id.attempt }).or_default().push(id);
+    }
+    generations
 }
 
 fn no_artifact(job: JobId) -> Failure {

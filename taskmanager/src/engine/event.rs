@@ -126,7 +126,7 @@ pub enum FinalizationStep {
 impl FinalizationStep {
     /// The step that a finalization asks for.
     #[must_use]
-    pub fn of(finalization: Finalization) -> Self {
+    pub fn of(finalization: &Finalization) -> Self {
         match finalization {
             Finalization::Commit { .. } => Self::Commit,
             Finalization::Abort => Self::Abort,

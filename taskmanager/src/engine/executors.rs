@@ -11,83 +11,93 @@ use super::action::{Action, ExecutorReport, ExecutorStart, Outbound};
 use super::agent::Agent;
 use super::event::ExitStatus;
 use super::executor_lifecycle::{ExecutorId, ExecutorPhase};
-use super::hosted_job::HostedJob;
+use super::generation::{Generation, GenerationId};
 use super::outbox::Outbox;
 
 impl Agent {
-    /// Forgets a job and ends whatever works for it.
-    pub(super) fn end(&mut self, job: JobId, outbox: &mut Outbox) {
-        let Some(hosted) = self.jobs.remove(&job) else { return };
-        for attempt in hosted.storing() {
+    /// Ends whatever works for a generation that was taken out.
+    pub(super) fn end(&mut self, generation: &Generation, outbox: &mut Outbox) {
+        for attempt in generation.storing() {
             outbox.push(Action::AbandonCollected { attempt });
         }
-        if let Some(executor) = hosted.phase.executor() {
-            self.kill(executor, job, outbox);
+        if let Some(executor) = generation.phase.executor() {
+            self.kill(executor, generation.name(), outbox);
         }
     }
 
-    pub(super) fn kill(&mut self, executor: ExecutorId, job: JobId, outbox: &mut Outbox) {
-        outbox.push(Action::KillExecutor { executor });
-        self.dying.insert(executor, job);
+    /// Ends the generations of a job of which nothing is left to do, since a newer one is here.
+    pub(super) fn retire(&mut self, job: JobId, outbox: &mut Outbox) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        for generation in hosted.take_settled() {
+            self.end(&generation, outbox);
+            self.retired.insert(generation.name());
+            self.remove_files(generation.name(), outbox);
+        }
     }
 
-    /// Starts what a job needs and does not have.
-    pub(super) fn ensure_executor(&mut self, job: JobId, outbox: &mut Outbox) {
-        let Some(hosted) = self.jobs.get_mut(&job) else { return };
-        if hosted.phase != ExecutorPhase::Exited || !hosted.needs_executor() {
+    pub(super) fn kill(&mut self, executor: ExecutorId, generation: GenerationId, outbox: &mut Outbox) {
+        outbox.push(Action::KillExecutor { executor });
+        self.dying.insert(executor, generation);
+    }
+
+    /// Starts what a generation needs and does not have.
+    pub(super) fn ensure_executor(&mut self, name: GenerationId, outbox: &mut Outbox) {
+        let Some(generation) = self.generation(name) else { return };
+        if generation.phase != ExecutorPhase::Exited || !generation.needs_executor() {
             return;
         }
-        let Some(artifact) = hosted.spec.artifact() else { return };
-        hosted.phase = ExecutorPhase::WaitingForArtifact;
+        let Some(artifact) = generation.spec.artifact() else { return };
+        generation.phase = ExecutorPhase::WaitingForArtifact;
         if self.fetching.insert(artifact) {
             outbox.push(Action::FetchArtifact { artifact });
         }
     }
 
-    fn waiting_for(&self, artifact: BlobId) -> Vec<JobId> {
-        let waits = |hosted: &HostedJob| {
-            hosted.phase == ExecutorPhase::WaitingForArtifact && hosted.spec.artifact() == Some(artifact)
+    fn waiting_for(&self, artifact: BlobId) -> Vec<GenerationId> {
+        let waits = |generation: &&Generation| {
+            generation.phase == ExecutorPhase::WaitingForArtifact && generation.spec.artifact() == Some(artifact)
         };
-        self.jobs.iter().filter(|(_, hosted)| waits(hosted)).map(|(&job, _)| job).collect()
+        self.generations().filter(waits).map(Generation::name).collect()
     }
 
     pub(super) fn artifact_ready(&mut self, now: Instant, artifact: BlobId, outbox: &mut Outbox) {
         self.fetching.remove(&artifact);
         let Some(cluster) = self.cluster else { return };
-        for job in self.waiting_for(artifact) {
-            let Some(hosted) = self.jobs.get_mut(&job) else { continue };
-            self.last_executor += 1;
-            let executor = ExecutorId(self.last_executor);
-            hosted.starting(executor, now + self.settings.cancellation_timeout);
-            let slots = u64::try_from(hosted.slots().len()).unwrap_or(u64::MAX).max(1);
-            let memory_bytes = self.settings.offer.memory_bytes.saturating_mul(slots);
-            let (spec, attempt) = (Arc::clone(&hosted.spec), hosted.attempt);
+        let (ready_by, slot_bytes) = (now + self.settings.cancellation_timeout, self.settings.offer.memory_bytes);
+        for name in self.waiting_for(artifact) {
+            let executor = ExecutorId(self.last_executor + 1);
+            let Some(generation) = self.generation(name) else { continue };
+            generation.starting(executor, ready_by);
+            let slots = u64::try_from(generation.slots().len()).unwrap_or(u64::MAX).max(1);
+            let memory_bytes = slot_bytes.saturating_mul(slots);
+            let (spec, attempt) = (Arc::clone(&generation.spec), generation.attempt);
+            self.last_executor = executor.0;
             outbox.push(Action::StartExecutor(ExecutorStart { executor, spec, attempt, memory_bytes, cluster }));
         }
     }
 
     pub(super) fn artifact_failed(&mut self, artifact: BlobId, failure: &Failure, outbox: &mut Outbox) {
         self.fetching.remove(&artifact);
-        for job in self.waiting_for(artifact) {
-            if let Some(hosted) = self.jobs.get_mut(&job) {
-                hosted.executor_gone(failure, outbox);
+        for name in self.waiting_for(artifact) {
+            if let Some(generation) = self.generation(name) {
+                generation.executor_gone(failure, outbox);
             }
         }
     }
 
     pub(super) fn started(&mut self, executor: ExecutorId, process_id: u32, outbox: &mut Outbox) {
-        if let Some(hosted) = self.hosted_by(executor) {
-            hosted.phase = ExecutorPhase::WaitingReady { executor, process_id };
-            outbox.tell(Outbound::Executor(ExecutorReport { job: hosted.spec.id, process_id }));
+        if let Some(generation) = self.served_by(executor) {
+            generation.phase = ExecutorPhase::WaitingReady { executor, process_id };
+            outbox.tell(Outbound::Executor(ExecutorReport { generation: generation.name(), process_id }));
         }
     }
 
     pub(super) fn ready(&mut self, executor: ExecutorId, fingerprint: Fingerprint, outbox: &mut Outbox) {
-        let Some(hosted) = self.hosted_by(executor) else { return };
-        let Some(process_id) = hosted.phase.process_id() else { return };
-        let wanted = hosted.spec.fingerprint();
+        let Some(generation) = self.served_by(executor) else { return };
+        let Some(process_id) = generation.phase.process_id() else { return };
+        let wanted = generation.spec.fingerprint();
         if fingerprint == wanted {
-            return hosted.ready(executor, process_id, outbox);
+            return generation.ready(executor, process_id, outbox);
         }
         let message = format!(
             "the program built graph {fingerprint} here, but {wanted} was submitted: build the flow from the \
@@ -99,14 +109,14 @@ impl Agent {
 
     /// Ends an executor that is of no use, with a reason of its own.
     pub(super) fn give_up(&mut self, executor: ExecutorId, failure: &Failure, outbox: &mut Outbox) {
-        let Some(hosted) = self.hosted_by(executor) else { return };
-        let job = hosted.spec.id;
-        hosted.executor_gone(failure, outbox);
-        self.kill(executor, job, outbox);
+        let Some(generation) = self.served_by(executor) else { return };
+        let name = generation.name();
+        generation.executor_gone(failure, outbox);
+        self.kill(executor, name, outbox);
     }
 
     pub(super) fn exited(&mut self, executor: ExecutorId, status: ExitStatus, last_words: &str, outbox: &mut Outbox) {
-        let process = self.hosted_by(executor).and_then(|hosted| hosted.phase.process_id());
+        let process = self.served_by(executor).and_then(|generation| generation.phase.process_id());
         let process = process.map_or_else(|| "of unknown id".to_owned(), |id| id.to_string());
         let mut message = format!("executor process {process} {status}");
         if !last_words.is_empty() {
@@ -118,17 +128,25 @@ impl Agent {
 
     /// The process is gone, or never came.
     pub(super) fn ended(&mut self, executor: ExecutorId, failure: &Failure, outbox: &mut Outbox) {
-        if let Some(hosted) = self.hosted_by(executor) {
-            hosted.executor_gone(failure, outbox);
+        if let Some(generation) = self.served_by(executor) {
+            generation.executor_gone(failure, outbox);
         }
-        if let Some(job) = self.dying.remove(&executor) {
-            self.remove_files(job, outbox);
+        if let Some(name) = self.dying.remove(&executor) {
+            self.remove_files(name, outbox);
+            self.remove_job_files(name.job, outbox);
+        }
+    }
+
+    /// Removes an ended generation's folder once none of its processes can write there.
+    fn remove_files(&mut self, name: GenerationId, outbox: &mut Outbox) {
+        if !self.dying.values().any(|&dying| dying == name) && self.retired.remove(&name) {
+            outbox.push(Action::RemoveGenerationFiles { generation: name });
         }
     }
 
     /// Removes a released job's folder once none of its processes can write there.
-    pub(super) fn remove_files(&mut self, job: JobId, outbox: &mut Outbox) {
-        if !self.dying.values().any(|&dying| dying == job) && self.released.remove(&job) {
+    pub(super) fn remove_job_files(&mut self, job: JobId, outbox: &mut Outbox) {
+        if !self.dying.values().any(|dying| dying.job == job) && self.released.remove(&job) {
             outbox.push(Action::RemoveJobFiles { job });
         }
     }
@@ -136,17 +154,17 @@ impl Agent {
     /// Ends the executors that have not stopped an attempt, or are not ready to remove staged output, in time.
     pub(super) fn end_overdue(&mut self, now: Instant, outbox: &mut Outbox) {
         let limit = self.settings.cancellation_timeout;
-        let overdue = |hosted: &HostedJob| {
-            let what = if hosted.cancellation_overdue(now) {
+        let overdue = |generation: &Generation| {
+            let what = if generation.cancellation_overdue(now) {
                 format!("a task did not stop within {limit:?} of its cancellation")
-            } else if hosted.removal_overdue(now) {
+            } else if generation.removal_overdue(now) {
                 format!("the program did not reach execute() within {limit:?}, to remove staged output")
             } else {
                 return None;
             };
-            hosted.phase.executor().map(|executor| (executor, what))
+            generation.phase.executor().map(|executor| (executor, what))
         };
-        let overdue: Vec<(ExecutorId, String)> = self.jobs.values().filter_map(overdue).collect();
+        let overdue: Vec<(ExecutorId, String)> = self.generations().filter_map(overdue).collect();
         for (executor, what) in overdue {
             self.give_up(executor, &executor_lost(format!("the executor was killed: {what}")), outbox);
         }
@@ -155,15 +173,15 @@ impl Agent {
     /// Ends every executor; the jobs stay, to be reported.
     pub(super) fn end_all(&mut self, reason: &str, outbox: &mut Outbox) {
         let failure = executor_lost(reason.to_owned());
-        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
-        for job in jobs {
-            let Some(hosted) = self.jobs.get_mut(&job) else { continue };
-            let executor = hosted.phase.executor();
-            if hosted.phase != ExecutorPhase::Exited {
-                hosted.executor_gone(&failure, outbox);
+        let names: Vec<GenerationId> = self.generations().map(Generation::name).collect();
+        for name in names {
+            let Some(generation) = self.generation(name) else { continue };
+            let executor = generation.phase.executor();
+            if generation.phase != ExecutorPhase::Exited {
+                generation.executor_gone(&failure, outbox);
             }
             if let Some(executor) = executor {
-                self.kill(executor, job, outbox);
+                self.kill(executor, name, outbox);
             }
         }
     }

@@ -11,6 +11,7 @@ mod event;
 mod executor_lifecycle;
 mod executors;
 mod fence;
+mod generation;
 mod hosted_attempt;
 mod hosted_job;
 mod outbox;
@@ -20,7 +21,8 @@ mod agent_tests;
 
 pub use action::{Action, ExecutorCommand, ExecutorReport, ExecutorStart, FinalizationOutcome, Outbound, Report};
 pub use admission::{Admission, Handshake};
-pub use agent::{Agent, JobOverview, Settings};
+pub use agent::{Agent, GenerationOverview, Settings};
 pub use event::{AttemptChange, Collected, Directive, Event, ExitStatus, FinalizationStep, Progress};
 pub use executor_lifecycle::{ExecutorId, ExecutorPhase};
 pub use fence::{Fence, FenceOutcome};
+pub use generation::GenerationId;

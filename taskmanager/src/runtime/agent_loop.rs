@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,9 @@ use super::process::Spawner;
 use super::spawn::{TaskKind, spawn};
 use super::witness::Witness;
 use super::{clock, collected, wire};
-use crate::engine::{Action, Admission, Agent, Event, ExecutorId, Handshake, JobOverview};
+use crate::engine::{
+    Action, Admission, Agent, Event, ExecutorId, GenerationId, GenerationOverview, Handshake, Progress,
+};
 
 /// How often the engine looks at its timers, which are all longer than seconds.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,7 +40,20 @@ pub(crate) struct Status {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) connected: bool,
     pub(crate) slots_used: usize,
-    pub(crate) jobs: Vec<JobOverview>,
+    pub(crate) generations: Vec<GenerationOverview>,
+}
+
+impl Status {
+    /// How far each job has come in all its executors here.
+    pub(crate) fn progress(&self) -> BTreeMap<JobId, Progress> {
+        let mut jobs: BTreeMap<JobId, Progress> = BTreeMap::new();
+        for overview in &self.generations {
+            let job = jobs.entry(overview.generation.job).or_default();
+            job.records_in += overview.progress.records_in;
+            job.records_out += overview.progress.records_out;
+        }
+        jobs
+    }
 }
 
 /// The agent's end of a session; dropping it ends the session.
@@ -223,7 +239,7 @@ impl AgentLoop {
             cluster: self.agent.cluster(),
             connected: self.agent.connected(),
             slots_used: self.agent.slots_used(),
-            jobs: self.agent.overview(),
+            generations: self.agent.overview(),
         };
         self.status.send_if_modified(|known| {
             let modified = *known != status;
@@ -274,7 +290,10 @@ impl AgentLoop {
                     upload.abort();
                 }
             }
-            Action::RemoveJobFiles { job } => self.remove_files(job),
+            Action::RemoveJobFiles { job } => remove_files(self.directory.job(job)),
+            Action::RemoveGenerationFiles { generation: GenerationId { job, attempt } } => {
+                remove_files(self.directory.executor(job, attempt));
+            }
             Action::DropSession { reason } => {
                 warn!("leave the leader: {reason}");
                 self.session = None;
@@ -295,16 +314,16 @@ impl AgentLoop {
         });
         task.abort_handle()
     }
+}
 
-    fn remove_files(&self, job: JobId) {
-        let folder = self.directory.job(job);
-        spawn(TaskKind::Transfer, format_args!("remove {job}"), async move {
-            match tokio::fs::remove_dir_all(&folder).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    warn!(job_id = %job, "remove {folder:?}: {error}; it goes when the task manager is restarted");
-                }
-                Ok(()) | Err(_) => {}
+fn remove_files(folder: PathBuf) {
+    let name = folder.display().to_string();
+    spawn(TaskKind::Transfer, format_args!("remove {name}"), async move {
+        match tokio::fs::remove_dir_all(&folder).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                warn!("remove {folder:?}: {error}; it goes when the task manager is restarted");
             }
-        });
-    }
+            Ok(()) | Err(_) => {}
+        }
+    });
 }

@@ -70,7 +70,7 @@ impl Metrics {
     /// The text of `/metrics`.
     pub(crate) fn render(&self, status: &Status) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("tidemill_taskmanager");
-        let executors = status.jobs.iter().filter(|job| job.process_id.is_some()).count();
+        let executors = status.generations.iter().filter(|generation| generation.process_id.is_some()).count();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         for (name, help, value) in [
             ("slots", "Slots that this task manager offers", u64::from(self.slots)),
@@ -90,10 +90,10 @@ impl Metrics {
         let failed = self.failed_attempts.clone();
         registry.register("attempts_failed", "Attempts that executors said have failed", failed);
         let (records_in, records_out) = (JobGauges::default(), JobGauges::default());
-        for job in &status.jobs {
-            let labels = vec![("job_id".to_owned(), job.job.to_string())];
-            records_in.get_or_create(&labels).set(job.progress.records_in);
-            records_out.get_or_create(&labels).set(job.progress.records_out);
+        for (job, progress) in status.progress() {
+            let labels = vec![("job_id".to_owned(), job.to_string())];
+            records_in.get_or_create(&labels).set(progress.records_in);
+            records_out.get_or_create(&labels).set(progress.records_out);
         }
         registry.register("job_records_in", "Records that a job's sources emitted here", records_in);
         registry.register("job_records_out", "Records that a job's sinks took here", records_out);
@@ -106,8 +106,8 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{JobOverview, Progress};
-    use tidemill_model::id::JobId;
+    use crate::engine::{GenerationId, GenerationOverview, Progress};
+    use tidemill_model::id::{AttemptNumber, JobId};
 
     #[test]
     fn the_metrics_show_slots_executors_and_each_jobs_records() {
@@ -116,17 +116,22 @@ mod tests {
         metrics.refuse_connection(RefusalReason::Version);
         metrics.fail_attempt(FailureKind::ConnectionLost);
         let progress = Progress { records_in: 7, records_out: 5 };
-        let job = JobOverview { job: JobId(uuid::Uuid::nil()), progress, process_id: Some(1) };
-        let status = Status { slots_used: 2, jobs: vec![job], ..Status::default() };
+        let generation = |attempt| GenerationOverview {
+            generation: GenerationId { job: JobId(uuid::Uuid::nil()), attempt: AttemptNumber(attempt) },
+            progress,
+            process_id: Some(1),
+        };
+        let generations = vec![generation(0), generation(3)];
+        let status = Status { slots_used: 2, generations, ..Status::default() };
         let text = metrics.render(&status).expect("text can be written");
         for line in [
             "tidemill_taskmanager_slots 4",
             "tidemill_taskmanager_slots_used 2",
-            "tidemill_taskmanager_executors 1",
+            "tidemill_taskmanager_executors 2",
             "tidemill_taskmanager_heartbeats_total 1",
             "tidemill_taskmanager_data_connections_refused_total{reason=\"version\"} 1",
             "tidemill_taskmanager_attempts_failed_total{kind=\"data connection lost\"} 1",
-            "tidemill_taskmanager_job_records_in{job_id=\"00000000000000000000000000000000\"} 7",
+            "tidemill_taskmanager_job_records_in{job_id=\"00000000000000000000000000000000\"} 14",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

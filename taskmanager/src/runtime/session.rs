@@ -224,10 +224,10 @@ impl Session {
 }
 
 fn heartbeat(sequence: u64, status: &Status) -> pb::TaskManagerMessage {
-    let progress = status.jobs.iter().map(|job| pb::JobProgress {
-        job: convert::uuid_bytes(job.job.0),
-        records_in: job.progress.records_in,
-        records_out: job.progress.records_out,
+    let progress = status.progress().into_iter().map(|(job, progress)| pb::JobProgress {
+        job: convert::uuid_bytes(job.0),
+        records_in: progress.records_in,
+        records_out: progress.records_out,
     });
     let beat = pb::Heartbeat { sequence, progress: progress.collect() };
     pb::TaskManagerMessage { message: Some(ToLeader::Heartbeat(beat)) }

@@ -10,7 +10,7 @@ use tidemill_proto::pb::{coordinator_message, executor_command, executor_event, 
 
 use crate::engine::{
     AttemptChange, Collected, Directive, Event, ExecutorCommand, ExecutorId, ExecutorReport, ExecutorStart,
-    FinalizationOutcome, FinalizationStep, Handshake, Outbound, Progress, Report,
+    FinalizationOutcome, FinalizationStep, GenerationId, Handshake, Outbound, Progress, Report,
 };
 
 /// The version of the handshake and of what follows it on a data connection.
@@ -36,7 +36,7 @@ pub(crate) fn directive(message: coordinator_message::Message) -> Result<Option<
         Message::Cancel(cancel) => Directive::Cancel { attempts: attempts(cancel.attempts)? },
         Message::Acknowledge(terminal) => Directive::Acknowledge { attempts: attempts(terminal.attempts)? },
         Message::Finalize(finalize) => {
-            let finalization = convert::finalization_from_pb(finalize.action, finalize.attempt)?;
+            let finalization = convert::finalization_from_pb(finalize.action, finalize.attempts)?;
             Directive::Finalize { spec: spec(finalize.spec, "FinalizeJob.spec")?, finalization }
         }
         Message::Release(release) => Directive::Release { job: convert::job_id(&release.job, "ReleaseJob.job")? },
@@ -45,7 +45,8 @@ pub(crate) fn directive(message: coordinator_message::Message) -> Result<Option<
 }
 
 fn executor_report(report: ExecutorReport) -> pb::ExecutorReport {
-    pb::ExecutorReport { job: convert::uuid_bytes(report.job.0), process_id: report.process_id }
+    let GenerationId { job, attempt } = report.generation;
+    pb::ExecutorReport { job: convert::uuid_bytes(job.0), process_id: report.process_id, attempt: attempt.0 }
 }
 
 fn job_finalized(outcome: FinalizationOutcome) -> pb::JobFinalized {
@@ -100,8 +101,8 @@ pub(crate) fn executor_command(command: ExecutorCommand) -> pb::ExecutorCommand 
             Command::Cancel(CancelTasks { attempts: attempts.into_iter().map(Into::into).collect() })
         }
         ExecutorCommand::Finalize(finalization) => {
-            let (action, attempt) = convert::finalization_to_pb(finalization);
-            Command::Finalize(FinalizeExecutor { action: action.into(), attempt })
+            let (action, attempts) = convert::finalization_to_pb(finalization);
+            Command::Finalize(FinalizeExecutor { action: action.into(), attempts })
         }
         ExecutorCommand::Checkpoint(command) => Command::Checkpoint(command.into()),
     };

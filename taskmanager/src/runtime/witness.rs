@@ -108,6 +108,7 @@ impl Witness {
             | Action::SendToCoordinator(_)
             | Action::StoreCollected { .. }
             | Action::AbandonCollected { .. }
+            | Action::RemoveGenerationFiles { .. }
             | Action::RemoveJobFiles { .. } => None,
         });
         self.events.write(|| match refusal {
@@ -154,7 +155,7 @@ impl Witness {
     }
 
     fn compare_published(&mut self, finalized: &[FinalizationOutcome]) {
-        let published = |outcome: &&FinalizationOutcome| match outcome.finalization {
+        let published = |outcome: &&FinalizationOutcome| match &outcome.finalization {
             Finalization::Commit { .. } => outcome.failure.is_none(),
             Finalization::Abort => false,
         };
@@ -191,7 +192,7 @@ fn describe(directive: &Directive) -> (&'static str, Option<JobId>, Option<Attem
             ("acknowledge", job, number)
         }
         Directive::Finalize { spec, finalization } => match finalization {
-            Finalization::Commit { attempt } => ("commit", Some(spec.id), Some(*attempt)),
+            Finalization::Commit { attempts } => ("commit", Some(spec.id), attempts.values().max().copied()),
             Finalization::Abort => ("abort", Some(spec.id), None),
         },
         Directive::Release { job } => ("release", Some(*job), None),

@@ -191,6 +191,9 @@ impl Client for Services {
     ) -> Result<Response<pb::ClusterStatusResponse>, Status> {
         unused()
     }
+    async fn chaos(&self, _: Request<pb::ChaosRequest>) -> Result<Response<pb::ChaosResponse>, Status> {
+        unused()
+    }
     async fn init_cluster(
         &self,
         _: Request<pb::InitClusterRequest>,

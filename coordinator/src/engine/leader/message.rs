@@ -1,5 +1,6 @@
 //! What the leader and task managers tell each other, free of any wire format.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use tidemill_model::checkpoint::{CheckpointCommand, CheckpointReport};
@@ -141,8 +142,10 @@ impl fmt::Display for TaskManagerCommand {
             Self::Deploy { deployment, .. } => ("deploy", &deployment.start),
             Self::Cancel { attempts } => ("cancel", attempts),
             Self::Acknowledge { attempts } => ("acknowledge", attempts),
-            Self::Finalize { finalization: Finalization::Commit { attempt }, .. } => {
-                return write!(f, "commit #{attempt}");
+            Self::Finalize { finalization: Finalization::Commit { attempts }, .. } => {
+                let numbers: BTreeSet<_> = attempts.values().collect();
+                f.write_str("commit")?;
+                return numbers.into_iter().try_for_each(|number| write!(f, " #{number}"));
             }
             Self::Finalize { finalization: Finalization::Abort, .. } => ("abort", &[]),
             Self::Release { .. } => ("release", &[]),

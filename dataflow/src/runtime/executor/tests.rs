@@ -181,8 +181,9 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
     let (mut executor, events) = executor(flow);
     executor.deploy(&deployment);
     ends(&events, 2);
-    executor.finalize(Finalization::Commit { attempt: AttemptNumber(1) }).unwrap();
-    executor.finalize(Finalization::Commit { attempt: AttemptNumber(1) }).unwrap();
+    let commit = Finalization::Commit { attempts: deployment.schedule.attempt_numbers() };
+    executor.finalize(&commit).unwrap();
+    executor.finalize(&commit).unwrap();
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["out"]);
     let lines = |part: &str| std::fs::read_to_string(path.join(part)).unwrap().lines().count();

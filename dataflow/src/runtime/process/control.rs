@@ -153,7 +153,7 @@ impl TryFrom<pb::ExecutorCommand> for Command {
                 Ok(Self::Cancel(attempts))
             }
             Some(Pb::Finalize(finalize)) => {
-                Ok(Self::Finalize(convert::finalization_from_pb(finalize.action, finalize.attempt)?))
+                Ok(Self::Finalize(convert::finalization_from_pb(finalize.action, finalize.attempts)?))
             }
             Some(Pb::Checkpoint(checkpoint)) => Ok(Self::Checkpoint(checkpoint.try_into()?)),
             Some(Pb::Start(_)) => Err(Error::Protocol { reason: "a second start".into() }),

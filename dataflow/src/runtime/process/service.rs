@@ -59,7 +59,7 @@ pub(super) fn serve(role: ExecutorRole, flow: Arc<Flow>) -> Result<(), Error> {
                 }
             }
             Command::Finalize(finalization) => {
-                let result = service.finalize(finalization, &events);
+                let result = service.finalize(&finalization, &events);
                 control.write(Event::Finalized { finalization, result })?;
             }
             Command::Checkpoint(checkpoint) => {
@@ -106,8 +106,12 @@ impl Service {
 
     /// Starts tasks; the first deployment decides which attempt this process belongs to.
     pub(super) fn deploy(&self, deployment: &JobDeployment, events: &Sender<ExecutorEvent>) -> Result<(), Error> {
-        let attempt = deployment.schedule.attempts.values().map(|scheduled| scheduled.attempt).max();
-        let attempt = attempt.ok_or_else(|| Error::Protocol { reason: "a deployment without a schedule".into() })?;
+        // Not the schedule's: other regions may be at other numbers, in processes of their own.
+        let first = deployment.start.first().map(|attempt| attempt.attempt);
+        let attempt = first.ok_or_else(|| Error::Protocol { reason: "a deployment of no attempts".into() })?;
+        if deployment.start.iter().any(|other| other.attempt != attempt) {
+            return Err(Error::Protocol { reason: "a deployment of several attempt numbers".into() });
+        }
         if deployment.job != self.start.spec.id {
             return Err(Error::Protocol { reason: format!("a deployment of job {}", deployment.job) });
         }
@@ -140,7 +144,7 @@ impl Service {
     }
 
     /// Finalizes, also in a process that was started for nothing else.
-    fn finalize(&self, finalization: Finalization, events: &Sender<ExecutorEvent>) -> Result<(), Failure> {
+    fn finalize(&self, finalization: &Finalization, events: &Sender<ExecutorEvent>) -> Result<(), Failure> {
         if let Some(deployed) = &*self.deployed() {
             return deployed.executor.finalize(finalization);
         }

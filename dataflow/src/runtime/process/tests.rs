@@ -183,8 +183,8 @@ impl Agent {
     }
 
     fn finalize(&self, finalization: Finalization) -> PbEvent {
-        let (action, attempt) = convert::finalization_to_pb(finalization);
-        self.say(Command::Finalize(FinalizeExecutor { action: action.into(), attempt }));
+        let (action, attempts) = convert::finalization_to_pb(finalization);
+        self.say(Command::Finalize(FinalizeExecutor { action: action.into(), attempts }));
         loop {
             match self.hear() {
                 PbEvent::Progress(_) => {}
@@ -209,10 +209,10 @@ fn an_executor_runs_a_job_from_ready_to_its_finalization() {
     let (ends, records) = agent.hear_ends(4);
     assert!(ends.values().all(|end| matches!(end, TerminalState::Finished { .. })), "{ends:?}");
     assert_eq!(records.len(), 1_000);
+    let commit = Finalization::Commit { attempts: deployment.schedule.attempt_numbers() };
     agent.say(Command::Deploy(deployment.into()));
     let (again, _) = agent.hear_ends(4);
     assert_eq!(ends, again, "a repeated deployment repeats the reports and starts nothing");
-    let commit = Finalization::Commit { attempt: ATTEMPT };
     let finalized = pb::executor_event::Finalized { action: pb::Finalization::Commit.into(), failure: None };
     assert_eq!(agent.finalize(commit), PbEvent::Finalized(finalized));
     drop(agent);
@@ -257,10 +257,16 @@ fn commands_that_are_for_another_executor_end_it() {
         commands.into_iter().for_each(|command| agent.say(command));
         served.join().expect("no panic").expect_err("must end").to_string()
     };
-    let other_job = JobDeployment { job: id::<JobId>(9), start: Vec::new(), ..good.clone() };
+    let nothing = JobDeployment { start: Vec::new(), ..good.clone() };
+    assert!(error(vec![Command::Deploy(nothing.into())]).contains("a deployment of no attempts"));
+    let mut other_job = JobDeployment { job: id::<JobId>(9), ..good.clone() };
+    other_job.start.iter_mut().for_each(|attempt| attempt.job = id::<JobId>(9));
     assert!(error(vec![Command::Deploy(other_job.into())]).contains("a deployment of job 00000000"));
     let mut next = good.clone();
-    next.schedule.attempts.values_mut().for_each(|scheduled| scheduled.attempt = ATTEMPT.next());
+    next.start.iter_mut().for_each(|attempt| attempt.attempt = ATTEMPT.next());
+    let mut mixed = good.clone();
+    mixed.start.push(next.start[0]);
+    assert!(error(vec![Command::Deploy(mixed.into())]).contains("a deployment of several attempt numbers"));
     assert_eq!(
         error(vec![Command::Deploy(good.into()), Command::Deploy(next.into())]),
         "read command of the task manager: a deployment of attempt 3 in a process of attempt 2"

@@ -1,16 +1,20 @@
 //! Output that appears all at once: written to a hidden folder beside its place, then renamed.
 //!
 //! ```text
-//! <dir>/.<name>.tidemill-<job>-<attempt>/1 2 3 ..   while the job runs
+//! <dir>/.<name>.tidemill-<job>-<attempt>/1 2 3 ..   while the job runs: what each attempt wrote
+//! <dir>/.<name>.tidemill-<job>-commit/1 2 3 ..      during a commit: one file of each sub-task, moved here
 //! <dir>/<name>                                       afterwards: the folder, or its single file
 //! ```
 //!
-//! Why a commit may be repeated: the folder of an attempt whose tasks have all finished is complete, and only a commit
-//! takes it away (an abort never follows the decision to commit). So when it is gone and the output is there, the
-//! commit has happened. Where the file system keeps extended attributes, the published output also carries the job's
-//! id (`user.tidemill.job`), and a repeated commit insists on it. Replacing a folder exchanges it with the staged
-//! one, which would be undone by a second exchange: the staged folder therefore carries a mark until the old content
-//! is deleted.
+//! Failover regions restart some sub-tasks and not others, so a commit names the attempt of each sub-task.
+//!
+//! Why a commit may be repeated, by anybody, after a crash at any moment: the files of the named attempts are complete,
+//! and only a commit takes them away (an abort never follows the decision to commit). A part is in its attempt's folder
+//! or in the assembly, so a commit that was interrupted while it moved them is taken up where it stopped. When neither
+//! has any and the output is there, the commit has happened. Where the file system keeps extended attributes, the
+//! published output also carries the job's id (`user.tidemill.job`), and a repeated commit insists on it. Replacing a
+//! folder exchanges it with the assembly, which would be undone by a second exchange: the assembly therefore carries a
+//! mark until the old content is deleted.
 
 use std::fs::{self, File};
 use std::io;
@@ -119,8 +123,13 @@ impl Places {
         format!(".{}.tidemill-{job}-", self.name)
     }
 
-    /// The staging folders of a job, except one.
-    fn stagings_but(&self, job: JobId, kept: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
+    /// Where the parts of the attempts that count are brought together.
+    fn assembly(&self, job: JobId) -> PathBuf {
+        self.parent.join(format!("{}commit", self.staging_prefix(job)))
+    }
+
+    /// Whatever is staged of a job: each attempt's folder, and the assembly.
+    fn stagings(&self, job: JobId) -> Result<Vec<PathBuf>, Error> {
         let entries = match fs::read_dir(&self.parent) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -129,7 +138,7 @@ impl Places {
         let prefix = self.staging_prefix(job);
         let ours = |path: &PathBuf| {
             let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name.starts_with(&prefix)) && Some(path.as_path()) != kept
+            name.is_some_and(|name| name.starts_with(&prefix))
         };
         Ok(entries.flatten().map(|entry| entry.path()).filter(ours).collect())
     }
@@ -183,28 +192,25 @@ impl StagedOutput {
         Ok(())
     }
 
-    /// Publishes what the tasks of `attempt` staged, and removes what other attempts did.
+    /// Publishes what the named attempt of each sub-task staged, and removes what other attempts did.
+    ///
+    /// It may be repeated, by anybody and after a crash at any moment: each step either has been done, which shows on
+    /// disk, or is done now.
     ///
     /// # Errors
     /// The output exists and may not be replaced, parts are missing, or the file system refuses.
-    pub fn commit(&self, job: JobId, attempt: AttemptNumber, parallelism: u32) -> Result<(), Error> {
+    pub fn commit(&self, job: JobId, attempts: &[AttemptNumber]) -> Result<(), Error> {
         let places = self.places()?;
-        let staging = places.staging(job, attempt);
-        remove_all(places.stagings_but(job, Some(&staging))?)?;
         let mark = format!(".tidemill-{job}");
         if fs::symlink_metadata(self.path.join(&mark)).is_ok() {
             // An exchange was interrupted: what is staged now is the old content.
-        } else if staging.is_dir() {
-            if parallelism == 1 {
-                self.publish_file(job, &staging.join("1"))?;
-            } else {
-                self.publish_folder(job, &staging, &mark, parallelism)?;
-            }
+        } else if let [attempt] = attempts {
+            self.publish_file(job, &places.staging(job, *attempt).join("1"))?;
         } else {
-            self.check_published(job, 0, parallelism)?;
+            self.publish_folder(job, &places, &mark, attempts)?;
         }
         sync_folder(&places.parent)?;
-        remove_all(places.stagings_but(job, None)?)?;
+        remove_all(places.stagings(job)?)?;
         remove_mark(&self.path.join(&mark))?;
         sync_folder(&places.parent)
     }
@@ -226,24 +232,28 @@ impl StagedOutput {
         }
     }
 
-    fn publish_folder(&self, job: JobId, staging: &Path, mark: &str, parallelism: u32) -> Result<(), Error> {
-        let parts = (1..=parallelism).filter(|part| staging.join(part.to_string()).is_file()).count();
-        let found = u32::try_from(parts).unwrap_or(u32::MAX);
-        if found != parallelism {
-            return Err(Error::MissingParts { path: self.path.clone(), found, wanted: parallelism });
+    fn publish_folder(&self, job: JobId, places: &Places, mark: &str, attempts: &[AttemptNumber]) -> Result<(), Error> {
+        let assembly = places.assembly(job);
+        let wanted = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+        let found = gather(job, places, &assembly, attempts)?;
+        if found == 0 {
+            return self.check_published(job, found, wanted);
         }
-        name_job(staging, job);
-        sync_folder(staging)?;
+        if found != wanted {
+            return Err(Error::MissingParts { path: self.path.clone(), found, wanted });
+        }
+        name_job(&assembly, job);
+        sync_folder(&assembly)?;
         if !self.overwrite || fs::symlink_metadata(&self.path).is_err() {
-            return self.rename(staging, RenameFlags::NOREPLACE);
+            return self.rename(&assembly, RenameFlags::NOREPLACE);
         }
         if self.path.is_dir() {
             self.check_replaceable()?;
         }
-        let mark = staging.join(mark);
+        let mark = assembly.join(mark);
         File::create(&mark).and_then(|file| file.sync_all()).map_err(io_error("mark", &mark))?;
-        sync_folder(staging)?;
-        self.rename(staging, RenameFlags::EXCHANGE)
+        sync_folder(&assembly)?;
+        self.rename(&assembly, RenameFlags::EXCHANGE)
     }
 
     fn rename(&self, from: &Path, flags: RenameFlags) -> Result<(), Error> {
@@ -272,8 +282,24 @@ impl StagedOutput {
     /// # Errors
     /// The file system refuses.
     pub fn abort(&self, job: JobId) -> Result<(), Error> {
-        remove_all(self.places()?.stagings_but(job, None)?)
+        remove_all(self.places()?.stagings(job)?)
     }
+}
+
+/// Moves each sub-task's part from its attempt's folder into the assembly; says how many are there.
+///
+/// Only the named attempt's file ever comes to a part's place, so one that is there already is the right one.
+fn gather(job: JobId, places: &Places, assembly: &Path, attempts: &[AttemptNumber]) -> Result<u32, Error> {
+    let mut found = 0;
+    for (part, &attempt) in (1u32..).zip(attempts) {
+        let (staged, place) = (places.staging(job, attempt).join(part.to_string()), assembly.join(part.to_string()));
+        if staged.is_file() {
+            fs::create_dir_all(assembly).map_err(io_error("create folder", assembly))?;
+            fs::rename(&staged, &place).map_err(io_error("assemble", &place))?;
+        }
+        found += u32::from(place.is_file());
+    }
+    Ok(found)
 }
 
 /// Writes the job's id on an output; where that is not supported, nothing is lost but a check.

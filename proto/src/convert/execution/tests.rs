@@ -156,10 +156,15 @@ fn a_malformed_deployment_names_the_field() {
 
 #[test]
 fn finalizations_round_trip_and_an_unspecified_one_is_refused() {
-    for finalization in [Finalization::Commit { attempt: AttemptNumber(2) }, Finalization::Abort] {
-        let (action, attempt) = finalization_to_pb(finalization);
-        assert_eq!(finalization_from_pb(action.into(), attempt), Ok(finalization));
+    let vertex = |subtask| ExecutionVertexId { vertex: JobVertexId(1), subtask: SubtaskIndex(subtask) };
+    let attempts = BTreeMap::from([(vertex(0), AttemptNumber(2)), (vertex(1), AttemptNumber(3))]);
+    for finalization in [Finalization::Commit { attempts }, Finalization::Abort] {
+        let (action, attempts) = finalization_to_pb(finalization.clone());
+        assert_eq!(finalization_from_pb(action.into(), attempts), Ok(finalization));
     }
-    let refused = finalization_from_pb(0, 2).expect_err("unspecified");
+    let nameless = vec![pb::StagedAttempt { vertex: None, attempt: 1 }];
+    let refused = finalization_from_pb(pb::Finalization::Commit.into(), nameless).expect_err("no sub-task");
+    assert_eq!(refused, Error::Missing { field: "StagedAttempt.vertex" });
+    let refused = finalization_from_pb(0, Vec::new()).expect_err("unspecified");
     assert_eq!(refused, Error::UnknownEnum { field: "Finalization.action", value: 0 });
 }

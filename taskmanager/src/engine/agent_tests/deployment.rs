@@ -54,36 +54,14 @@ fn an_attempt_that_arrives_later_joins_the_running_executor() {
 }
 
 #[test]
-fn a_higher_attempt_number_kills_the_old_executor_first_and_drops_its_attempts() {
-    let mut bench = Bench::running();
-    check(
-        bench.deploy(1, &[0, 1]),
-        expect![[r#"
-            kill executor-1
-            tell leader: v0[0]#1 DEPLOYING
-            tell leader: v0[1]#1 DEPLOYING
-            fetch artifact abababab
-        "#]],
-    );
-    check(bench.exit(ONE, ExitStatus::Signal(9)), expect![""]);
-    check(bench.change(ONE, 0, 0, ExecutionState::Running), expect![""]);
-    check(
-        bench.bring_up(TWO),
-        expect![[r#"
-            start executor-2 attempt=1 memory=200
-            tell leader: executor process 102
-            tell executor-2: deploy v0[0]#1 v0[1]#1
-        "#]],
-    );
-}
-
-#[test]
 fn a_lower_attempt_number_is_refused() {
     let mut bench = Bench::registered();
     bench.deploy(3, &[0, 1]);
     check(
         bench.deploy(2, &[0, 1]),
-        expect!["refuse: deploy attempt 2 of job 00000000000000000000000000000004: superseded by attempt 3\n"],
+        expect![
+            "refuse: deploy attempt 2 of job 00000000000000000000000000000004: attempt 3 of sub-task v0[0] is or was here\n"
+        ],
     );
 }
 
@@ -159,8 +137,7 @@ fn data_connections_reach_the_ready_executor_of_their_attempt_only() {
     bench.bring_up(ONE);
     assert_eq!(bench.agent.admit(&here), Admission::Accepted(ONE));
     assert_eq!(bench.agent.admit(&Handshake { attempt: AttemptNumber(2), ..here }), Admission::NotYet);
-    let old = bench.agent.admit(&Handshake { attempt: AttemptNumber(0), ..here });
-    assert!(refused(old).contains("superseded"));
+    assert_eq!(bench.agent.admit(&Handshake { attempt: AttemptNumber(0), ..here }), Admission::NotYet);
     assert!(refused(bench.agent.admit(&Handshake { to: ELSEWHERE, ..here })).contains("is not here"));
     let foreign = ClusterId(Uuid::from_u128(77));
     assert!(refused(bench.agent.admit(&Handshake { cluster: foreign, ..here })).contains("cluster"));

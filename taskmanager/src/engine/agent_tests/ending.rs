@@ -74,7 +74,13 @@ fn files_are_removed_when_the_last_process_has_exited() {
     let mut bench = Bench::running();
     bench.deploy(1, &[0]);
     bench.bring_up(TWO);
-    check(bench.release(), expect!["kill executor-2\n"]);
+    check(
+        bench.release(),
+        expect![[r#"
+            kill executor-1
+            kill executor-2
+        "#]],
+    );
     check(bench.exit(TWO, ExitStatus::Signal(9)), expect![""]);
     check(bench.exit(ONE, ExitStatus::Signal(9)), expect!["remove the job's files\n"]);
     assert_eq!(bench.agent.report(), Report::default());

@@ -2,17 +2,21 @@
 
 use super::*;
 
+fn commit(attempt: u32) -> Finalization {
+    Finalization::Commit { attempts: (0..2).map(|subtask| (vertex(subtask), AttemptNumber(attempt))).collect() }
+}
+
 #[test]
 fn a_job_is_finalized_by_its_executor_and_the_outcome_is_kept_until_release() {
     let mut bench = Bench::running();
     bench.change(ONE, 0, 0, finished());
     bench.change(ONE, 1, 0, finished());
-    let commit = Finalization::Commit { attempt: AttemptNumber(0) };
-    check(bench.finalize(commit), expect!["tell executor-1: commit of attempt 0\n"]);
-    check(bench.finalize(commit), expect![""]);
+    let commit = commit(0);
+    check(bench.finalize(commit.clone()), expect!["tell executor-1: commit of attempt 0\n"]);
+    check(bench.finalize(commit.clone()), expect![""]);
     let done = Event::ExecutorFinalized { executor: ONE, step: FinalizationStep::Commit, failure: None };
     check(bench.step(done), expect!["tell leader: commit of attempt 0 done\n"]);
-    check(bench.finalize(commit), expect!["tell leader: commit of attempt 0 done\n"]);
+    check(bench.finalize(commit.clone()), expect!["tell leader: commit of attempt 0 done\n"]);
     bench.directed(Directive::Acknowledge { attempts: vec![id(0, 0), id(1, 0)] });
     check(
         bench.reconnect(6),
@@ -50,8 +54,8 @@ fn an_executor_that_exited_is_started_again_to_finalize() {
     bench.change(ONE, 0, 0, finished());
     bench.change(ONE, 1, 0, finished());
     check(bench.exit(ONE, ExitStatus::Code(0)), expect![""]);
-    let commit = Finalization::Commit { attempt: AttemptNumber(0) };
-    check(bench.finalize(commit), expect!["fetch artifact abababab\n"]);
+    let commit = commit(0);
+    check(bench.finalize(commit.clone()), expect!["fetch artifact abababab\n"]);
     check(
         bench.bring_up(TWO),
         expect![[r#"
@@ -65,14 +69,14 @@ fn an_executor_that_exited_is_started_again_to_finalize() {
 #[test]
 fn a_finalization_that_can_never_succeed_is_not_tried_again() {
     let mut bench = Bench::running();
-    let commit = Finalization::Commit { attempt: AttemptNumber(0) };
-    bench.finalize(commit);
+    let commit = commit(0);
+    bench.finalize(commit.clone());
     let message = "the output exists".to_owned();
     let failure = Failure { kind: FailureKind::InvalidInput, vertex: None, operator: None, message };
     let step = FinalizationStep::Commit;
     let expected = "tell leader: commit of attempt 0 failed (invalid input: the output exists)\n";
     assert_eq!(bench.step(Event::ExecutorFinalized { executor: ONE, step, failure: Some(failure) }), expected);
-    assert_eq!(bench.finalize(commit), expected);
+    assert_eq!(bench.finalize(commit.clone()), expected);
 }
 
 #[test]
@@ -80,7 +84,9 @@ fn the_output_of_a_superseded_attempt_is_not_published() {
     let mut bench = Bench::registered();
     bench.deploy(2, &[0]);
     check(
-        bench.finalize(Finalization::Commit { attempt: AttemptNumber(1) }),
-        expect!["refuse: publish attempt 1 of job 00000000000000000000000000000004: superseded by attempt 2\n"],
+        bench.finalize(commit(1)),
+        expect![
+            "refuse: publish attempt 1 of sub-task v0[0] of job 00000000000000000000000000000004: superseded by 2\n"
+        ],
     );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidemill_model::execution::{ExecutionState, Failure, Finalization};
+use tidemill_model::execution::{ExecutionState, Failure, Finalization, Schedule};
 use tidemill_model::id::{ExecutionAttemptId, TaskManagerId};
 use tidemill_model::job::JobStatus;
 use tidemill_model::time::Instant;
@@ -147,7 +147,8 @@ impl JobMaster {
     fn finalization(&self, kind: FinalizationKind) -> Finalization {
         match kind {
             FinalizationKind::Commit => {
-                Finalization::Commit { attempt: self.job.current_attempt().unwrap_or_default() }
+                let schedule = self.job.schedule.as_ref();
+                Finalization::Commit { attempts: schedule.map(Schedule::attempt_numbers).unwrap_or_default() }
             }
             FinalizationKind::Abort => Finalization::Abort,
         }

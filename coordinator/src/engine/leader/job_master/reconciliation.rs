@@ -1,6 +1,6 @@
 //! A new leadership meets what still runs: adopt what fits the schedule, deploy what never arrived, replace the rest.
 
-use tidemill_model::execution::{ExecutionState, TaskManagerLocation, TerminalState};
+use tidemill_model::execution::{AttemptReport, ExecutionState, TaskManagerLocation, TerminalState};
 use tidemill_model::id::{ExecutionAttemptId, TaskManagerId};
 use tidemill_model::job::JobStatus;
 use tidemill_model::time::Instant;
@@ -83,9 +83,10 @@ impl JobMaster {
             .into_iter()
             .partition(|report| self.job.schedule.as_ref().is_some_and(|schedule| schedule.wants(&report.attempt)));
         if wanted.is_empty() && !unwanted.is_empty() && self.live_on(id).is_empty() {
-            // All of it belongs to a superseded attempt. Where attempts are scheduled, their deployment ends it: a
-            // release could overtake one that is on its way already, and end that.
+            // All of it belongs to superseded attempts. Where attempts are scheduled it would end these, too.
             self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
+        } else {
+            self.end_superseded(id, &unwanted, actions);
         }
         for report in wanted {
             let inherited = self.executions.get(&report.attempt.vertex) == Some(&ExecutionState::Reconciling);
@@ -105,6 +106,18 @@ impl JobMaster {
             if *state == ExecutionState::Reconciling {
                 *state = ExecutionState::Scheduled;
             }
+        }
+    }
+
+    /// `no-zombie`: what was superseded is stopped, and forgotten once it has ended.
+    fn end_superseded(&self, id: TaskManagerId, unwanted: &[AttemptReport], actions: &mut Vec<JobMasterAction>) {
+        let (ended, live): (Vec<_>, Vec<_>) = unwanted.iter().partition(|report| report.state.is_terminal());
+        let attempts = |reports: Vec<&AttemptReport>| reports.into_iter().map(|report| report.attempt).collect();
+        if !live.is_empty() {
+            self.send(id, TaskManagerCommand::Cancel { attempts: attempts(live) }, actions);
+        }
+        if !ended.is_empty() {
+            self.send(id, TaskManagerCommand::Acknowledge { attempts: attempts(ended) }, actions);
         }
     }
 

@@ -132,12 +132,16 @@ fn a_panic_that_was_replicated_but_not_decided_about_fails_the_job() {
 }
 
 #[test]
-fn what_is_left_of_a_superseded_attempt_is_replaced_by_the_deployment_or_else_released() {
+fn what_is_left_of_a_superseded_attempt_is_cancelled_beside_the_deployment_or_else_released() {
     let mut harness = Harness::running();
     harness.fail(0, 0, FailureKind::ExecutorLost);
     harness.tick_after(Duration::from_secs(1));
     harness.grant();
     let superseded = harness.running_reports(1);
-    assert_eq!(harness.register(2, superseded.clone()), "tm-2 <- deploy v0[1]#1 v1[1]#1\n");
+    expect![[r#"
+        tm-2 <- cancel v0[1]#0 v1[1]#0
+        tm-2 <- deploy v0[1]#1 v1[1]#1
+    "#]]
+    .assert_eq(&harness.register(2, superseded.clone()));
     assert_eq!(harness.register(3, superseded), "tm-3 <- release\n");
 }
