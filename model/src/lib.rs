@@ -12,6 +12,7 @@ pub mod job;
 pub mod job_graph;
 pub mod key;
 pub mod key_group;
+pub mod mutant;
 pub mod restart;
 pub mod slot;
 pub mod time;

@@ -127,8 +127,10 @@ fn forbidden_arrows(metadata: &Value) -> Vec<String> {
                 violations.push(format!("{name} -> {target}: the feature `raft` is for server binaries"));
             }
         }
-        if array(&package["features"]["default"]).iter().any(|feature| feature == "raft") {
-            violations.push(format!("{name}: the feature `raft` must not be a default"));
+        for feature in ["raft", "mutants"] {
+            if array(&package["features"]["default"]).iter().any(|default| default == feature) {
+                violations.push(format!("{name}: the feature `{feature}` must not be a default"));
+            }
         }
     }
     violations
@@ -275,13 +277,14 @@ mod each_rule_finds_a_violation {
                 {"name": "tidemill-coordinator", "path": "/c", "features": ["raft"]},
                 {"name": "serde", "features": []},
             ]},
-            {"name": "tidemill-coordinator", "dependencies": [], "features": {"default": ["raft"]}},
+            {"name": "tidemill-coordinator", "dependencies": [], "features": {"default": ["raft", "mutants"]}},
             {"name": "stranger", "dependencies": []},
         ]});
         let expected = [
             "tidemill-model -> tidemill-proto: no arrow allows this",
             "tidemill -> tidemill-coordinator: the feature `raft` is for server binaries",
             "tidemill-coordinator: the feature `raft` must not be a default",
+            "tidemill-coordinator: the feature `mutants` must not be a default",
             "stranger: not in the list of crates",
         ];
         assert_eq!(forbidden_arrows(&metadata), expected);

@@ -30,6 +30,10 @@ fn main() -> anyhow::Result<()> {
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
     let arguments = Arguments::parse();
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var(tidemill_model::mutant::VARIABLE) {
+        tidemill_model::mutant::activate(name.parse()?);
+    }
     let configuration = configuration(&arguments)?;
     let settings = CoordinatorSettings::new(&configuration, arguments.insecure)?;
     tracing::info!("configuration: {configuration}");

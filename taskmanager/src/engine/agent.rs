@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidemill_model::id::{BlobId, ClusterId, ExecutionAttemptId, JobId, LeaderEpoch, TaskManagerId};
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::slot::SlotOffer;
 use tidemill_model::time::Instant;
 
@@ -153,7 +154,13 @@ impl Agent {
                 }
             }
             // A leader that was refused was no contact: losing it leaves the orphan timer where it is.
-            Event::SessionLost if self.connected() => self.contact = Contact::Lost { since: now },
+            Event::SessionLost if self.connected() => {
+                self.contact = Contact::Lost { since: now };
+                if mutant::active(Mutant::ResultDroppedAtFlap) {
+                    let hosted = self.jobs.values_mut().flat_map(|job| job.generations.values_mut());
+                    hosted.for_each(Generation::forget_ended);
+                }
+            }
             Event::SessionLost => {}
             Event::ArtifactReady { artifact } => self.artifact_ready(now, artifact, &mut outbox),
             Event::ArtifactFailed { artifact, failure } => self.artifact_failed(artifact, &failure, &mut outbox),
@@ -253,9 +260,13 @@ impl Agent {
             return outbox.push(Action::DropSession { reason });
         }
         // Fence first, report second: what the report says must not be changed by an older leader any more.
-        if let FenceOutcome::Stale { fence } = self.fence.admit(epoch) {
+        let mut raised = self.fence;
+        if let FenceOutcome::Stale { fence } = raised.admit(epoch) {
             let reason = format!("the leader has epoch {epoch}, epoch {fence} has begun");
             return outbox.push(Action::DropSession { reason });
+        }
+        if !mutant::active(Mutant::ReportBeforeFence) {
+            self.fence = raised;
         }
         self.cluster = Some(cluster);
         self.contact = Contact::Connected;

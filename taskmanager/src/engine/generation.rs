@@ -255,6 +255,13 @@ impl Generation {
         }
     }
 
+    /// Forgets every end, acknowledged or not: what only a mutant does.
+    pub(crate) fn forget_ended(&mut self) {
+        for attempt in self.attempts.values_mut().filter(|attempt| matches!(attempt.state, AttemptState::Ended(_))) {
+            attempt.state = AttemptState::Acknowledged;
+        }
+    }
+
     /// The executor says how an attempt stands.
     pub(crate) fn attempt_changed(&mut self, change: AttemptChange, outbox: &mut Outbox) {
         let AttemptChange { report: AttemptReport { attempt: id, state }, collected } = change;

@@ -13,9 +13,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, JobDeployment, TaskManagerLocation};
+use tidemill_model::execution::{
+    AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TaskManagerLocation,
+};
 use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::JobStatus;
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::restart::RestartStrategy;
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::{Instant, Timestamp};
@@ -89,6 +92,11 @@ impl JobMaster {
             released: false,
         };
         master.inherit_failure();
+        if inherits && mutant::active(Mutant::RestartsAtTakeover) {
+            let message = "the leader has changed".to_owned();
+            let kind = FailureKind::TaskManagerLost;
+            master.failure = Some(Failure { kind, vertex: None, operator: None, message });
+        }
         master
     }
 
@@ -211,6 +219,13 @@ impl JobMaster {
 
     fn decide(&mut self, body: CommandBody, actions: &mut Vec<JobMasterAction>) {
         self.deciding = true;
+        if let CommandBody::RecordSchedule { schedule, .. } = &body
+            && mutant::active(Mutant::ActsBeforeCommit)
+        {
+            let decided = self.job.schedule.replace(schedule.clone());
+            schedule.task_managers.keys().for_each(|&id| self.deploy_on(id, |_| true, actions));
+            self.job.schedule = decided;
+        }
         actions.push(JobMasterAction::Propose(body));
     }
 
@@ -318,6 +333,15 @@ impl JobMaster {
         if self.registered.contains_key(&task_manager) {
             actions.push(JobMasterAction::Send { task_manager, command });
         }
+    }
+
+    /// Whether this exact attempt is the scheduled one.
+    fn wants(&self, attempt: &ExecutionAttemptId) -> bool {
+        let Some(schedule) = &self.job.schedule else { return false };
+        if mutant::active(Mutant::AdoptsAnyAttempt) {
+            return schedule.attempts.contains_key(&attempt.vertex);
+        }
+        schedule.wants(attempt)
     }
 
     /// The stable name of a task manager, for people.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_model::execution::{AttemptReport, TaskManagerLocation};
 use tidemill_model::id::{JobId, TaskManagerId};
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::Instant;
 
@@ -121,6 +122,10 @@ impl ResourceManager {
             .map(|(&other, _)| other)
             .collect();
         for other in superseded {
+            if mutant::active(Mutant::ComparedByName) {
+                self.task_managers.remove(&other);
+                continue;
+            }
             self.lose(other, "another incarnation of it has started".to_owned(), actions);
         }
         if let Some(known) = self.task_managers.get(&id) {
@@ -289,7 +294,7 @@ impl ResourceManager {
         // listen: it grants a full time-out.
         let gap = self.last_tick.is_some_and(|last| now.since(last) > self.settings.tick * 5);
         self.last_tick = Some(now);
-        if gap {
+        if gap && !mutant::active(Mutant::ExpiryAfterPause) {
             for known in self.task_managers.values_mut() {
                 known.heard = now;
                 if let Link::Broken { since, .. } = &mut known.link {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
 use tidemill_model::job::JobSpec;
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Timestamp;
 
 use super::chaos::ChaosState;
@@ -78,7 +79,7 @@ impl ClusterState {
             return self.start_leadership(index, term, *node, *elected, command.stamp);
         }
         // The fence at apply: a proposal that lingered in a queue is not lawful under a later leadership.
-        if command.epoch != self.epoch {
+        if command.epoch != self.epoch && !mutant::active(Mutant::LateProposalAccepted) {
             return Response::Stale { current: self.epoch };
         }
         self.now = self.now.max(command.stamp);
@@ -103,7 +104,7 @@ impl ClusterState {
     }
 
     fn start_leadership(&mut self, index: u64, term: u64, node: NodeId, elected: u64, stamp: Timestamp) -> Response {
-        if term != elected {
+        if term != elected && !mutant::active(Mutant::LingeringLeaderStarted) {
             return Response::Lingered;
         }
         self.now = self.now.max(stamp);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, TerminalState};
 use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, TaskManagerId};
 use tidemill_model::job::JobStatus;
+use tidemill_model::mutant::{self, Mutant};
 
 use super::{JobMaster, JobMasterAction};
 use crate::engine::leader::message::TaskManagerCommand;
@@ -17,7 +18,7 @@ impl JobMaster {
         report: AttemptReport,
         actions: &mut Vec<JobMasterAction>,
     ) {
-        if !self.job.schedule.as_ref().is_some_and(|schedule| schedule.wants(&report.attempt)) {
+        if !self.wants(&report.attempt) {
             // `no-zombie`: a superseded attempt changes nothing; its task manager may forget it.
             if report.state.is_terminal() {
                 let command = TaskManagerCommand::Acknowledge { attempts: vec![report.attempt] };
@@ -35,6 +36,9 @@ impl JobMaster {
         known.clone_from(&report.state);
         if let ExecutionState::Terminal(state) = report.state {
             self.observe_end(report.attempt, &state);
+            if mutant::active(Mutant::ForgottenBeforeApply) {
+                self.acknowledge([report.attempt], actions);
+            }
             let (job, ended) = (self.job.spec.id, vec![(report.attempt, state)]);
             actions.push(JobMasterAction::Propose(CommandBody::RecordTerminal { job, ended }));
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tidemill_model::execution::{ExecutionState, Failure, Finalization, Schedule};
 use tidemill_model::id::{ExecutionAttemptId, TaskManagerId};
 use tidemill_model::job::JobStatus;
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Instant;
 
 use super::{JobMaster, JobMasterAction};
@@ -85,6 +86,9 @@ impl JobMaster {
     /// `Finished` only once the sinks have committed.
     pub(super) fn drive_committing(&mut self, actions: &mut Vec<JobMasterAction>) {
         let job = self.job.spec.id;
+        if mutant::active(Mutant::FinishedBeforeCommit) {
+            return self.end(Ending::Finished, actions);
+        }
         match self.finalizing.outcome.take() {
             Some(Outcome::Done) => self.end(Ending::Finished, actions),
             Some(Outcome::Failed(cause)) => self.decide(CommandBody::FailJob { job, cause }, actions),

@@ -3,6 +3,7 @@
 use tidemill_model::execution::{AttemptReport, ExecutionState, TaskManagerLocation, TerminalState};
 use tidemill_model::id::{ExecutionAttemptId, TaskManagerId};
 use tidemill_model::job::JobStatus;
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Instant;
 
 use super::{JobMaster, JobMasterAction};
@@ -65,6 +66,9 @@ impl JobMaster {
 
     /// Another incarnation at the same place: what the schedule wants of the former one is gone.
     fn lose_former_incarnation(&mut self, location: &TaskManagerLocation) {
+        if mutant::active(Mutant::ComparedByName) {
+            return;
+        }
         let scheduled = self.job.schedule.iter().flat_map(|schedule| schedule.task_managers.values());
         let former: Vec<TaskManagerId> = scheduled
             .filter(|other| other.name == location.name && other.id != location.id)
@@ -78,10 +82,8 @@ impl JobMaster {
     /// The same incarnation reports: attempts are compared by id.
     fn reconcile(&mut self, id: TaskManagerId, report: JobReport, actions: &mut Vec<JobMasterAction>) {
         let reported: Vec<ExecutionAttemptId> = report.attempts.iter().map(|report| report.attempt).collect();
-        let (wanted, unwanted): (Vec<_>, Vec<_>) = report
-            .attempts
-            .into_iter()
-            .partition(|report| self.job.schedule.as_ref().is_some_and(|schedule| schedule.wants(&report.attempt)));
+        let (wanted, unwanted): (Vec<_>, Vec<_>) =
+            report.attempts.into_iter().partition(|report| self.wants(&report.attempt));
         if wanted.is_empty() && !unwanted.is_empty() && self.live_on(id).is_empty() {
             // All of it belongs to superseded attempts. Where attempts are scheduled it would end these, too.
             self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);

@@ -1,0 +1,152 @@
+//! Known bugs that can be put back, to prove that simulation and chaos runs would find them.
+//!
+//! The switch is the feature `mutants`, which no ordinary build has: without it [`active`] is a constant, and the
+//! compiler drops what stands behind it. A simulation chooses a mutant for its thread ([`with`]), a binary for its
+//! process ([`activate`], from the environment variable [`VARIABLE`]).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The environment variable by which a binary that is built with the feature `mutants` is told its mutant.
+pub const VARIABLE: &str = "TIDEMILL_MUTANT";
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)*) => {
+        /// The closed list of bugs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $variant,)*
+        }
+
+        impl Mutant {
+            /// Every one.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name, as [`VARIABLE`] and the matrix of mutants have it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What is wrong, in words.
+            #[must_use]
+            pub fn description(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// A leader deploys a schedule before it is applied.
+    ActsBeforeCommit = "acts-before-commit",
+    /// A task manager obeys leaders of lower epochs than it has heard of.
+    LowerEpochAccepted = "lower-epoch-accepted",
+    /// A command is applied although another leadership has begun since it was decided.
+    LateProposalAccepted = "late-proposal-accepted",
+    /// A `LeaderStarted` that has lingered takes office in a later term.
+    LingeringLeaderStarted = "lingering-leader-started",
+    /// A job is `FINISHED` before its sinks have committed.
+    FinishedBeforeCommit = "finished-before-commit",
+    /// A leader acknowledges a terminal state before it is applied, so that its task manager forgets it.
+    ForgottenBeforeApply = "forgotten-before-apply",
+    /// A task manager reports to a new leader and raises its fence only with that leader's first command.
+    ReportBeforeFence = "report-before-fence",
+    /// A new leader restarts the tasks that it finds running.
+    RestartsAtTakeover = "restarts-at-takeover",
+    /// A new leader adopts what a task manager runs by sub-task, without comparing attempts.
+    AdoptsAnyAttempt = "adopts-any-attempt",
+    /// Task managers are told apart by name instead of incarnation.
+    ComparedByName = "compared-by-name",
+    /// A task manager whose session breaks forgets the ends of attempts that the leader has not acknowledged.
+    ResultDroppedAtFlap = "result-dropped-at-flap",
+    /// A leader that was itself stopped takes task managers for dead that it could not hear meanwhile.
+    ExpiryAfterPause = "expiry-after-pause",
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no mutant's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("find mutant {0:?}: there is none of that name")]
+pub struct UnknownMutant(String);
+
+impl FromStr for Mutant {
+    type Err = UnknownMutant;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMutant> {
+        let found = Self::ALL.iter().find(|mutant| mutant.name() == name);
+        found.copied().ok_or_else(|| UnknownMutant(name.to_owned()))
+    }
+}
+
+/// Whether this bug is put back, here and now.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+pub const fn active(_mutant: Mutant) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::{activate, active, with};
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::cell::Cell;
+    use std::sync::OnceLock;
+
+    use super::Mutant;
+
+    thread_local! {
+        static OF_THREAD: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+    static OF_PROCESS: OnceLock<Mutant> = OnceLock::new();
+
+    /// Whether this bug is put back, here and now.
+    #[must_use]
+    pub fn active(mutant: Mutant) -> bool {
+        let chosen = OF_THREAD.get().or_else(|| OF_PROCESS.get().copied());
+        chosen == Some(mutant)
+    }
+
+    /// Puts a bug back for as long as `run` takes on this thread.
+    pub fn with<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
+        let before = OF_THREAD.replace(mutant);
+        let result = run();
+        OF_THREAD.set(before);
+        result
+    }
+
+    /// Puts a bug back for the whole process, once.
+    pub fn activate(mutant: Mutant) {
+        // The first choice counts: a process has one mutant.
+        let _ = OF_PROCESS.set(mutant);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutant_is_found_by_its_name_and_says_what_is_wrong() {
+        for &mutant in Mutant::ALL {
+            assert_eq!(mutant.name().parse(), Ok(mutant));
+            assert!(mutant.description().ends_with('.'), "{mutant}");
+        }
+        assert!("no-such-bug".parse::<Mutant>().is_err());
+    }
+
+    #[test]
+    fn nothing_is_put_back_unless_it_is_asked_for() {
+        assert!(Mutant::ALL.iter().all(|mutant| !active(*mutant)));
+    }
+}
