@@ -4,3 +4,5 @@ pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod every_operator;
+pub mod invariants;
+pub mod sim;

@@ -1,0 +1,78 @@
+//! Simulates the control plane from seeds: one, told aloud, or a range of them; with the feature `mutants`, also what
+//! they make of known bugs.
+
+use clap::Parser;
+use tidemill_tests::sim::{Telling, simulate, simulate_all};
+
+/// Simulates the control plane from seeds.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// One seed, told aloud.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The first seed of a range.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// How many seeds.
+    #[arg(long, default_value_t = 200)]
+    count: u64,
+    /// Puts this bug back.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<tidemill_model::mutant::Mutant>,
+    /// Hunts every mutant with up to `count` seeds, and prints the matrix.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    matrix: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    #[cfg(feature = "mutants")]
+    {
+        if arguments.matrix {
+            return matrix(arguments.count);
+        }
+        if let Some(mutant) = arguments.mutant {
+            tidemill_model::mutant::activate(mutant);
+        }
+    }
+    match arguments.seed {
+        Some(seed) => one(seed),
+        None => many(arguments.first, arguments.count),
+    }
+}
+
+fn one(seed: u64) -> anyhow::Result<()> {
+    let outcome = simulate(seed, Telling::Aloud);
+    println!("{}", outcome.totals);
+    println!("trace {:016x}", outcome.hash);
+    outcome.failure.map_or(Ok(()), |failure| Err(anyhow::anyhow!("{failure}")))
+}
+
+fn many(first: u64, count: u64) -> anyhow::Result<()> {
+    let (totals, failures) = simulate_all(first, count);
+    failures.iter().for_each(|failure| println!("{failure}"));
+    println!("{totals}");
+    println!("{} of {} seeds passed", totals.seeds - failures.len() as u64, totals.seeds);
+    anyhow::ensure!(failures.is_empty(), "{} seeds failed", failures.len());
+    Ok(())
+}
+
+#[cfg(feature = "mutants")]
+fn matrix(seeds: u64) -> anyhow::Result<()> {
+    use tidemill_model::mutant::Mutant;
+    use tidemill_tests::sim::matrix::hunt;
+
+    // What a mutant breaks may panic: the matrix says so, in its own words.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut alive = 0;
+    for &mutant in Mutant::ALL {
+        let row = hunt(mutant, seeds);
+        println!("{row}");
+        alive += usize::from(!row.killed());
+    }
+    println!("{} of {} mutants killed", Mutant::ALL.len() - alive, Mutant::ALL.len());
+    anyhow::ensure!(alive == 0, "{alive} mutants are not killed");
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Persist, then act: nothing is deployed, acknowledged, committed, dropped or released before the decision is applied.
+
+use std::collections::BTreeSet;
+
+use tidemill_coordinator::engine::leader::TaskManagerCommand;
+use tidemill_coordinator::engine::replicated::{ClusterState, CommandBody, JobState, Response};
+use tidemill_model::execution::Finalization;
+use tidemill_model::id::{ExecutionAttemptId, JobId, TaskManagerId};
+use tidemill_model::job::JobStatus;
+
+use crate::sim::fact::Fact;
+
+/// How it was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// An attempt was deployed that no schedule names.
+    #[error("attempt {attempt} was deployed on {task_manager}, and is not in the schedule")]
+    Deployed {
+        /// Which.
+        attempt: ExecutionAttemptId,
+        /// Where.
+        task_manager: TaskManagerId,
+    },
+    /// A terminal state was acknowledged that is not replicated.
+    #[error("the end of attempt {attempt} was acknowledged to {task_manager}, and is not replicated")]
+    Acknowledged {
+        /// Of which attempt.
+        attempt: ExecutionAttemptId,
+        /// To whom.
+        task_manager: TaskManagerId,
+    },
+    /// Output was to be published or dropped in a status that does not want it.
+    #[error("{finalization} was asked for job {job} in status {status}")]
+    Finalized {
+        /// Of which job.
+        job: JobId,
+        /// What was asked for.
+        finalization: String,
+        /// How the job stood.
+        status: String,
+    },
+    /// A task manager was told to forget a job of which attempts are to run there.
+    #[error("job {job} was released on {task_manager}, where attempts of it are scheduled and have not ended")]
+    Released {
+        /// Which job.
+        job: JobId,
+        /// Where.
+        task_manager: TaskManagerId,
+    },
+    /// Attempts were stopped that are wanted.
+    #[error("attempt {attempt} was cancelled in status {status}")]
+    Canceled {
+        /// Which.
+        attempt: ExecutionAttemptId,
+        /// How its job stood.
+        status: String,
+    },
+}
+
+/// Keeps what has been deployed where, and judges what a leader sends by what its replica has applied.
+#[derive(Debug, Default)]
+pub(super) struct DecidedFirst {
+    deployed: BTreeSet<(TaskManagerId, ExecutionAttemptId)>,
+    /// Attempts whose ends have been applied.
+    ended: BTreeSet<ExecutionAttemptId>,
+}
+
+impl DecidedFirst {
+    pub(super) fn observe(&mut self, fact: &Fact<'_>) -> Result<(), Violation> {
+        if let Fact::Applied { command, response: Response::Done, .. } = fact
+            && let CommandBody::RecordTerminal { ended, .. } = &command.body
+        {
+            self.ended.extend(ended.iter().map(|(attempt, _)| *attempt));
+        }
+        let Fact::Sent { task_manager, command, state, .. } = fact else { return Ok(()) };
+        let task_manager = *task_manager;
+        match command {
+            TaskManagerCommand::Welcome
+            | TaskManagerCommand::HeartbeatAnswer { .. }
+            | TaskManagerCommand::Checkpoint(_) => Ok(()),
+            TaskManagerCommand::Deploy { deployment, .. } => {
+                self.deployed.extend(deployment.start.iter().map(|attempt| (task_manager, *attempt)));
+                deployed(task_manager, &deployment.start, state)
+            }
+            TaskManagerCommand::Acknowledge { attempts } => self.acknowledged(task_manager, attempts, state),
+            TaskManagerCommand::Finalize { spec, finalization } => finalized(spec.id, finalization, state),
+            TaskManagerCommand::Release { job } => self.released(task_manager, *job, state),
+            TaskManagerCommand::Cancel { attempts } => canceled(attempts, state),
+        }
+    }
+
+    /// The ends of attempts that nobody wants may be forgotten; all others are replicated first.
+    fn acknowledged(
+        &self,
+        task_manager: TaskManagerId,
+        attempts: &[ExecutionAttemptId],
+        state: &ClusterState,
+    ) -> Result<(), Violation> {
+        let wanted = |attempt: &ExecutionAttemptId| state.jobs.get(&attempt.job).is_some_and(|job| wants(job, attempt));
+        match attempts.iter().find(|attempt| wanted(attempt) && !self.ended.contains(attempt)) {
+            Some(attempt) => Err(Violation::Acknowledged { attempt: *attempt, task_manager }),
+            None => Ok(()),
+        }
+    }
+
+    /// A release that comes before the deployment of new attempts is meant for the old ones.
+    fn released(&self, task_manager: TaskManagerId, job: JobId, state: &ClusterState) -> Result<(), Violation> {
+        let Some(state) = state.jobs.get(&job) else { return Ok(()) };
+        let attempts = state.schedule.iter().flat_map(|schedule| schedule.attempt_ids(job));
+        let live = attempts.into_iter().any(|(attempt, _)| {
+            self.deployed.contains(&(task_manager, attempt)) && !state.terminal.contains_key(&attempt.vertex)
+        });
+        if live && state.status == JobStatus::Running {
+            return Err(Violation::Released { job, task_manager });
+        }
+        Ok(())
+    }
+}
+
+fn wants(job: &JobState, attempt: &ExecutionAttemptId) -> bool {
+    job.schedule.as_ref().is_some_and(|schedule| schedule.wants(attempt))
+}
+
+fn deployed(
+    task_manager: TaskManagerId,
+    attempts: &[ExecutionAttemptId],
+    state: &ClusterState,
+) -> Result<(), Violation> {
+    // A job that is being stopped has its schedule still: what was decided before may be under way.
+    let decided = |attempt: &&ExecutionAttemptId| state.jobs.get(&attempt.job).is_some_and(|job| wants(job, attempt));
+    match attempts.iter().find(|attempt| !decided(attempt)) {
+        Some(attempt) => Err(Violation::Deployed { attempt: *attempt, task_manager }),
+        None => Ok(()),
+    }
+}
+
+fn finalized(job: JobId, finalization: &Finalization, state: &ClusterState) -> Result<(), Violation> {
+    let Some(status) = state.jobs.get(&job).map(|job| &job.status) else { return Ok(()) };
+    let wanted = match finalization {
+        Finalization::Commit { .. } => matches!(status, JobStatus::Committing | JobStatus::Finished(_)),
+        Finalization::Abort => {
+            matches!(status, JobStatus::Cancelling | JobStatus::Failing(_) | JobStatus::Canceled | JobStatus::Failed(_))
+        }
+    };
+    if wanted {
+        return Ok(());
+    }
+    Err(Violation::Finalized { job, finalization: finalization.to_string(), status: status.name().to_owned() })
+}
+
+fn canceled(attempts: &[ExecutionAttemptId], state: &ClusterState) -> Result<(), Violation> {
+    for attempt in attempts {
+        let Some(job) = state.jobs.get(&attempt.job) else { continue };
+        if wants(job, attempt) && job.status == JobStatus::Running {
+            return Err(Violation::Canceled { attempt: *attempt, status: job.status.name().to_owned() });
+        }
+    }
+    Ok(())
+}

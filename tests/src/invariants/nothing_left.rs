@@ -1,0 +1,39 @@
+//! Promise `nothing-left`: after a job's end no task, executor, slot, folder or staged output of it remains; and of a
+//! job that runs, nothing remains but what its schedule wants.
+
+use tidemill_model::id::{ExecutionAttemptId, JobId, TaskManagerId};
+
+/// What is left of something that should be gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A task runs that nobody wants.
+    #[error("attempt {attempt} runs on {task_manager}, and no schedule wants it")]
+    Task {
+        /// Which.
+        attempt: ExecutionAttemptId,
+        /// Where.
+        task_manager: TaskManagerId,
+    },
+    /// An executor of a job that has ended.
+    #[error("an executor of job {job} runs on {task_manager}, and the job has ended")]
+    Executor {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        task_manager: TaskManagerId,
+    },
+    /// A job's folder.
+    #[error("a folder of job {job} is on {task_manager}, and the job has ended")]
+    Folder {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        task_manager: TaskManagerId,
+    },
+    /// Staged output.
+    #[error("output of attempt {attempt} is staged, and its job has ended")]
+    Staged {
+        /// Whose.
+        attempt: ExecutionAttemptId,
+    },
+}

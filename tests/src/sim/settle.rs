@@ -1,0 +1,147 @@
+//! The end of a simulation: all faults are over, and everything has to heal.
+
+use std::collections::BTreeSet;
+
+use tidemill_coordinator::engine::replicated::JobState;
+use tidemill_model::execution::ExecutionState;
+use tidemill_model::id::ExecutionAttemptId;
+use tidemill_model::job::JobStatus;
+
+use super::client::Wish;
+use super::clock::{MILLISECOND, SECOND, Time};
+use super::event::Event;
+use super::raft::Node;
+use super::world::{World, node_id};
+use crate::invariants::{Violation, converged, nothing_left, result_delivered};
+
+/// How often all is looked at.
+const LOOK: Time = 300 * MILLISECOND;
+
+/// How long healing may take: longer than every timer, so that what has not healed by then never will.
+const LIMIT: Time = 120 * SECOND;
+
+impl World {
+    pub(crate) fn look(&mut self) {
+        if self.nemesis.active {
+            self.heal_everything();
+            return self.after(SECOND, Event::Look);
+        }
+        self.sweep_connections();
+        match self.unsettled() {
+            Ok(()) => self.converged = true,
+            Err(violation) if self.now >= self.plan.duration + LIMIT => self.watch.wrong(violation),
+            Err(_) => self.after(LOOK, Event::Look),
+        }
+    }
+
+    /// The first thing that has not healed.
+    fn unsettled(&self) -> Result<(), Violation> {
+        let leader = self.coordinators.iter().position(|coordinator| coordinator.leads().is_some());
+        let leader = leader.ok_or(converged::Violation::NoLeader)?;
+        self.replicas_have_caught_up(leader)?;
+        if let Some(place) = self.places.iter().position(|place| !place.agent.connected()) {
+            return Err(converged::Violation::NotRegistered { place }.into());
+        }
+        self.jobs_are_where_they_should_be(leader)?;
+        self.clients_know()?;
+        self.nothing_is_left()
+    }
+
+    fn replicas_have_caught_up(&self, leader: Node) -> Result<(), converged::Violation> {
+        let index = self.coordinators[leader].replica.commit();
+        for (node, coordinator) in self.coordinators.iter().enumerate() {
+            if coordinator.applied != index {
+                let (node, applied) = (node_id(node), coordinator.applied);
+                return Err(converged::Violation::Lags { node, applied, index });
+            }
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> BTreeSet<ExecutionAttemptId> {
+        let executors = self.places.iter().flat_map(|place| place.executors.values());
+        executors.flat_map(|executor| executor.tasks.values()).map(|task| task.attempt).collect()
+    }
+
+    fn jobs_are_where_they_should_be(&self, leader: Node) -> Result<(), converged::Violation> {
+        let running = self.running();
+        for client in &self.clients {
+            let job = client.job.spec.id;
+            let Some(state) = self.watch.truth().jobs.get(&job) else {
+                return Err(converged::Violation::Job { job, status: "not there".to_owned() });
+            };
+            let endless = client.job.records.is_none() && client.job.cancel_at.is_none();
+            let well = state.status.is_terminal() || (endless && state.status == JobStatus::Running);
+            if !well {
+                return Err(converged::Violation::Job { job, status: state.status.to_string() });
+            }
+            if state.status != JobStatus::Running {
+                continue;
+            }
+            let scheduled = state.schedule.iter().flat_map(|schedule| schedule.attempt_ids(job));
+            if let Some((attempt, _)) = scheduled.into_iter().find(|(attempt, _)| !running.contains(attempt)) {
+                return Err(converged::Violation::NotRunning { attempt });
+            }
+        }
+        let super::coordinator::Shell::Leading(leadership) = &self.coordinators[leader].shell else { return Ok(()) };
+        for (&job, master) in leadership.jobs() {
+            if !self.watch.truth().jobs.get(&job).is_some_and(|replicated| same(replicated, master.job())) {
+                return Err(converged::Violation::CopyDiffers { job });
+            }
+            let observed = master.observe();
+            let odd = observed.iter().find(|observation| observation.report.state != ExecutionState::Running);
+            if let Some(odd) = odd.filter(|_| master.job().status == JobStatus::Running) {
+                return Err(converged::Violation::NotRunning { attempt: odd.report.attempt });
+            }
+        }
+        Ok(())
+    }
+
+    fn clients_know(&self) -> Result<(), result_delivered::Violation> {
+        for client in &self.clients {
+            let job = client.job.spec.id;
+            let decided = self.watch.truth().jobs.get(&job).map(|state| &state.status);
+            if decided.is_some_and(JobStatus::is_terminal) || client.wish == Wish::Nothing {
+                result_delivered::check(job, client.result.as_ref(), decided)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn nothing_is_left(&self) -> Result<(), Violation> {
+        let jobs = &self.watch.truth().jobs;
+        let ended = |job| jobs.get(&job).is_none_or(|state| state.status.is_terminal());
+        for place in &self.places {
+            let task_manager = place.id;
+            for executor in place.executors.values() {
+                let job = executor.spec.id;
+                if ended(job) {
+                    return Err(nothing_left::Violation::Executor { job, task_manager }.into());
+                }
+                let wanted = |attempt: &ExecutionAttemptId| {
+                    jobs.get(&job).and_then(|state| state.schedule.as_ref()).is_some_and(|s| s.wants(attempt))
+                };
+                if let Some(task) = executor.tasks.values().find(|task| !wanted(&task.attempt)) {
+                    return Err(nothing_left::Violation::Task { attempt: task.attempt, task_manager }.into());
+                }
+            }
+        }
+        if let Some(&(task_manager, job)) = self.storage.local.iter().find(|(_, job)| ended(*job)) {
+            return Err(nothing_left::Violation::Folder { job, task_manager }.into());
+        }
+        let left = |attempt: &&ExecutionAttemptId| ended(attempt.job) && !self.storage.excused.contains(&attempt.job);
+        if let Some(attempt) = self.storage.staged.keys().find(left) {
+            return Err(nothing_left::Violation::Staged { attempt: *attempt }.into());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a leader's copy of a job is the replicated one, but for times: the leader applies its own stamps, replicas
+/// the later of that and the one before.
+fn same(replicated: &JobState, copy: &JobState) -> bool {
+    replicated.status.name() == copy.status.name()
+        && replicated.schedule == copy.schedule
+        && replicated.terminal == copy.terminal
+        && replicated.restarts == copy.restarts
+}
