@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help chaos demo test verify verify-unsafe fix sim sim-soak mutants bench microbench golden setup build-release
+.PHONY: help chaos demo test test-failpoints verify verify-unsafe fix sim sim-soak mutants bench bench-control \
+  soak-elections microbench golden setup build-release
 
 # Where everything that is built goes; set it to share one folder between checkouts.
 override CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -16,6 +17,13 @@ ENVIRONMENT := source "$(CARGO_TARGET_DIR)/tidemill-env.sh"
 define RUN_TESTS
 cargo build --workspace --bins --examples
 TIDEMILL_BIN_DIR="$(CARGO_TARGET_DIR)/debug" cargo test --workspace --no-fail-fast
+endef
+
+# Fail points are in no default build; the binaries are built once more with them, in the same folder.
+define RUN_FAILPOINT_TESTS
+cargo build --workspace --bins --features tidemill-tests/failpoints
+TIDEMILL_BIN_DIR="$(CARGO_TARGET_DIR)/debug" cargo test -p tidemill-failpoint -p tidemill-tests \
+  --features tidemill-failpoint/failpoints,tidemill-tests/failpoints --lib --test cluster_failpoints
 endef
 
 help: ## This list.
@@ -35,6 +43,10 @@ test: setup ## All tests: unit, integration, whole clusters, documentation.
 	$(ENVIRONMENT)
 	$(RUN_TESTS)
 
+test-failpoints: setup ## Whole clusters whose servers crash, panic and fail at the worst places.
+	$(ENVIRONMENT)
+	$(RUN_FAILPOINT_TESTS)
+
 verify: setup ## Everything that must hold before a change is handed in; changes no file.
 	$(ENVIRONMENT)
 	cargo fmt --all --check
@@ -45,7 +57,9 @@ verify: setup ## Everything that must hold before a change is handed in; changes
 	else
 	  echo "skipped: cargo deny (not installed: cargo install cargo-deny)"
 	fi
+	cargo clippy --workspace --all-targets --features tidemill-tests/failpoints -- -D warnings
 	$(RUN_TESTS)
+	$(RUN_FAILPOINT_TESTS)
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps
 
 verify-unsafe: setup ## The tests of what little code is unsafe, under valgrind.
@@ -79,6 +93,12 @@ fix: setup ## Formatting and what Clippy can repair by itself.
 
 bench: build-release ## The workloads W1, W2, W5, W6 beside a hand-written loop; ten leader kills.
 	scripts/bench.sh
+
+bench-control: build-release ## Leader kills, submissions beside etcd, the takeover of 1,000 jobs; REPETITIONS=20.
+	scripts/bench_control.sh --repetitions $(or $(REPETITIONS),20)
+
+soak-elections: build-release ## Leader changes while executors have all cores busy; SECONDS=600.
+	scripts/bench_control.sh --parts soak --seconds $(or $(SECONDS),600)
 
 microbench: setup ## CPU time of the hot path, piece by piece: chains, exchanges, state, windows, codec; FILTER=state for some.
 	$(ENVIRONMENT)

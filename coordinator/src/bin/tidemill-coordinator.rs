@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     if let Ok(name) = std::env::var(tidemill_model::mutant::VARIABLE) {
         tidemill_model::mutant::activate(name.parse()?);
     }
+    tidemill_failpoint::set_from_environment()?;
     let configuration = configuration(&arguments)?;
     let settings = CoordinatorSettings::new(&configuration, arguments.insecure)?;
     tracing::info!("configuration: {configuration}");

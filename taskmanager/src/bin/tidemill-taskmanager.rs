@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     if let Ok(name) = std::env::var(tidemill_model::mutant::VARIABLE) {
         tidemill_model::mutant::activate(name.parse()?);
     }
+    tidemill_failpoint::set_from_environment()?;
     let configuration = configuration(&arguments)?;
     let exposure = if arguments.insecure { Exposure::Network } else { Exposure::Loopback };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start runtime")?;

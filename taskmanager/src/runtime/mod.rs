@@ -9,6 +9,7 @@ mod coordinators;
 mod data_port;
 mod directory;
 mod executor;
+mod failpoints;
 mod frame;
 mod http;
 mod metrics;

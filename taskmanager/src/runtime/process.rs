@@ -172,12 +172,18 @@ fn command(start: &ExecutorStart, directory: &Directory) -> io::Result<Command> 
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .envs(&program.environment)
+        .envs(fail_points().map(|settings| (tidemill_failpoint::VARIABLE, settings)))
         .current_dir(working_directory)
         .stdin(Stdio::null())
         .stdout(log("stdout.log")?)
         .stderr(log("stderr.log")?)
         .process_group(0);
     Ok(command)
+}
+
+/// An executor has the fail points that its agent has at its start.
+fn fail_points() -> Option<String> {
+    Some(tidemill_failpoint::settings()).filter(|settings| !settings.is_empty())
 }
 
 fn start_process(command: &mut Command) -> io::Result<Child> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_failpoint::FailPoint;
 use tidemill_model::config::{
     Configuration, TASKMANAGER_REGISTRATION_INITIAL_BACKOFF, TASKMANAGER_REGISTRATION_MAX_BACKOFF,
 };
@@ -145,6 +146,7 @@ impl Sessions {
         hello.fence = status.fence.0;
         hello.cluster_id = status.cluster.map(|cluster| convert::uuid_bytes(cluster.0)).unwrap_or_default();
         let hello = pb::TaskManagerMessage { message: Some(ToLeader::Hello(hello)) };
+        FailPoint::TaskManagerRegisterPre.check().map_err(|error| connect(error.to_string()))?;
         outbound.send(hello).await.map_err(|_| broken("the stream closed at once"))?;
         let mut inbound = client.session(ReceiverStream::new(queue)).await.map_err(refused)?.into_inner();
         let first = inbound.message().await.map_err(refused)?;

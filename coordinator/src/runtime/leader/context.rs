@@ -104,9 +104,14 @@ impl LeaderContext {
             Err(replicated_log::Error::Stopped { reason }) => Err(Error::Stopped { reason }),
         };
         if decided.is_err() {
-            self.over.notify_one();
+            self.end();
         }
         decided
+    }
+
+    /// Ends the leadership: something happened that only a new one can be sure to have seen.
+    pub(super) fn end(&self) {
+        self.over.notify_one();
     }
 
     /// Waits until the term in which this leadership began is over, or a proposal remained without an answer.

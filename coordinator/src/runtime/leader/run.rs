@@ -6,6 +6,7 @@ use std::time::Duration;
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
 use tidemill_event_log::EventLog;
+use tidemill_failpoint::FailPoint;
 use tidemill_model::event::Event;
 use tidemill_model::id::LeaderEpoch;
 use tokio::sync::watch;
@@ -32,13 +33,21 @@ pub fn run_leaderships(
     events: EventLog,
 ) -> watch::Receiver<Option<LeaderHandle>> {
     let (published, handle) = watch::channel(None);
+    let published = Arc::new(published);
     spawn("leaderships", async move {
         let mut leadership = log.leadership();
         loop {
             let current = *leadership.borrow_and_update();
             if let Leadership::Leader { term } = current {
-                if let Some(handle) = begin(&log, term, settings, clock, events.clone()).await {
-                    lead(handle, &published).await;
+                // In a task of its own: one that panics must not be the last.
+                let (log, events, published) = (log.clone(), events.clone(), published.clone());
+                let leadership = spawn("leadership", async move {
+                    if let Some(handle) = begin(&log, term, settings, clock, events).await {
+                        lead(handle, &published).await;
+                    }
+                });
+                if let Err(error) = leadership.await {
+                    tracing::error!(%error, term, "a leadership panicked");
                 }
                 // One that ends again and again must not fill the log.
                 tokio::time::sleep(RETRY).await;
@@ -70,6 +79,7 @@ async fn begin(
     };
     tracing::info!(leader_epoch = %epoch, node_id = %log.node(), term, "leadership began");
     events.write(|| Event::LeaderStart { term: epoch, raft_term: term, node: log.node() });
+    FailPoint::LeaderStartPreRecover.hit();
     let context = Arc::new(LeaderContext::new(log.clone(), epoch, term, clock, settings, events));
     let resource_manager =
         ResourceManagerActor::spawn_with_mailbox(context.clone(), mailbox::bounded(MAILBOX_CAPACITY));

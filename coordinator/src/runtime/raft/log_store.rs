@@ -8,6 +8,7 @@ use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
+use tidemill_failpoint::FailPoint;
 
 use super::format::{self, DurableEntry, DurableLogId, DurableVote};
 use super::storage::{LOG, META, Pending, Storage};
@@ -99,7 +100,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let sealed = format::seal(&DurableVote::from(vote));
         let written = self.storage.database().put_cf(&self.storage.family(META), VOTE, sealed);
         written.map_err(|error| self.storage.failed("write vote", &error))?;
-        self.storage.synced().await
+        FailPoint::RaftVotePreSync.check()?;
+        self.storage.synced().await?;
+        FailPoint::RaftVotePostSync.check()
     }
 
     /// Without fsync: it only spares replay at start, and an older value is as true.

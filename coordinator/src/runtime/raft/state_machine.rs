@@ -11,6 +11,7 @@ use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use rocksdb::WriteBatch;
 use tidemill_event_log::EventLog;
+use tidemill_failpoint::FailPoint;
 use tidemill_model::event::Event;
 use tidemill_model::id::NodeId;
 
@@ -106,6 +107,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         S: Stream<Item = Result<EntryResponder, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
+            FailPoint::RaftApplyPre.check()?;
             let id = entry.log_id;
             let (index, term) = (id.index(), **id.committed_leader_id());
             let (response, membership) = match entry.payload {
@@ -142,8 +144,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
         let state = decode_state(&self.storage, &snapshot)?;
+        FailPoint::SnapshotInstallPre.check()?;
         write_snapshot(&self.storage, meta, &snapshot)?;
         self.storage.synced().await?;
+        FailPoint::SnapshotInstallPost.check()?;
         self.replace(meta, state);
         tracing::info!(last_log_id = ?meta.last_log_id, bytes = snapshot.len(), "installed the leader's snapshot");
         Ok(())
@@ -159,8 +163,10 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let snapshot = Bytes::from(format::seal_bytes(&codec::encode(&self.state)));
+        FailPoint::SnapshotBuildPre.check()?;
         write_snapshot(&self.storage, &self.meta, &snapshot)?;
         self.storage.synced().await?;
+        FailPoint::SnapshotBuildPost.check()?;
         tracing::info!(last_log_id = ?self.meta.last_log_id, bytes = snapshot.len(), "wrote a snapshot");
         Ok(Snapshot { meta: self.meta.clone(), snapshot })
     }

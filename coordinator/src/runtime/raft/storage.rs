@@ -7,6 +7,7 @@ use std::{io, thread};
 
 use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, Options};
 use serde::de::DeserializeOwned;
+use tidemill_failpoint::FailPoint;
 use tidemill_model::id::{ClusterId, NodeId};
 use tokio::sync::{oneshot, watch};
 
@@ -237,10 +238,17 @@ fn sync_groups(database: &Database, path: &Path, waiting: &Receiver<Pending>) {
     let mut broken: Option<String> = None;
     while let Ok(first) = waiting.recv() {
         let group: Vec<Pending> = std::iter::once(first).chain(waiting.try_iter()).collect();
+        let appends = group.iter().any(|pending| matches!(pending, Pending::Append(_)));
+        if appends {
+            FailPoint::RaftAppendPreSync.hit();
+        }
         if broken.is_none() {
             let path = path.display();
             broken =
                 database.flush_wal(true).err().map(|error| format!("sync Raft log in {path}: {error}; check the disk"));
+        }
+        if appends {
+            FailPoint::RaftAppendPostSync.hit();
         }
         for pending in group {
             let result = broken.clone().map_or(Ok(()), |reason| Err(io::Error::other(reason)));

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use super::metrics;
 use super::node::Node;
+use super::{failpoints, metrics};
 use crate::runtime::raft::RaftLog;
 use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
 
@@ -18,6 +18,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/health", get(async || "ok\n"))
         .route("/ready", get(ready))
         .route("/metrics", get(async |State(node): State<Arc<Node>>| metrics::render(&node).await))
+        .merge(failpoints::routes())
         .with_state(node)
 }
 

@@ -9,6 +9,7 @@ mod chaos;
 mod client_service;
 mod coordinator;
 mod data_directory;
+mod failpoints;
 mod http;
 mod job_details;
 mod metrics;

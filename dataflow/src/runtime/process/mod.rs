@@ -108,6 +108,8 @@ pub fn detect() -> Result<Option<ExecutorRole>, Error> {
         std::process::exit(0);
     }
     limits::yield_to_servers()?;
+    let points = tidemill_failpoint::set_from_environment();
+    points.map_err(|error| Error::set_up("set its fail points")(io::Error::other(error)))?;
     if let Some(bytes) = role.spec().settings.executor_memory_bytes {
         limits::limit_memory(bytes)?;
     }

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, XattrFlags, getxattr, renameat_with, setxattr};
 use rustix::io::Errno;
+use tidemill_failpoint::FailPoint;
 use tidemill_model::execution::FailureKind;
 use tidemill_model::id::{AttemptNumber, JobId, SubtaskIndex};
 
@@ -200,6 +201,7 @@ impl StagedOutput {
     /// # Errors
     /// The output exists and may not be replaced, parts are missing, or the file system refuses.
     pub fn commit(&self, job: JobId, attempts: &[AttemptNumber]) -> Result<(), Error> {
+        FailPoint::SinkCommitPre.check().map_err(io_error("publish", &self.path))?;
         let places = self.places()?;
         let mark = format!(".tidemill-{job}");
         if fs::symlink_metadata(self.path.join(&mark)).is_ok() {
@@ -212,7 +214,8 @@ impl StagedOutput {
         sync_folder(&places.parent)?;
         remove_all(places.stagings(job)?)?;
         remove_mark(&self.path.join(&mark))?;
-        sync_folder(&places.parent)
+        sync_folder(&places.parent)?;
+        FailPoint::SinkCommitPost.check().map_err(io_error("publish", &self.path))
     }
 
     fn publish_file(&self, job: JobId, part: &Path) -> Result<(), Error> {
