@@ -132,6 +132,14 @@ impl JobMaster {
         actions
     }
 
+    /// Whether time alone may change something. Not while the job only waits for slots: somebody must say something
+    /// first, and a tick is lost on it.
+    #[must_use]
+    pub fn depends_on_time(&self) -> bool {
+        let waits = matches!(self.job.status, JobStatus::Created | JobStatus::Restarting);
+        !(waits && self.slots == Slots::Requested && self.reconciliation.is_none())
+    }
+
     /// The replicated state as this leader knows it.
     #[must_use]
     pub fn job(&self) -> &JobState {

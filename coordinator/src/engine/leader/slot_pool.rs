@@ -24,6 +24,8 @@ pub struct SlotPool {
     allocated: BTreeMap<SlotId, JobId>,
     /// Invariant: a job waits at most once and holds nothing while it waits.
     waiting: VecDeque<(JobId, SlotRequirements)>,
+    /// Whether anything has changed since the last look at who can be granted what.
+    changed: bool,
 }
 
 impl SlotPool {
@@ -35,6 +37,7 @@ impl SlotPool {
     /// A task manager offers its slots.
     pub fn offer(&mut self, task_manager: TaskManagerId, count: u32) {
         self.offers.insert(task_manager, count);
+        self.changed = true;
     }
 
     /// A task manager's stream broke: jobs keep its slots, but nobody gets new ones before it has reported again. (A
@@ -54,24 +57,31 @@ impl SlotPool {
     pub fn request(&mut self, job: JobId, requirements: SlotRequirements) {
         self.release(job);
         self.waiting.push_back((job, requirements));
+        self.changed = true;
     }
 
     /// A job gives back what it holds and stops waiting.
     pub fn release(&mut self, job: JobId) {
         self.allocated.retain(|_, holder| *holder != job);
         self.waiting.retain(|(waiting, _)| *waiting != job);
+        self.changed = true;
     }
 
     /// Grants what can be granted, first come first served; a small request may overtake one that cannot be met.
     pub fn grant(&mut self) -> Vec<Grant> {
         let mut grants = Vec::new();
+        if !std::mem::take(&mut self.changed) || self.waiting.is_empty() {
+            return grants;
+        }
+        let mut free = self.free().count();
         for (job, requirements) in std::mem::take(&mut self.waiting) {
-            let count = requirements.total();
-            let slots = self.spread(count);
-            if slots.len() < usize::try_from(count).unwrap_or(usize::MAX) {
+            let wanted = usize::try_from(requirements.total()).unwrap_or(usize::MAX);
+            if free < wanted {
                 self.waiting.push_back((job, requirements));
                 continue;
             }
+            let slots = self.spread(requirements.total());
+            free -= wanted;
             self.allocated.extend(slots.iter().map(|&slot| (slot, job)));
             grants.push(Grant { job, slots });
         }

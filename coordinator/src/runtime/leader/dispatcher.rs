@@ -11,14 +11,12 @@ use kameo::supervision::RestartPolicy;
 use kameo::{Actor, mailbox};
 use tidemill_model::id::JobId;
 use tidemill_model::time::Timestamp;
-use tokio::sync::watch;
 
 use super::context::{LeaderContext, MAILBOX_CAPACITY};
 use super::job_master::{self, Happened, JobMasterActor, deliver};
 use super::resource_manager::ResourceManagerActor;
 use crate::engine::leader::JobMasterEvent;
 use crate::engine::replicated::{CommandBody, Response};
-use crate::runtime::spawn::spawn;
 
 /// A job master that panics more often than this within [`RESTART_WINDOW`] stays down until the next leadership.
 const RESTART_LIMIT: u32 = 5;
@@ -31,8 +29,9 @@ pub(super) struct Dispatcher {
     masters: BTreeMap<JobId, ActorRef<JobMasterActor>>,
 }
 
-/// The replicated state has changed: start what is missing.
-struct Synchronize;
+/// A client's submission has been applied. Jobs come no other way while a leadership lasts: every submission under its
+/// epoch passes through its own handle.
+pub(super) struct Submitted(pub(super) JobId);
 
 /// Asks for a job's master.
 pub(super) struct Find(pub(super) JobId);
@@ -52,9 +51,13 @@ impl Actor for Dispatcher {
 
     async fn on_start((context, resource_manager): Self::Args, me: ActorRef<Self>) -> Result<Self, Infallible> {
         let mut dispatcher = Self { context, resource_manager, masters: BTreeMap::new() };
-        dispatcher.synchronize(&me).await;
-        let applied = dispatcher.context.log.state().applied_index();
-        spawn("dispatcher-watch", watch(me.downgrade(), applied));
+        for job in dispatcher.context.unfinished() {
+            dispatcher.start(job, &me).await;
+        }
+        for master in dispatcher.masters.values() {
+            // It is known to the resource manager once it has started, and not before.
+            master.wait_for_startup().await;
+        }
         Ok(dispatcher)
     }
 
@@ -64,46 +67,33 @@ impl Actor for Dispatcher {
     }
 }
 
-async fn watch(dispatcher: WeakActorRef<Dispatcher>, mut applied: watch::Receiver<u64>) {
-    while applied.changed().await.is_ok() {
-        let Some(dispatcher) = dispatcher.upgrade() else { return };
-        if dispatcher.tell(Synchronize).await.is_err() {
-            return;
-        }
-    }
-}
-
 impl Dispatcher {
-    async fn synchronize(&mut self, me: &ActorRef<Self>) {
-        for job in self.context.unfinished() {
-            if self.masters.contains_key(&job) {
-                continue;
-            }
-            let arguments = job_master::Arguments {
-                job,
-                context: self.context.clone(),
-                dispatcher: me.clone(),
-                resource_manager: self.resource_manager.clone(),
-            };
-            let master = JobMasterActor::supervise(me, arguments)
-                .restart_policy(RestartPolicy::Transient)
-                .restart_limit(RESTART_LIMIT, RESTART_WINDOW)
-                .spawn_with_mailbox(mailbox::bounded(MAILBOX_CAPACITY))
-                .await;
-            // It is known to the resource manager once it has started, and not before.
-            master.wait_for_startup().await;
-            tracing::info!(job_id = %job, leader_epoch = %self.context.epoch, "job master started");
-            self.masters.insert(job, master);
-        }
+    async fn start(&mut self, job: JobId, me: &ActorRef<Self>) {
+        let arguments = job_master::Arguments {
+            job,
+            context: self.context.clone(),
+            dispatcher: me.clone(),
+            resource_manager: self.resource_manager.clone(),
+        };
+        let master = JobMasterActor::supervise(me, arguments)
+            .restart_policy(RestartPolicy::Transient)
+            .restart_limit(RESTART_LIMIT, RESTART_WINDOW)
+            .spawn_with_mailbox(mailbox::bounded(MAILBOX_CAPACITY))
+            .await;
+        tracing::info!(job_id = %job, leader_epoch = %self.context.epoch, "job master started");
+        self.masters.insert(job, master);
     }
 }
 
-impl Message<Synchronize> for Dispatcher {
+impl Message<Submitted> for Dispatcher {
     type Reply = ();
 
-    async fn handle(&mut self, _: Synchronize, context: &mut Context<Self, ()>) {
-        let me = context.actor_ref().clone();
-        self.synchronize(&me).await;
+    async fn handle(&mut self, Submitted(job): Submitted, context: &mut Context<Self, ()>) {
+        let unfinished = self.context.job(job).is_some_and(|state| !state.status.is_terminal());
+        if unfinished && !self.masters.contains_key(&job) {
+            let me = context.actor_ref().clone();
+            self.start(job, &me).await;
+        }
     }
 }
 

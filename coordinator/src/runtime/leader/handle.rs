@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kameo::Reply;
 use kameo::actor::ActorRef;
+use tidemill_failpoint::FailPoint;
 use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
 use tidemill_model::job::JobSpec;
 use tokio::sync::mpsc;
@@ -201,14 +202,25 @@ impl LeaderHandle {
         let handle = self.clone();
         let proposal = spawn("propose", async move {
             let decided = handle.context.propose(body.clone()).await?;
+            if matches!(body, CommandBody::SubmitJob { .. }) {
+                FailPoint::JobSubmitPostPropose.hit();
+            }
             if let (CommandBody::CancelJob { job }, Response::Done) = (&body, &decided.response) {
                 let (job, stamp) = (*job, decided.stamp);
                 let told = handle.dispatcher.tell(dispatcher::Canceled { job, stamp }).await;
                 told.map_err(|_| Error::Unknown { reason: "the leadership ended meanwhile".to_owned() })?;
             }
+            if let (CommandBody::SubmitJob { spec }, Response::Submitted { .. }) = (&body, &decided.response) {
+                // The job is durable: if this leadership has ended meanwhile, the next one starts it.
+                let _ = handle.dispatcher.tell(dispatcher::Submitted(spec.id)).await;
+            }
             Ok(decided)
         });
-        proposal.await.unwrap_or_else(|error| Err(Error::Unknown { reason: error.to_string() }))
+        proposal.await.unwrap_or_else(|error| {
+            // It panicked, perhaps between the decision and the news of it.
+            self.context.end();
+            Err(Error::Unknown { reason: error.to_string() })
+        })
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) struct Arguments {
 pub(super) struct JobMasterActor {
     arguments: Arguments,
     engine: JobMaster,
-    /// A master that is started again has ticks of its own.
-    _ticks: OwnedTask,
+    /// Present while the engine depends on the time. A master that is started again has ticks of its own.
+    ticks: Option<OwnedTask>,
 }
 
 /// Something happened to the job.
@@ -54,8 +54,9 @@ impl Actor for JobMasterActor {
                 .try_send(),
         );
         deliver(me.tell(Happened(JobMasterEvent::Started)).try_send());
-        let ticks = OwnedTask::spawn("job-master-tick", tick(me.downgrade(), context.settings.tick));
-        Ok(Self { arguments, engine, _ticks: ticks })
+        let mut actor = Self { arguments, engine, ticks: None };
+        actor.keep_time(&me);
+        Ok(actor)
     }
 }
 
@@ -94,6 +95,7 @@ impl Message<Happened> for JobMasterActor {
                 self.act(action, context.actor_ref());
             }
         });
+        self.keep_time(context.actor_ref());
     }
 }
 
@@ -107,6 +109,16 @@ impl Message<Observe> for JobMasterActor {
 }
 
 impl JobMasterActor {
+    /// Ticks only while they can change something: of a thousand jobs most may be waiting for slots.
+    fn keep_time(&mut self, me: &ActorRef<Self>) {
+        if !self.engine.depends_on_time() {
+            self.ticks = None;
+        } else if self.ticks.is_none() {
+            let ticks = tick(me.downgrade(), self.arguments.context.settings.tick);
+            self.ticks = Some(OwnedTask::spawn("job-master-tick", ticks));
+        }
+    }
+
     fn act(&self, action: JobMasterAction, me: &ActorRef<Self>) {
         let job = self.arguments.job;
         let resource_manager = &self.arguments.resource_manager;

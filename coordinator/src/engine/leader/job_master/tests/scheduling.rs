@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use expect_test::expect;
 use tidemill_model::execution::{ExecutionState, FailureKind};
-use tidemill_model::time::Timestamp;
+use tidemill_model::time::{Instant, Timestamp};
 
 use super::{Harness, JobMasterEvent, host};
 use crate::engine::fixture::{attempt, finished, report, schedule, task_manager};
@@ -29,6 +29,27 @@ fn a_new_job_asks_for_slots_and_deploys_only_what_is_applied() {
     "#]]
     .assert_eq(&granted);
     assert_eq!(harness.status(), "RUNNING");
+}
+
+#[test]
+fn a_job_that_only_waits_for_slots_needs_no_ticks() {
+    let mut harness = Harness::new();
+    assert!(harness.master.depends_on_time(), "it has not asked yet");
+    harness.step(JobMasterEvent::Started);
+    assert!(!harness.master.depends_on_time());
+    harness.register(1, vec![]);
+    harness.register(2, vec![]);
+    harness.grant();
+    assert!(harness.master.depends_on_time(), "it runs");
+    harness.fail(0, 0, FailureKind::ExecutorLost);
+    assert!(harness.master.depends_on_time(), "the restart delay has to pass");
+    harness.tick_after(Duration::from_secs(1));
+    assert!(!harness.master.depends_on_time(), "it waits for slots again");
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    harness
+        .master
+        .step(Instant::default(), JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done });
+    assert!(harness.master.depends_on_time(), "it is being stopped");
 }
 
 #[test]
