@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod control;
 pub mod demo;
 pub mod every_operator;
 pub mod invariants;
