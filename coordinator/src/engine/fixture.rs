@@ -71,7 +71,20 @@ pub(crate) fn grouped_spec(ms: u64) -> JobSpec {
 pub(crate) fn schedule(spec: &JobSpec, attempt: u32) -> Schedule {
     let locations: BTreeMap<_, _> = [1, 2].map(|n| (task_manager(n).id, task_manager(n))).into();
     let slots = [1, 2].map(|n| SlotId { task_manager: task_manager(n).id, index: 0 });
-    place(&spec.graph, AttemptNumber(attempt), &slots, &locations)
+    place_all(&spec.graph, AttemptNumber(attempt), &slots, &locations)
+}
+
+/// All sub-tasks on slots that were granted for all groups at once.
+pub(crate) fn place_all(
+    graph: &JobGraph,
+    attempt: AttemptNumber,
+    slots: &[SlotId],
+    locations: &BTreeMap<TaskManagerId, TaskManagerLocation>,
+) -> Schedule {
+    let needed = graph.slot_requirements().0.into_iter();
+    let keys = needed.flat_map(|(group, count)| (0..count).map(move |index| (group.clone(), index)));
+    let held = keys.zip(slots.iter().copied()).collect();
+    place(graph, attempt, &graph.execution_vertices().collect(), &held, locations)
 }
 
 pub(crate) fn attempt(spec: &JobSpec, vertex: u32, subtask: u32, attempt: u32) -> ExecutionAttemptId {

@@ -182,6 +182,9 @@ impl Client for Services {
     async fn cancel_job(&self, _: Request<pb::JobId>) -> Result<Response<pb::CancelJobResponse>, Status> {
         unused()
     }
+    async fn chaos(&self, _: Request<pb::ChaosRequest>) -> Result<Response<pb::ChaosResponse>, Status> {
+        unused()
+    }
     async fn has_blob(&self, _: Request<pb::BlobId>) -> Result<Response<pb::HasBlobResponse>, Status> {
         unused()
     }
@@ -189,9 +192,6 @@ impl Client for Services {
         &self,
         _: Request<pb::ClusterStatusRequest>,
     ) -> Result<Response<pb::ClusterStatusResponse>, Status> {
-        unused()
-    }
-    async fn chaos(&self, _: Request<pb::ChaosRequest>) -> Result<Response<pb::ChaosResponse>, Status> {
         unused()
     }
     async fn init_cluster(

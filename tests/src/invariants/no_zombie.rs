@@ -42,7 +42,7 @@ impl NoZombie {
     /// An entry that nobody had applied before.
     pub(super) fn decided(&self, fact: &Fact<'_>) -> Result<(), Violation> {
         let Fact::Applied { command, response: Response::Done, before, .. } = fact else { return Ok(()) };
-        let (CommandBody::RestartJob { job, cause } | CommandBody::FailJob { job, cause }) = &command.body else {
+        let (CommandBody::FailOver { job, cause, .. } | CommandBody::FailJob { job, cause }) = &command.body else {
             return Ok(());
         };
         let Some(state) = before.jobs.get(job) else { return Ok(()) };

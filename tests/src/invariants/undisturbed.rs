@@ -43,7 +43,7 @@ impl Undisturbed {
         if self.workers_disturbed || own {
             return Ok(());
         }
-        if let CommandBody::RestartJob { job, cause } | CommandBody::FailJob { job, cause } = &command.body
+        if let CommandBody::FailOver { job, cause, .. } | CommandBody::FailJob { job, cause } = &command.body
             && cause.kind.recoverable()
         {
             return Err(Violation::Disturbed { job: *job, cause: cause.to_string() });

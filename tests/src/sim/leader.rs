@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tidemill_coordinator::engine::leader::{
-    DetectorSettings, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, ResourceManager,
+    Deletion, DetectorSettings, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, ResourceManager,
     ResourceManagerEvent, SessionId,
 };
 use tidemill_coordinator::engine::replicated::{CommandBody, Response};
@@ -276,6 +276,10 @@ impl World {
                 JobMasterAction::RequestSlots { requirements } => {
                     let event = ResourceManagerEvent::SlotsRequested { job, requirements };
                     self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
+                }
+                JobMasterAction::DeleteFiles { paths } => {
+                    let event = JobMasterEvent::FilesDeleted { paths, outcome: Deletion::Done };
+                    self.post(node, epoch, Actor::Master(job), Mail::Master(event));
                 }
                 JobMasterAction::ReleaseSlots => {
                     let event = ResourceManagerEvent::SlotsReleased { job };

@@ -1,43 +1,36 @@
-//! One job's life under one leadership: slots, schedule, attempts, failover, the end.
+//! One job's life under one leadership: slots, schedule, attempts, checkpoints, failover, the end.
 //!
 //! An event changes what is observed; then [`JobMaster::drive`] compares the replicated status with the
 //! observations and wants the next step. Nothing follows from a decision before it is applied.
 
 mod attempts;
+mod checkpoints;
 mod ending;
 mod event;
+mod failover;
 mod reconciliation;
+mod scheduling;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tidemill_model::execution::{
-    AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TaskManagerLocation,
-};
+use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, TaskManagerLocation};
 use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::JobStatus;
 use tidemill_model::mutant::{self, Mutant};
-use tidemill_model::restart::RestartStrategy;
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::{Instant, Timestamp};
 
-pub use event::{AttemptObservation, JobMasterAction, JobMasterEvent, JobMasterSettings};
+pub use event::{AttemptObservation, Deletion, JobMasterAction, JobMasterEvent, JobMasterSettings};
 
-use self::ending::Finalizing;
+use self::ending::{Finalizing, Released};
+use self::failover::Failing;
 use self::reconciliation::Reconciliation;
+use self::scheduling::Slots;
+use super::checkpoint_coordinator::CheckpointCoordinator;
 use super::message::TaskManagerCommand;
-use super::placement::place;
 use crate::engine::replicated::{CommandBody, JobState, Response};
-
-/// Where the job's request for slots stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Slots {
-    NotAsked,
-    Requested,
-    Granted { slots: Vec<SlotId>, locations: BTreeMap<TaskManagerId, TaskManagerLocation> },
-}
 
 /// The engine of one job.
 #[derive(Debug)]
@@ -48,6 +41,10 @@ pub struct JobMaster {
     registered: BTreeMap<TaskManagerId, TaskManagerLocation>,
     /// The scheduled attempts as last reported. Invariant: the sub-tasks of the replicated schedule.
     executions: BTreeMap<ExecutionVertexId, ExecutionState>,
+    /// Replaced attempts that were told to stop: what replaces them waits, as long as their task manager is here.
+    stopping: BTreeMap<ExecutionAttemptId, TaskManagerId>,
+    /// Task managers that may have something of the job; those without a scheduled attempt are to drop it.
+    hosts: BTreeSet<TaskManagerId>,
     process_ids: BTreeMap<TaskManagerId, u32>,
     progress: BTreeMap<TaskManagerId, (u64, u64)>,
     /// A command that changes the status is under way: nothing else is decided until it is applied.
@@ -56,10 +53,11 @@ pub struct JobMaster {
     /// The restart delay ends here.
     start_at: Option<Instant>,
     reconciliation: Option<Reconciliation>,
-    /// The first failure of the scheduled attempts that nothing has been decided about.
-    failure: Option<Failure>,
+    failing: Failing,
+    /// None: the job takes no checkpoints.
+    checkpoints: Option<CheckpointCoordinator>,
     finalizing: Finalizing,
-    released: bool,
+    released: Released,
 }
 
 impl JobMaster {
@@ -70,32 +68,34 @@ impl JobMaster {
             Some(state) => ExecutionState::Terminal(state.clone()),
             None => ExecutionState::Reconciling,
         };
-        // Between two schedules nothing of the old one is wanted any more.
-        let current = job.schedule.iter().filter(|_| job.status != JobStatus::Restarting);
-        let scheduled = current.flat_map(|schedule| schedule.attempts.keys());
+        let scheduled = job.schedule.iter().flat_map(|schedule| schedule.attempts.keys());
         let executions: BTreeMap<_, _> = scheduled.map(|&vertex| (vertex, inherited(vertex))).collect();
         let inherits = executions.values().any(|state| *state == ExecutionState::Reconciling);
         let reconciliation = inherits.then(|| Reconciliation::new(now + settings.reconcile_timeout));
         let mut master = Self {
             settings,
-            job,
             registered: BTreeMap::new(),
             executions,
+            stopping: BTreeMap::new(),
+            hosts: job.schedule.iter().flat_map(|schedule| schedule.task_managers.keys().copied()).collect(),
             process_ids: BTreeMap::new(),
             progress: BTreeMap::new(),
             deciding: false,
-            slots: Slots::NotAsked,
+            slots: Slots::inherit(&job),
             start_at: None,
             reconciliation,
-            failure: None,
+            failing: Failing::default(),
+            checkpoints: job.spec.settings.checkpointing.clone().map(CheckpointCoordinator::new),
             finalizing: Finalizing::default(),
-            released: false,
+            released: Released::Nothing,
+            job,
         };
         master.inherit_failure();
         if inherits && mutant::active(Mutant::RestartsAtTakeover) {
-            let message = "the leader has changed".to_owned();
-            let kind = FailureKind::TaskManagerLost;
-            master.failure = Some(Failure { kind, vertex: None, operator: None, message });
+            for vertex in master.executions.keys().copied().collect::<Vec<_>>() {
+                let (kind, message) = (FailureKind::TaskManagerLost, "the leader has changed".to_owned());
+                master.failing.note(vertex, Failure { kind, vertex: None, operator: None, message });
+            }
         }
         master
     }
@@ -106,17 +106,14 @@ impl JobMaster {
         match event {
             JobMasterEvent::Started | JobMasterEvent::Tick => {}
             JobMasterEvent::TaskManagerRegistered { location, report } => {
-                self.registered(location, report, &mut actions);
+                self.registered(now, location, report, &mut actions);
             }
             JobMasterEvent::TaskManagerLost { task_manager, reason } => self.lost(task_manager, &reason),
-            JobMasterEvent::SlotsGranted { slots, locations } => {
-                self.slots = Slots::Granted { slots, locations };
-            }
+            JobMasterEvent::SlotsGranted { slots, locations } => self.slots.granted(&slots, locations),
             JobMasterEvent::AttemptChanged { task_manager, report } => {
                 self.attempt_changed(task_manager, report, &mut actions);
             }
-            // Nothing triggers checkpoints yet, so that there is none to report about.
-            JobMasterEvent::CheckpointReported { .. } => {}
+            JobMasterEvent::CheckpointReported { report } => self.checkpoint_reported(now, report, &mut actions),
             JobMasterEvent::Finalized { task_manager, report } => self.finalized(task_manager, &report),
             JobMasterEvent::ExecutorStarted { task_manager, process_id } => {
                 self.process_ids.insert(task_manager, process_id);
@@ -124,6 +121,7 @@ impl JobMaster {
             JobMasterEvent::Progressed { task_manager, records_in, records_out } => {
                 self.progress.insert(task_manager, (records_in, records_out));
             }
+            JobMasterEvent::FilesDeleted { paths, outcome } => self.files_deleted(paths, outcome, &mut actions),
             JobMasterEvent::Applied { body, stamp, response } => {
                 self.applied(now, &body, stamp, &response, &mut actions);
             }
@@ -137,7 +135,7 @@ impl JobMaster {
     #[must_use]
     pub fn depends_on_time(&self) -> bool {
         let waits = matches!(self.job.status, JobStatus::Created | JobStatus::Restarting);
-        !(waits && self.slots == Slots::Requested && self.reconciliation.is_none())
+        !(waits && self.slots.are_awaited() && self.reconciliation.is_none())
     }
 
     /// The replicated state as this leader knows it.
@@ -176,8 +174,8 @@ impl JobMaster {
             return;
         }
         match self.job.status.clone() {
-            JobStatus::Created | JobStatus::Restarting => self.drive_scheduling(now, actions),
-            JobStatus::Running => self.drive_running(actions),
+            JobStatus::Created => self.drive_scheduling(now, actions),
+            JobStatus::Running | JobStatus::Restarting => self.drive_running(now, actions),
             JobStatus::Committing => self.drive_committing(actions),
             JobStatus::Cancelling | JobStatus::Failing(_) => self.drive_stopping(now, actions),
             JobStatus::Finished(_) | JobStatus::Canceled | JobStatus::Failed(_) => self.release(actions),
@@ -185,43 +183,16 @@ impl JobMaster {
         self.report_takeover(actions);
     }
 
-    fn drive_scheduling(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
-        if self.start_at.is_some_and(|start_at| now < start_at) {
-            return;
+    fn drive_running(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
+        if let Some((failed, cause)) = self.failing.take() {
+            return self.decide(CommandBody::FailOver { job: self.job.spec.id, failed, cause }, actions);
         }
-        match &self.slots {
-            Slots::Requested => {}
-            Slots::NotAsked => {
-                self.slots = Slots::Requested;
-                actions.push(JobMasterAction::RequestSlots { requirements: self.job.spec.graph.slot_requirements() });
-            }
-            Slots::Granted { slots, locations } => {
-                if slots.iter().any(|slot| !self.registered.contains_key(&slot.task_manager)) {
-                    self.slots = Slots::NotAsked;
-                    return self.drive_scheduling(now, actions);
-                }
-                let schedule = place(&self.job.spec.graph, self.job.next_attempt(), slots, locations);
-                tracing::debug!(job_id = %self.job.spec.id, plan = %schedule, "schedule");
-                self.decide(CommandBody::RecordSchedule { job: self.job.spec.id, schedule }, actions);
-            }
-        }
-    }
-
-    fn drive_running(&mut self, actions: &mut Vec<JobMasterAction>) {
-        let job = self.job.spec.id;
-        let attempts = match self.job.spec.settings.restart {
-            RestartStrategy::None => 0,
-            RestartStrategy::FixedDelay { attempts, .. } => attempts,
-            RestartStrategy::FailureRate { .. } | RestartStrategy::ExponentialDelay { .. } => u32::MAX,
-        };
-        if let Some(cause) = self.failure.take() {
-            if cause.kind.recoverable() && self.job.restarts < attempts {
-                self.decide(CommandBody::RestartJob { job, cause }, actions);
-            } else {
-                self.decide(CommandBody::FailJob { job, cause: exhausted(cause, self.job.restarts) }, actions);
-            }
+        if !self.job.awaiting.is_empty() {
+            self.drive_scheduling(now, actions);
         } else if self.job.all_finished() {
-            self.decide(CommandBody::StartCommitting { job }, actions);
+            self.start_committing(actions);
+        } else {
+            self.drive_checkpoints(now, actions);
         }
     }
 
@@ -245,96 +216,52 @@ impl JobMaster {
         response: &Response,
         actions: &mut Vec<JobMasterAction>,
     ) {
-        if *response != Response::Done {
+        let before = self.job.clone();
+        if *response == Response::Done {
+            self.job.apply(body, stamp);
+            if self.job.status.name() != before.status.name() {
+                let (from, to) = (before.status.name(), &self.job.status);
+                tracing::info!(job_id = %self.job.spec.id, from, %to, "job status");
+            }
+        } else {
             // Stale: this leadership is over and its actors are about to stop. Refused: a cancellation came first, and
-            // the news of it is on its way; until then there is nothing to decide.
+            // the news of it is on its way; until then there is nothing to decide. Superseded: other ids are reserved.
             tracing::debug!(job_id = %self.job.spec.id, command = body.name(), %response, "not applied");
+        }
+        self.checkpoints_applied(now, body, response, actions);
+        if !matches!(response, Response::Done | Response::Superseded) {
             return;
         }
-        if !matches!(body, CommandBody::RecordTerminal { .. } | CommandBody::RecordTakeover { .. }) {
+        if body.changes_status() {
             self.deciding = false;
         }
-        let (old_schedule, old_status) = (self.job.schedule.clone(), self.job.status.name());
-        self.job.apply(body, stamp);
-        if self.job.status.name() != old_status {
-            tracing::info!(job_id = %self.job.spec.id, from = old_status, to = %self.job.status, "job status");
+        if *response == Response::Superseded {
+            return;
         }
         match body {
-            CommandBody::RecordSchedule { .. } => self.deploy_all(actions),
+            CommandBody::RecordSchedule { schedule, .. } => self.deploy_all(schedule, actions),
             CommandBody::RecordTerminal { ended, .. } => {
                 self.acknowledge(ended.iter().map(|(attempt, _)| *attempt), actions);
             }
-            CommandBody::RestartJob { .. } => {
-                self.reset_attempts(now);
-                for task_manager in old_schedule.iter().flat_map(|schedule| schedule.task_managers.keys()) {
-                    let command = TaskManagerCommand::Release { job: self.job.spec.id };
-                    self.send(*task_manager, command, actions);
-                }
-                actions.push(JobMasterAction::ReleaseSlots);
+            CommandBody::FailOver { .. } if self.job.status == JobStatus::Restarting => {
+                self.failed_over(now, &before, actions);
             }
-            CommandBody::FailJob { .. } | CommandBody::CancelJob { .. } => {
+            CommandBody::FailOver { .. } | CommandBody::FailJob { .. } | CommandBody::CancelJob { .. } => {
                 self.finalizing = Finalizing::default();
                 self.cancel_live(None, actions);
             }
             CommandBody::StartCommitting { .. }
             | CommandBody::EndJob { .. }
             | CommandBody::RecordTakeover { .. }
+            | CommandBody::ReserveCheckpoints { .. }
+            | CommandBody::CompleteCheckpoint { .. }
+            | CommandBody::RecordNotified { .. }
+            | CommandBody::RecordGarbageDeleted { .. }
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }
             | CommandBody::Chaos(_) => {}
         }
-    }
-
-    fn reset_attempts(&mut self, now: Instant) {
-        if let Some(reconciliation) = &mut self.reconciliation {
-            reconciliation.replaced(u32::try_from(self.executions.len()).unwrap_or(u32::MAX));
-        }
-        self.executions.clear();
-        self.process_ids.clear();
-        self.progress.clear();
-        self.failure = None;
-        self.slots = Slots::NotAsked;
-        let delay = match self.job.spec.settings.restart {
-            RestartStrategy::None => Duration::ZERO,
-            RestartStrategy::FixedDelay { delay, .. } | RestartStrategy::FailureRate { delay, .. } => delay,
-            RestartStrategy::ExponentialDelay { initial, .. } => initial,
-        };
-        self.start_at = Some(now + delay);
-    }
-
-    /// Persist, then act: the schedule is applied, so its attempts may start.
-    fn deploy_all(&mut self, actions: &mut Vec<JobMasterAction>) {
-        let Some(schedule) = self.job.schedule.clone() else { return };
-        self.slots = Slots::NotAsked;
-        self.executions = schedule.attempts.keys().map(|&vertex| (vertex, ExecutionState::Scheduled)).collect();
-        for (&task_manager, location) in &schedule.task_managers {
-            if self.registered.contains_key(&task_manager) {
-                self.deploy_on(task_manager, |_| true, actions);
-            } else {
-                self.lost(task_manager, &format!("task manager {} left before the deployment", location.name));
-            }
-        }
-    }
-
-    /// Sends a task manager those of its scheduled attempts that pass the filter.
-    fn deploy_on(
-        &self,
-        task_manager: TaskManagerId,
-        wanted: impl Fn(&ExecutionAttemptId) -> bool,
-        actions: &mut Vec<JobMasterAction>,
-    ) {
-        let Some(schedule) = &self.job.schedule else { return };
-        let job = self.job.spec.id;
-        let here = schedule.attempt_ids(job).filter(|(_, slot)| slot.task_manager == task_manager);
-        let start: Vec<ExecutionAttemptId> =
-            here.map(|(attempt, _)| attempt).filter(|attempt| wanted(attempt)).collect();
-        if start.is_empty() {
-            return;
-        }
-        let deployment = JobDeployment { job, schedule: schedule.clone(), start, restore: None };
-        let command = TaskManagerCommand::Deploy { spec: Box::new(self.job.spec.clone()), deployment };
-        self.send(task_manager, command, actions);
     }
 
     fn send(&self, task_manager: TaskManagerId, command: TaskManagerCommand, actions: &mut Vec<JobMasterAction>) {
@@ -357,11 +284,4 @@ impl JobMaster {
         let scheduled = self.job.schedule.as_ref().and_then(|schedule| schedule.task_managers.get(&task_manager));
         self.registered.get(&task_manager).or(scheduled).map(|location| &location.name)
     }
-}
-
-fn exhausted(mut cause: Failure, restarts: u32) -> Failure {
-    if restarts > 0 && cause.kind.recoverable() {
-        cause.message = format!("{} (after {restarts} restarts)", cause.message);
-    }
-    cause
 }

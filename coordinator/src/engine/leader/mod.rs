@@ -1,18 +1,20 @@
 //! The engines that only the leader runs: rebuilt at each takeover from the replicated state and from what
 //! task managers report.
 
+mod checkpoint_coordinator;
 mod job_master;
 mod message;
 mod placement;
 mod resource_manager;
 mod slot_pool;
 
-pub use job_master::{AttemptObservation, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings};
+pub use job_master::{AttemptObservation, Deletion, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings};
 pub use message::{
     AddressedCommand, FinalizationKind, FinalizationReport, JobReport, SessionId, TaskManagerCommand, TaskManagerHello,
     TaskManagerMessage,
 };
-pub use placement::place;
+#[cfg(test)]
+pub(crate) use placement::place;
 pub use resource_manager::{
     DetectorSettings, ResourceManager, ResourceManagerAction, ResourceManagerEvent, TaskManagerObservation,
 };

@@ -10,42 +10,38 @@ use tidemill_model::id::{AttemptNumber, ExecutionVertexId, SubtaskIndex, TaskMan
 use tidemill_model::job_graph::{JobGraph, SlotSharingGroup};
 use tidemill_model::slot::SlotId;
 
-/// Gives each slot sharing group slots of its own, and puts sub-task i of every vertex of a group into the group's slot
-/// i: a record that is not re-partitioned stays in its slot.
+/// A slot of a job: which of the slots of which slot sharing group.
+pub(crate) type SlotKey = (SlotSharingGroup, u32);
+
+/// The slots that a job holds.
+pub(crate) type HeldSlots = BTreeMap<SlotKey, SlotId>;
+
+/// Puts sub-task i of every vertex of a slot sharing group into the group's slot i: a record that is not re-partitioned
+/// stays in its slot. Only the sub-tasks that await an attempt are placed.
 ///
 /// Co-location holds by construction: co-located vertices are of one slot sharing group and equal parallelism
 /// ([`JobGraph::validate`]), so that their i-th sub-tasks are in the same slot anyway.
 ///
-/// `slots` has at least [`JobGraph::slots_needed`] entries, `locations` the task manager of each.
+/// `held` has the slot of each of these sub-tasks, `locations` its task manager.
 #[must_use]
-pub fn place(
+pub(crate) fn place(
     graph: &JobGraph,
     attempt: AttemptNumber,
-    slots: &[SlotId],
+    awaiting: &BTreeSet<ExecutionVertexId>,
+    held: &HeldSlots,
     locations: &BTreeMap<TaskManagerId, TaskManagerLocation>,
 ) -> Schedule {
     let mut schedule = Schedule::default();
-    let by_group = divide(graph, slots);
     for vertex in &graph.vertices {
-        for (index, &slot) in (0..vertex.parallelism).zip(by_group[&vertex.slot_sharing_group]) {
+        for index in 0..vertex.parallelism {
             let id = ExecutionVertexId { vertex: vertex.id, subtask: SubtaskIndex(index) };
-            schedule.attempts.insert(id, ScheduledAttempt { attempt, slot });
+            let slot = held.get(&(vertex.slot_sharing_group.clone(), index)).filter(|_| awaiting.contains(&id));
+            if let Some(&slot) = slot {
+                schedule.attempts.insert(id, ScheduledAttempt { attempt, slot });
+                let location = locations.get(&slot.task_manager);
+                schedule.task_managers.extend(location.map(|location| (slot.task_manager, location.clone())));
+            }
         }
     }
-    let used: BTreeSet<TaskManagerId> =
-        schedule.attempts.values().map(|scheduled| scheduled.slot.task_manager).collect();
-    schedule.task_managers =
-        locations.iter().filter(|(id, _)| used.contains(id)).map(|(&id, location)| (id, location.clone())).collect();
     schedule
-}
-
-/// The slots of each group: consecutive ones, since the pool deals them out evenly over the task managers.
-fn divide<'a>(graph: &JobGraph, mut slots: &'a [SlotId]) -> BTreeMap<SlotSharingGroup, &'a [SlotId]> {
-    let mut by_group = BTreeMap::new();
-    for (group, count) in graph.slot_requirements().0 {
-        let (own, others) = slots.split_at(usize::try_from(count).expect("u32 fits usize"));
-        by_group.insert(group, own);
-        slots = others;
-    }
-    by_group
 }

@@ -22,7 +22,7 @@ pub struct SlotPool {
     offers: BTreeMap<TaskManagerId, u32>,
     /// May name slots of task managers that have not registered with this leader yet.
     allocated: BTreeMap<SlotId, JobId>,
-    /// Invariant: a job waits at most once and holds nothing while it waits.
+    /// What jobs want beside what they hold. Invariant: a job waits at most once.
     waiting: VecDeque<(JobId, SlotRequirements)>,
     /// Whether anything has changed since the last look at who can be granted what.
     changed: bool,
@@ -52,10 +52,10 @@ impl SlotPool {
         self.allocated.retain(|slot, _| slot.task_manager != task_manager);
     }
 
-    /// A job asks for slots, for all its slot sharing groups at once or none. A repeated request replaces the job's
-    /// earlier one.
+    /// A job asks for slots beside those that it holds, for all its slot sharing groups at once or none. A repeated
+    /// request replaces the job's earlier one.
     pub fn request(&mut self, job: JobId, requirements: SlotRequirements) {
-        self.release(job);
+        self.waiting.retain(|(waiting, _)| *waiting != job);
         self.waiting.push_back((job, requirements));
         self.changed = true;
     }

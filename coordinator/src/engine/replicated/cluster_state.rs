@@ -97,9 +97,13 @@ impl ClusterState {
             CommandBody::CancelJob { job }
             | CommandBody::RecordSchedule { job, .. }
             | CommandBody::RecordTerminal { job, .. }
-            | CommandBody::RestartJob { job, .. }
+            | CommandBody::FailOver { job, .. }
+            | CommandBody::ReserveCheckpoints { job, .. }
+            | CommandBody::CompleteCheckpoint { job, .. }
+            | CommandBody::RecordNotified { job, .. }
+            | CommandBody::RecordGarbageDeleted { job, .. }
             | CommandBody::FailJob { job, .. }
-            | CommandBody::StartCommitting { job } => self.apply_to_job(*job, &command.body),
+            | CommandBody::StartCommitting { job, .. } => self.apply_to_job(*job, &command.body),
         }
     }
 
@@ -159,7 +163,10 @@ impl ClusterState {
         let keep = usize::try_from(history_size).unwrap_or(usize::MAX);
         let mut forgot = false;
         while self.ended.len() > keep {
-            let Some(job) = self.ended.pop_front() else { break };
+            // A job with files to delete is remembered until they are gone.
+            let tidy = |job: &JobId| self.jobs.get(job).is_none_or(|state| !state.needs_master());
+            let Some(oldest) = self.ended.iter().position(tidy) else { break };
+            let Some(job) = self.ended.remove(oldest) else { break };
             self.jobs.remove(&job);
             self.purge_horizon_ms = self.purge_horizon_ms.max(job.unix_ms().unwrap_or(0));
             forgot = true;
@@ -185,9 +192,9 @@ impl ClusterState {
         referenced
     }
 
-    /// The jobs that have not ended.
+    /// The jobs that a leader has to look after: those that have not ended, and those that left files to delete.
     pub fn unfinished(&self) -> impl Iterator<Item = &JobState> + '_ {
-        self.jobs.values().filter(|job| !job.status.is_terminal())
+        self.jobs.values().filter(|job| job.needs_master())
     }
 
     /// Checks what the fields promise.
@@ -201,10 +208,7 @@ impl ClusterState {
             if job.status.is_terminal() != ended.contains(id) {
                 return Err(format!("job {id} is {} but its place among the ended differs", job.status));
             }
-            let wanted = |vertex| job.schedule.as_ref().is_some_and(|s| s.attempts.contains_key(vertex));
-            if let Some(vertex) = job.terminal.keys().find(|vertex| !wanted(vertex)) {
-                return Err(format!("job {id} has a terminal state of {vertex}, which is not scheduled"));
-            }
+            job.check_invariants().map_err(|broken| format!("job {id}: {broken}"))?;
         }
         if ended.iter().any(|job| !self.jobs.contains_key(job)) {
             return Err("an ended job has been forgotten without leaving the list".to_owned());

@@ -1,11 +1,15 @@
 //! What can be decided, and what applying a decision answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{Failure, Schedule, TerminalState};
-use tidemill_model::id::{BlobId, ExecutionAttemptId, JobId, LeaderEpoch, NodeId};
+use tidemill_model::id::{
+    AttemptNumber, BlobId, CheckpointId, ExecutionAttemptId, ExecutionVertexId, JobId, LeaderEpoch, NodeId,
+};
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Timestamp;
 
@@ -51,11 +55,11 @@ pub enum CommandBody {
         /// Which.
         job: JobId,
     },
-    /// Attempts are placed; replaces every earlier attempt.
+    /// Sub-tasks that await one get an attempt and a slot.
     RecordSchedule {
         /// Of which job.
         job: JobId,
-        /// Where each sub-task runs.
+        /// Where each of them runs: exactly those that await an attempt.
         schedule: Schedule,
     },
     /// Attempts have ended.
@@ -65,10 +69,12 @@ pub enum CommandBody {
         /// Which, and how.
         ended: Vec<(ExecutionAttemptId, TerminalState)>,
     },
-    /// A failure that may pass: start the job again.
-    RestartJob {
-        /// Which.
+    /// Attempts have failed: replace the regions that they are in, or fail the job, as its restart strategy says.
+    FailOver {
+        /// Of which job.
         job: JobId,
+        /// Which sub-tasks.
+        failed: BTreeSet<ExecutionVertexId>,
         /// Why.
         cause: Failure,
     },
@@ -83,6 +89,8 @@ pub enum CommandBody {
     StartCommitting {
         /// Of which job.
         job: JobId,
+        /// The id of its final checkpoint, which consists of every task's last snapshot; none: it takes no checkpoints.
+        checkpoint: Option<CheckpointId>,
     },
     /// The job has ended, as its status says it would.
     EndJob {
@@ -92,6 +100,40 @@ pub enum CommandBody {
         ending: Ending,
         /// How many ended jobs to keep from now on.
         history_size: u32,
+    },
+    /// Checkpoint ids come into use: none of them was ever used before.
+    ReserveCheckpoints {
+        /// Of which job.
+        job: JobId,
+        /// Up to this one.
+        upto: CheckpointId,
+    },
+    /// Every sub-task has acknowledged a checkpoint.
+    CompleteCheckpoint {
+        /// Of which job.
+        job: JobId,
+        /// Which.
+        id: CheckpointId,
+        /// Who took part: refused unless these are still the scheduled attempts.
+        attempts: BTreeMap<ExecutionVertexId, AttemptNumber>,
+        /// What each of them acknowledged.
+        states: BTreeMap<ExecutionVertexId, SubtaskState>,
+        /// From its trigger until it was complete.
+        duration: Duration,
+    },
+    /// Every attempt that took part has heard of a checkpoint's completion.
+    RecordNotified {
+        /// Of which job.
+        job: JobId,
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// Files that nothing needed are gone.
+    RecordGarbageDeleted {
+        /// Of which job.
+        job: JobId,
+        /// Which.
+        paths: Vec<String>,
     },
     /// What a new leadership found of a job that was running.
     RecordTakeover {
@@ -127,11 +169,38 @@ impl CommandBody {
             Self::CancelJob { job }
             | Self::RecordSchedule { job, .. }
             | Self::RecordTerminal { job, .. }
-            | Self::RestartJob { job, .. }
+            | Self::FailOver { job, .. }
+            | Self::ReserveCheckpoints { job, .. }
+            | Self::CompleteCheckpoint { job, .. }
+            | Self::RecordNotified { job, .. }
+            | Self::RecordGarbageDeleted { job, .. }
             | Self::FailJob { job, .. }
-            | Self::StartCommitting { job }
+            | Self::StartCommitting { job, .. }
             | Self::EndJob { job, .. }
             | Self::RecordTakeover { job, .. } => Some(*job),
+        }
+    }
+
+    /// Whether this moves a job from one status to another. A job's master decides one such thing at a time.
+    #[must_use]
+    pub fn changes_status(&self) -> bool {
+        match self {
+            Self::RecordSchedule { .. }
+            | Self::FailOver { .. }
+            | Self::FailJob { .. }
+            | Self::StartCommitting { .. }
+            | Self::EndJob { .. }
+            | Self::SubmitJob { .. }
+            | Self::CancelJob { .. } => true,
+            Self::LeaderStarted { .. }
+            | Self::RegisterBlob { .. }
+            | Self::Chaos(_)
+            | Self::RecordTerminal { .. }
+            | Self::ReserveCheckpoints { .. }
+            | Self::CompleteCheckpoint { .. }
+            | Self::RecordNotified { .. }
+            | Self::RecordGarbageDeleted { .. }
+            | Self::RecordTakeover { .. } => false,
         }
     }
 
@@ -145,7 +214,11 @@ impl CommandBody {
             Self::CancelJob { .. } => "CancelJob",
             Self::RecordSchedule { .. } => "RecordSchedule",
             Self::RecordTerminal { .. } => "RecordTerminal",
-            Self::RestartJob { .. } => "RestartJob",
+            Self::FailOver { .. } => "FailOver",
+            Self::ReserveCheckpoints { .. } => "ReserveCheckpoints",
+            Self::CompleteCheckpoint { .. } => "CompleteCheckpoint",
+            Self::RecordNotified { .. } => "RecordNotified",
+            Self::RecordGarbageDeleted { .. } => "RecordGarbageDeleted",
             Self::FailJob { .. } => "FailJob",
             Self::StartCommitting { .. } => "StartCommitting",
             Self::EndJob { .. } => "EndJob",
@@ -189,6 +262,8 @@ pub enum Response {
     BlobMissing(BlobId),
     /// There is no such job.
     UnknownJob,
+    /// The checkpoint cannot be completed any more: attempts that took part were replaced, or a newer one was completed.
+    Superseded,
     /// The job's status does not allow it.
     Refused {
         /// The status's name.
@@ -210,6 +285,7 @@ impl fmt::Display for Response {
             Self::Expired => f.write_str("expired"),
             Self::BlobMissing(blob) => write!(f, "blob {blob} missing"),
             Self::UnknownJob => f.write_str("unknown job"),
+            Self::Superseded => f.write_str("superseded"),
             Self::Refused { status } => write!(f, "refused in status {status}"),
             Self::Chaos(answer) => write!(f, "chaos: {answer:?}"),
         }

@@ -1,13 +1,18 @@
 //! One job's replicated state and the edges between its statuses.
 
-use std::collections::BTreeMap;
+mod checkpointing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill_model::execution::{Failure, Schedule, TerminalState};
-use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId};
+use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId};
 use tidemill_model::job::{HistoryEntry, JobResult, JobSpec, JobStatus};
+use tidemill_model::restart::{FailureHistory, RestartDecision};
 use tidemill_model::time::Timestamp;
 
+use super::checkpoints::Checkpoints;
 use super::command::{CommandBody, Ending, Response};
 
 /// The most history entries that a job keeps; the first (its submission) stays, the oldest others go.
@@ -26,27 +31,47 @@ pub struct JobState {
     pub history: Vec<HistoryEntry>,
     /// Where its attempts run or last ran; none: it never had slots.
     pub schedule: Option<Schedule>,
+    /// Sub-tasks without an attempt: not yet scheduled, or failed and about to be replaced. Invariant: each sub-task is
+    /// either among these or scheduled.
+    pub awaiting: BTreeSet<ExecutionVertexId>,
+    /// The highest attempt number ever used. Invariant: never goes back (`no-zombie`).
+    pub last_attempt: Option<AttemptNumber>,
+    /// What the present attempt of a sub-task, or its next one, starts from; not listed: from nothing.
+    pub restore_from: BTreeMap<ExecutionVertexId, CheckpointId>,
     /// Invariant: only attempts that `schedule` wants, and none of them ever changes.
     pub terminal: BTreeMap<ExecutionVertexId, TerminalState>,
-    /// How often it was started again.
+    /// How often any part of it was started again.
     pub restarts: u32,
+    /// The failures that count for its restart strategy.
+    pub failures: FailureHistory,
+    /// How long what is awaiting waits before it is started again.
+    pub pause: Duration,
     /// When it was first scheduled.
     pub first_scheduled: Option<Timestamp>,
+    /// Its checkpoints.
+    pub checkpoints: Checkpoints,
 }
 
 impl JobState {
     /// A job that has just been accepted.
     #[must_use]
     pub fn new(spec: JobSpec, now: Timestamp) -> Self {
+        let awaiting = spec.graph.execution_vertices().collect();
         let mut state = Self {
             spec,
             submitted: now,
             status: JobStatus::Created,
             history: Vec::new(),
             schedule: None,
+            awaiting,
+            last_attempt: None,
+            restore_from: BTreeMap::new(),
             terminal: BTreeMap::new(),
             restarts: 0,
+            failures: FailureHistory::default(),
+            pause: Duration::ZERO,
             first_scheduled: None,
+            checkpoints: Checkpoints::default(),
         };
         state.enter(JobStatus::Created, None, now);
         state
@@ -55,13 +80,7 @@ impl JobState {
     /// The number for the attempts of the next schedule.
     #[must_use]
     pub fn next_attempt(&self) -> AttemptNumber {
-        self.current_attempt().map_or_else(AttemptNumber::default, AttemptNumber::next)
-    }
-
-    /// The number of the scheduled attempts. All of a job's attempts are replaced together, so there is one.
-    #[must_use]
-    pub fn current_attempt(&self) -> Option<AttemptNumber> {
-        self.schedule.as_ref()?.attempts.values().map(|scheduled| scheduled.attempt).max()
+        self.last_attempt.map_or_else(AttemptNumber::default, AttemptNumber::next)
     }
 
     /// Whether every sub-task has finished.
@@ -73,16 +92,28 @@ impl JobState {
             .all(|vertex| matches!(self.terminal.get(&vertex), Some(TerminalState::Finished { .. })))
     }
 
+    /// Whether a leader has to look after it: until it has ended and nothing of it is left to delete.
+    #[must_use]
+    pub fn needs_master(&self) -> bool {
+        !self.status.is_terminal() || !self.checkpoints.garbage.is_empty()
+    }
+
     /// Applies a decision about this job. Deterministic; never fails.
     pub fn apply(&mut self, body: &CommandBody, now: Timestamp) -> Response {
         match body {
             CommandBody::CancelJob { .. } => self.cancel(now),
             CommandBody::RecordSchedule { schedule, .. } => self.record_schedule(schedule, now),
             CommandBody::RecordTerminal { ended, .. } => self.record_terminal(ended),
-            CommandBody::RestartJob { cause, .. } => self.restart(cause, now),
+            CommandBody::FailOver { failed, cause, .. } => self.fail_over(failed, cause, now),
             CommandBody::FailJob { cause, .. } => self.fail(cause, now),
-            CommandBody::StartCommitting { .. } => self.start_committing(now),
+            CommandBody::StartCommitting { checkpoint, .. } => self.start_committing(*checkpoint, now),
             CommandBody::EndJob { ending, .. } => self.end(*ending, now),
+            CommandBody::ReserveCheckpoints { upto, .. } => self.reserve_checkpoints(*upto),
+            CommandBody::CompleteCheckpoint { id, attempts, states, duration, .. } => {
+                self.complete_checkpoint(*id, attempts, states, *duration, now)
+            }
+            CommandBody::RecordNotified { checkpoint, .. } => self.record_notified(*checkpoint),
+            CommandBody::RecordGarbageDeleted { paths, .. } => self.record_garbage_deleted(paths),
             CommandBody::RecordTakeover { .. } => Response::Done,
             CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
@@ -104,13 +135,18 @@ impl JobState {
         }
     }
 
+    /// Exactly the sub-tasks that await an attempt get one, all with the next number: one that was never used.
     fn record_schedule(&mut self, schedule: &Schedule, now: Timestamp) -> Response {
-        let fresh = schedule.attempts.values().all(|scheduled| scheduled.attempt == self.next_attempt());
-        let complete = self.spec.graph.execution_vertices().all(|vertex| schedule.attempts.contains_key(&vertex));
+        let next = self.next_attempt();
+        let fresh = schedule.attempts.values().all(|scheduled| scheduled.attempt == next);
+        let complete = schedule.attempts.keys().eq(self.awaiting.iter());
         match self.status {
             JobStatus::Created | JobStatus::Restarting if fresh && complete => {
-                self.schedule = Some(schedule.clone());
-                self.terminal.clear();
+                let whole = self.schedule.get_or_insert_default();
+                whole.attempts.extend(schedule.attempts.iter().map(|(vertex, scheduled)| (*vertex, *scheduled)));
+                whole.task_managers.extend(schedule.task_managers.iter().map(|(id, at)| (*id, at.clone())));
+                self.last_attempt = Some(next);
+                self.awaiting.clear();
                 self.first_scheduled.get_or_insert(now);
                 self.enter(JobStatus::Running, None, now);
                 Response::Done
@@ -138,23 +174,47 @@ impl JobState {
         Response::Done
     }
 
-    fn restart(&mut self, cause: &Failure, now: Timestamp) -> Response {
-        match self.status {
-            JobStatus::Running => {
-                self.restarts += 1;
-                self.terminal.clear();
-                self.enter(JobStatus::Restarting, Some(cause.clone()), now);
-                Response::Done
-            }
-            JobStatus::Created
-            | JobStatus::Restarting
-            | JobStatus::Cancelling
-            | JobStatus::Failing(_)
-            | JobStatus::Committing
-            | JobStatus::Finished(_)
-            | JobStatus::Canceled
-            | JobStatus::Failed(_) => self.refused(),
+    /// Replaces the regions of what has failed, or fails the job.
+    fn fail_over(&mut self, failed: &BTreeSet<ExecutionVertexId>, cause: &Failure, now: Timestamp) -> Response {
+        if !matches!(self.status, JobStatus::Running | JobStatus::Restarting) {
+            return self.refused();
         }
+        if !cause.kind.recoverable() {
+            return self.fail(cause, now);
+        }
+        let seed = u64::try_from(self.spec.id.0.as_u128() >> 64).unwrap_or_default();
+        match self.spec.settings.restart.decide(&self.failures, now, seed) {
+            RestartDecision::GiveUp(reason) => {
+                let message = format!("{}; it is not started again: {reason}", cause.message);
+                return self.fail(&Failure { message, ..cause.clone() }, now);
+            }
+            RestartDecision::After(pause) => self.pause = pause,
+        }
+        self.failures.record(&self.spec.settings.restart, now);
+        self.restarts += 1;
+        self.replace(&self.spec.graph.regions_of(failed));
+        self.enter(JobStatus::Restarting, Some(cause.clone()), now);
+        Response::Done
+    }
+
+    /// Promise `last-completed`: what the next attempts start from is computed here, and whatever the replaced ones have
+    /// acknowledged becomes void in the same entry.
+    fn replace(&mut self, region: &BTreeSet<ExecutionVertexId>) {
+        let latest = self.checkpoints.latest();
+        for &vertex in region {
+            self.terminal.remove(&vertex);
+            match latest {
+                Some(latest) => self.restore_from.insert(vertex, latest),
+                None => self.restore_from.remove(&vertex),
+            };
+        }
+        if let Some(schedule) = &mut self.schedule {
+            schedule.attempts.retain(|vertex, _| !region.contains(vertex));
+            let used: BTreeSet<_> = schedule.attempts.values().map(|scheduled| scheduled.slot.task_manager).collect();
+            schedule.task_managers.retain(|id, _| used.contains(id));
+        }
+        self.awaiting.extend(region);
+        self.checkpoints.void_pending();
     }
 
     fn fail(&mut self, cause: &Failure, now: Timestamp) -> Response {
@@ -171,9 +231,16 @@ impl JobState {
         }
     }
 
-    fn start_committing(&mut self, now: Timestamp) -> Response {
+    fn start_committing(&mut self, checkpoint: Option<CheckpointId>, now: Timestamp) -> Response {
         if self.status != JobStatus::Running || !self.all_finished() {
             return self.refused();
+        }
+        let complete = match checkpoint {
+            Some(id) => self.complete_final_checkpoint(id, now),
+            None => self.spec.settings.checkpointing.is_none(),
+        };
+        if !complete {
+            return Response::Superseded;
         }
         self.enter(JobStatus::Committing, None, now);
         Response::Done
@@ -198,6 +265,7 @@ impl JobState {
                 Ending::Finished | Ending::Canceled | Ending::Failed,
             ) => return self.refused(),
         };
+        self.drop_checkpoints(&status);
         self.enter(status, None, now);
         Response::Done
     }
@@ -231,5 +299,25 @@ impl JobState {
 
     fn refused(&self) -> Response {
         Response::Refused { status: self.status.name().to_owned() }
+    }
+
+    /// Checks what the fields promise.
+    pub(super) fn check_invariants(&self) -> Result<(), String> {
+        let empty = BTreeMap::new();
+        let scheduled = self.schedule.as_ref().map_or(&empty, |schedule| &schedule.attempts);
+        if let Some(vertex) = self.terminal.keys().find(|vertex| !scheduled.contains_key(vertex)) {
+            return Err(format!("{vertex} has a terminal state but is not scheduled"));
+        }
+        let once = |vertex: &ExecutionVertexId| scheduled.contains_key(vertex) != self.awaiting.contains(vertex);
+        if let Some(vertex) = self.spec.graph.execution_vertices().find(|vertex| !once(vertex)) {
+            return Err(format!("{vertex} is neither scheduled nor awaiting an attempt, or both"));
+        }
+        if scheduled.values().any(|attempt| Some(attempt.attempt) > self.last_attempt) {
+            return Err("an attempt has a number beyond the last one".to_owned());
+        }
+        if self.status == JobStatus::Running && !self.awaiting.is_empty() {
+            return Err("it runs although sub-tasks await their attempts".to_owned());
+        }
+        self.checkpoints.check_invariants()
     }
 }

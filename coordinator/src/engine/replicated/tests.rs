@@ -1,8 +1,10 @@
 //! The rules of apply, each by the entries that would break it.
 
+use std::collections::BTreeSet;
+
 use expect_test::expect;
 use tidemill_model::execution::{FailureKind, TerminalState};
-use tidemill_model::id::{BlobId, LeaderEpoch, NodeId};
+use tidemill_model::id::{BlobId, ExecutionVertexId, LeaderEpoch, NodeId};
 use tidemill_model::job::{JobSpec, JobStatus, Program};
 use tidemill_model::time::Timestamp;
 
@@ -62,6 +64,11 @@ impl Log {
     fn end(&mut self, spec: &JobSpec, ending: Ending, history_size: u32) -> Response {
         self.apply(CommandBody::EndJob { job: spec.id, ending, history_size })
     }
+}
+
+/// The first sub-task of the first vertex.
+fn one() -> BTreeSet<ExecutionVertexId> {
+    [attempt(&spec(5), 0, 0, 0).vertex].into()
 }
 
 #[test]
@@ -129,16 +136,16 @@ fn finished_follows_only_committing_and_nothing_follows_finished() {
     log.run(&spec);
     let refused = |status: &str| Response::Refused { status: status.into() };
     assert_eq!(log.end(&spec, Ending::Finished, 10), refused("RUNNING"));
-    assert_eq!(log.apply(CommandBody::StartCommitting { job: spec.id }), refused("RUNNING"));
+    assert_eq!(log.apply(CommandBody::StartCommitting { job: spec.id, checkpoint: None }), refused("RUNNING"));
     log.finish_all(&spec);
-    assert_eq!(log.apply(CommandBody::StartCommitting { job: spec.id }), Response::Done);
+    assert_eq!(log.apply(CommandBody::StartCommitting { job: spec.id, checkpoint: None }), Response::Done);
     assert_eq!(log.apply(CommandBody::CancelJob { job: spec.id }), refused("COMMITTING"));
     assert_eq!(log.end(&spec, Ending::Finished, 10), Response::Done);
     let cause = failure(FailureKind::Io);
     for body in [
         CommandBody::CancelJob { job: spec.id },
         CommandBody::FailJob { job: spec.id, cause: cause.clone() },
-        CommandBody::RestartJob { job: spec.id, cause },
+        CommandBody::FailOver { job: spec.id, failed: one(), cause },
         CommandBody::RecordSchedule { job: spec.id, schedule: schedule(&spec, 1) },
         CommandBody::EndJob { job: spec.id, ending: Ending::Failed, history_size: 10 },
     ] {
@@ -160,7 +167,7 @@ fn terminal_states_of_superseded_attempts_are_dropped_and_known_ones_never_chang
     log.apply(CommandBody::RecordTerminal { job: spec.id, ended: vec![(first, finished())] });
     log.apply(CommandBody::RecordTerminal { job: spec.id, ended: vec![(first, TerminalState::Canceled)] });
     assert_eq!(log.state.jobs[&spec.id].terminal[&first.vertex], finished());
-    log.apply(CommandBody::RestartJob { job: spec.id, cause: failure(FailureKind::ExecutorLost) });
+    log.apply(CommandBody::FailOver { job: spec.id, failed: one(), cause: failure(FailureKind::ExecutorLost) });
     assert_eq!(log.apply(CommandBody::RecordSchedule { job: spec.id, schedule: schedule(&spec, 1) }), Response::Done);
     log.apply(CommandBody::RecordTerminal { job: spec.id, ended: vec![(first, finished())] });
     assert!(log.state.jobs[&spec.id].terminal.is_empty());
@@ -171,7 +178,7 @@ fn attempt_numbers_are_never_used_twice() {
     let mut log = Log::led();
     let spec = spec(5);
     log.run(&spec);
-    log.apply(CommandBody::RestartJob { job: spec.id, cause: failure(FailureKind::ExecutorLost) });
+    log.apply(CommandBody::FailOver { job: spec.id, failed: one(), cause: failure(FailureKind::ExecutorLost) });
     let again = log.apply(CommandBody::RecordSchedule { job: spec.id, schedule: schedule(&spec, 0) });
     assert_eq!(again, Response::Refused { status: "RESTARTING".into() });
     assert_eq!(log.status(&spec), "RESTARTING");
@@ -225,13 +232,13 @@ fn durable_bytes_of_commands_and_state_never_change() {
     let command = Command {
         epoch: LeaderEpoch(3),
         stamp: Timestamp(4),
-        body: CommandBody::RestartJob { job: spec.id, cause: failure(FailureKind::TaskManagerLost) },
+        body: CommandBody::FailOver { job: spec.id, failed: one(), cause: failure(FailureKind::TaskManagerLost) },
     };
     let bytes = codec::encode(&command);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    expect!["0103040610000000000005700080000000000000000500000662726f6b656e"].assert_eq(&hex);
+    expect!["0103040610000000000005700080000000000000000100000500000662726f6b656e"].assert_eq(&hex);
     assert_eq!(codec::decode::<Command>("command", &bytes).expect("decodes"), command);
-    expect!["672ff8be5349f1ad"].assert_eq(&format!("{:016x}", codec::checksum(&log.state)));
+    expect!["bee902c08ccb97f3"].assert_eq(&format!("{:016x}", codec::checksum(&log.state)));
     let state: ClusterState = codec::decode("state", &codec::encode(&log.state)).expect("decodes");
     assert_eq!(state, log.state);
 }

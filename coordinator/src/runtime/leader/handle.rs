@@ -107,6 +107,7 @@ impl LeaderHandle {
             | Response::Done
             | Response::UnknownJob
             | Response::Chaos(_)
+            | Response::Superseded
             | Response::Refused { .. } => refused(format!("unexpected answer: {response}")),
         }
     }
@@ -131,6 +132,7 @@ impl LeaderHandle {
             | Response::Conflict
             | Response::Expired
             | Response::Chaos(_)
+            | Response::Superseded
             | Response::BlobMissing(_)) => {
                 Err(Error::Refused { message: format!("cancel job {job}: unexpected answer: {response}") })
             }
@@ -155,6 +157,7 @@ impl LeaderHandle {
             | Response::Expired
             | Response::BlobMissing(_)
             | Response::UnknownJob
+            | Response::Superseded
             | Response::Refused { .. }) => Err(Error::Refused { message: format!("unexpected answer: {response}") }),
         }
     }

@@ -129,6 +129,10 @@ impl JobMasterActor {
             JobMasterAction::RequestSlots { requirements } => {
                 deliver(resource_manager.tell(resource_manager::RequestSlots { job, requirements }).try_send());
             }
+            JobMasterAction::DeleteFiles { paths } => {
+                // There is no checkpoint storage yet that a coordinator could reach: the files stay listed.
+                tracing::warn!(job_id = %job, files = paths.len(), "files of checkpoints are not deleted");
+            }
             JobMasterAction::ReleaseSlots => {
                 deliver(resource_manager.tell(resource_manager::ReleaseSlots(job)).try_send());
             }

@@ -21,8 +21,7 @@ impl JobMaster {
         if !self.wants(&report.attempt) {
             // `no-zombie`: a superseded attempt changes nothing; its task manager may forget it.
             if report.state.is_terminal() {
-                let command = TaskManagerCommand::Acknowledge { attempts: vec![report.attempt] };
-                self.send(task_manager, command, actions);
+                self.superseded_ended(task_manager, report.attempt, actions);
             }
             return;
         }
@@ -55,12 +54,9 @@ impl JobMaster {
                 message: "the task was cancelled by its task manager".to_owned(),
             },
         };
-        if self.job.status == JobStatus::Running {
+        if matches!(self.job.status, JobStatus::Running | JobStatus::Restarting) {
             tracing::info!(job_id = %attempt.job, attempt_id = %attempt, %failure, "attempt failed");
-            // A failure that cannot pass outranks the lost connections that it caused elsewhere.
-            if self.failure.as_ref().is_none_or(|known| known.kind.recoverable() && !failure.kind.recoverable()) {
-                self.failure = Some(failure);
-            }
+            self.failing.note(attempt.vertex, failure);
         }
     }
 
@@ -80,17 +76,14 @@ impl JobMaster {
         self.registered.remove(&task_manager);
         self.process_ids.remove(&task_manager);
         self.progress.remove(&task_manager);
+        self.hosts.remove(&task_manager);
+        self.stopping.retain(|_, host| *host != task_manager);
+        self.slots.lose(task_manager);
         self.finalizing.lost(task_manager);
         for vertex in self.live_on(task_manager) {
-            self.executions.insert(vertex, ExecutionState::Terminal(TerminalState::Canceled));
-            if self.job.status == JobStatus::Running && self.failure.is_none() {
-                self.failure = Some(Failure {
-                    kind: FailureKind::TaskManagerLost,
-                    vertex: Some(vertex),
-                    operator: None,
-                    message: reason.to_owned(),
-                });
-            }
+            let kind = FailureKind::TaskManagerLost;
+            let failure = Failure { kind, vertex: Some(vertex), operator: None, message: reason.to_owned() };
+            self.attempt_lost(vertex, failure);
         }
     }
 

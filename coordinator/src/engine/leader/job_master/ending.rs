@@ -27,6 +27,17 @@ pub(super) struct Finalizing {
     give_up_at: Option<Instant>,
 }
 
+/// What an ended job has given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Released {
+    /// Nothing yet.
+    Nothing,
+    /// Slots and executors; files of its checkpoints may be left.
+    TaskManagers,
+    /// Everything: its master may go.
+    Everything,
+}
+
 #[derive(Debug, Clone)]
 enum Outcome {
     Done,
@@ -98,7 +109,7 @@ impl JobMaster {
 
     /// Wait until every attempt has stopped, drop what is staged, then end.
     pub(super) fn drive_stopping(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
-        if self.executions.values().any(|state| !state.is_terminal()) {
+        if self.executions.values().any(|state| !state.is_terminal()) || !self.stopping.is_empty() {
             return;
         }
         let ending = if self.job.status == JobStatus::Cancelling { Ending::Canceled } else { Ending::Failed };
@@ -185,13 +196,19 @@ impl JobMaster {
 
     /// `nothing-left`: every task manager drops what it has of the job, and its slots are free.
     pub(super) fn release(&mut self, actions: &mut Vec<JobMasterAction>) {
-        if std::mem::replace(&mut self.released, true) {
-            return;
-        }
         let job = self.job.spec.id;
-        for &task_manager in self.registered.keys() {
-            actions.push(JobMasterAction::Send { task_manager, command: TaskManagerCommand::Release { job } });
+        if self.released == Released::Nothing {
+            self.released = Released::TaskManagers;
+            for &task_manager in self.registered.keys() {
+                actions.push(JobMasterAction::Send { task_manager, command: TaskManagerCommand::Release { job } });
+            }
+            actions.push(JobMasterAction::ReleaseSlots);
         }
-        actions.extend([JobMasterAction::ReleaseSlots, JobMasterAction::Ended]);
+        if self.job.needs_master() {
+            return self.drive_garbage(actions);
+        }
+        if std::mem::replace(&mut self.released, Released::Everything) != Released::Everything {
+            actions.push(JobMasterAction::Ended);
+        }
     }
 }

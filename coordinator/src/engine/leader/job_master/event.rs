@@ -92,8 +92,24 @@ pub enum JobMasterEvent {
         /// The answer.
         response: Response,
     },
+    /// Files of the job's checkpoints were to be deleted.
+    FilesDeleted {
+        /// Which.
+        paths: Vec<String>,
+        /// Whether they are gone; they are asked for again otherwise.
+        outcome: Deletion,
+    },
     /// Time has passed.
     Tick,
+}
+
+/// What became of files that were to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// They are gone.
+    Done,
+    /// They are there.
+    Failed,
 }
 
 /// Everything that a job's master can want.
@@ -101,10 +117,15 @@ pub enum JobMasterEvent {
 pub enum JobMasterAction {
     /// Have this decided by Raft; the answer comes as [`JobMasterEvent::Applied`].
     Propose(CommandBody),
-    /// Ask the resource manager for these slots, all at once.
+    /// Ask the resource manager for these slots, all at once, beside those that the job holds.
     RequestSlots {
         /// How many for which slot sharing group.
         requirements: SlotRequirements,
+    },
+    /// Delete files of the job's checkpoints, which nothing needs any more.
+    DeleteFiles {
+        /// Below the job's folder in the checkpoint storage.
+        paths: Vec<String>,
     },
     /// Give back whatever slots the job holds.
     ReleaseSlots,

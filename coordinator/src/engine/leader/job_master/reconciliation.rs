@@ -26,20 +26,25 @@ impl Reconciliation {
         Self { deadline, adopted: 0, restarted: 0 }
     }
 
-    /// The job was restarted before the takeover was complete: whatever had been adopted is replaced too.
-    pub(super) fn replaced(&mut self, attempts: u32) {
-        (self.adopted, self.restarted) = (0, attempts);
+    /// A part of the job was restarted before the takeover was complete: so many attempts, some of which had been
+    /// adopted.
+    pub(super) fn replaced(&mut self, attempts: usize, adopted: usize) {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.adopted = self.adopted.saturating_sub(count(adopted));
+        self.restarted = self.restarted.saturating_add(count(attempts));
     }
 }
 
 impl JobMaster {
     pub(super) fn registered(
         &mut self,
+        now: Instant,
         location: TaskManagerLocation,
-        report: JobReport,
+        mut report: JobReport,
         actions: &mut Vec<JobMasterAction>,
     ) {
         let id = location.id;
+        let acknowledged = std::mem::take(&mut report.checkpoints);
         self.lose_former_incarnation(&location);
         self.registered.insert(id, location);
         if let Some(finalized) = &report.finalized {
@@ -47,13 +52,19 @@ impl JobMaster {
         }
         self.repeat_finalization(id, actions);
         match self.job.status {
-            JobStatus::Running => self.reconcile(id, report, actions),
+            JobStatus::Running | JobStatus::Restarting => {
+                self.reconcile(id, report, actions);
+                for report in acknowledged {
+                    self.checkpoint_reported(now, report, actions);
+                }
+                self.repeat_notification(id, actions);
+            }
             JobStatus::Cancelling | JobStatus::Failing(_) => {
                 self.settle(id, report, actions);
                 self.cancel_live(Some(id), actions);
             }
             JobStatus::Committing => {}
-            JobStatus::Created | JobStatus::Restarting => {
+            JobStatus::Created => {
                 if !report.attempts.is_empty() {
                     self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
                 }
@@ -84,11 +95,14 @@ impl JobMaster {
         let reported: Vec<ExecutionAttemptId> = report.attempts.iter().map(|report| report.attempt).collect();
         let (wanted, unwanted): (Vec<_>, Vec<_>) =
             report.attempts.into_iter().partition(|report| self.wants(&report.attempt));
-        if wanted.is_empty() && !unwanted.is_empty() && self.live_on(id).is_empty() {
+        self.stopping.retain(|attempt, host| *host != id || reported.contains(attempt));
+        if self.job.schedule.iter().any(|schedule| schedule.task_managers.contains_key(&id)) {
+            self.hosts.insert(id);
+            self.stop_superseded(id, unwanted, actions);
+        } else if !unwanted.is_empty() {
             // All of it belongs to superseded attempts. Where attempts are scheduled it would end these, too.
+            self.stopping.retain(|_, host| *host != id);
             self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
-        } else {
-            self.end_superseded(id, &unwanted, actions);
         }
         for report in wanted {
             let inherited = self.executions.get(&report.attempt.vertex) == Some(&ExecutionState::Reconciling);
@@ -111,15 +125,21 @@ impl JobMaster {
         }
     }
 
-    /// `no-zombie`: what was superseded is stopped, and forgotten once it has ended.
-    fn end_superseded(&self, id: TaskManagerId, unwanted: &[AttemptReport], actions: &mut Vec<JobMasterAction>) {
-        let (ended, live): (Vec<_>, Vec<_>) = unwanted.iter().partition(|report| report.state.is_terminal());
-        let attempts = |reports: Vec<&AttemptReport>| reports.into_iter().map(|report| report.attempt).collect();
-        if !live.is_empty() {
-            self.send(id, TaskManagerCommand::Cancel { attempts: attempts(live) }, actions);
+    /// `no-zombie`: what was superseded is told to stop, and forgotten once it has ended.
+    fn stop_superseded(
+        &mut self,
+        id: TaskManagerId,
+        superseded: Vec<AttemptReport>,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        let (ended, live): (Vec<_>, Vec<_>) = superseded.into_iter().partition(|report| report.state.is_terminal());
+        for report in ended {
+            self.superseded_ended(id, report.attempt, actions);
         }
-        if !ended.is_empty() {
-            self.send(id, TaskManagerCommand::Acknowledge { attempts: attempts(ended) }, actions);
+        let live: Vec<ExecutionAttemptId> = live.into_iter().map(|report| report.attempt).collect();
+        if !live.is_empty() {
+            self.stopping.extend(live.iter().map(|&attempt| (attempt, id)));
+            self.send(id, TaskManagerCommand::Cancel { attempts: live }, actions);
         }
     }
 
@@ -154,7 +174,7 @@ impl JobMaster {
     pub(super) fn report_takeover(&mut self, actions: &mut Vec<JobMasterAction>) {
         let Some(reconciliation) = self.reconciliation else { return };
         let open = self.executions.values().any(|state| *state == ExecutionState::Reconciling);
-        if open || self.failure.is_some() || self.deciding {
+        if open || !self.failing.is_none() || self.deciding {
             return;
         }
         self.reconciliation = None;

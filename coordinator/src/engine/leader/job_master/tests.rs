@@ -1,6 +1,8 @@
 //! The job master by whole lists of actions.
 
+mod checkpoints;
 mod ending;
+mod regions;
 mod scheduling;
 mod slot_sharing;
 mod takeover;
@@ -49,7 +51,11 @@ impl Harness {
 
     /// A running job with both task managers there and all four attempts running.
     fn running() -> Self {
-        let mut harness = Self::new();
+        Self::run(spec(5))
+    }
+
+    fn run(spec: JobSpec) -> Self {
+        let mut harness = Self::inherit(JobState::new(spec, Timestamp(1)));
         harness.register(1, vec![]);
         harness.register(2, vec![]);
         harness.grant();
@@ -101,13 +107,24 @@ impl Harness {
     }
 
     fn change(&mut self, vertex: u32, subtask: u32, state: ExecutionState) -> String {
-        let current = self.master.job().current_attempt().map_or(0, |attempt| attempt.0);
+        let current = self.master.job().last_attempt.map_or(0, |attempt| attempt.0);
         let report = report(attempt(&self.spec, vertex, subtask, current), state);
         self.step(JobMasterEvent::AttemptChanged { task_manager: host(subtask), report })
     }
 
     fn fail(&mut self, vertex: u32, subtask: u32, kind: FailureKind) -> String {
         self.change(vertex, subtask, ExecutionState::Terminal(TerminalState::Failed(failure(kind))))
+    }
+
+    /// Every attempt of this number that runs says that it has stopped.
+    fn stopped(&mut self, number: u32) -> String {
+        let mut lines = String::new();
+        for (vertex, subtask) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let state = ExecutionState::Terminal(TerminalState::Canceled);
+            let report = report(attempt(&self.spec, vertex, subtask, number), state);
+            lines += &self.step(JobMasterEvent::AttemptChanged { task_manager: host(subtask), report });
+        }
+        lines
     }
 
     fn finalized(&mut self, n: u128, kind: FinalizationKind, outcome: Option<FailureKind>) -> String {
@@ -137,7 +154,7 @@ fn granted() -> JobMasterEvent {
 fn granted_slots(slots: &[(u128, u32)]) -> JobMasterEvent {
     let slot = |&(n, index): &(u128, u32)| SlotId { task_manager: task_manager(n).id, index };
     let slots = slots.iter().map(slot).collect();
-    let locations = [1, 2].map(|n| (task_manager(n).id, task_manager(n))).into();
+    let locations = [1, 2, 3].map(|n| (task_manager(n).id, task_manager(n))).into();
     JobMasterEvent::SlotsGranted { slots, locations }
 }
 
@@ -161,10 +178,18 @@ fn describe(action: &JobMasterAction) -> String {
             CommandBody::RecordTakeover { adopted, restarted, .. } => {
                 format!("propose takeover adopted={adopted} restarted={restarted}")
             }
-            CommandBody::RestartJob { cause, .. } => format!("propose restart: {cause}"),
+            CommandBody::FailOver { failed, cause, .. } => {
+                let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
+                format!("propose failover of {}: {cause}", failed.join(" "))
+            }
+            CommandBody::ReserveCheckpoints { upto, .. } => format!("propose reserve checkpoints up to {upto}"),
+            CommandBody::CompleteCheckpoint { id, .. } => format!("propose complete checkpoint {id}"),
+            CommandBody::RecordNotified { checkpoint, .. } => format!("propose notified {checkpoint}"),
+            CommandBody::RecordGarbageDeleted { paths, .. } => format!("propose deleted {}", paths.join(" ")),
+            CommandBody::StartCommitting { checkpoint: Some(id), .. } => format!("propose StartCommitting {id}"),
             CommandBody::FailJob { cause, .. } => format!("propose fail: {cause}"),
             CommandBody::EndJob { ending, .. } => format!("propose end {ending:?}"),
-            CommandBody::StartCommitting { .. }
+            CommandBody::StartCommitting { checkpoint: None, .. }
             | CommandBody::CancelJob { .. }
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
@@ -172,6 +197,7 @@ fn describe(action: &JobMasterAction) -> String {
             | CommandBody::Chaos(_) => format!("propose {}", body.name()),
         },
         JobMasterAction::RequestSlots { requirements } => format!("request {requirements}"),
+        JobMasterAction::DeleteFiles { paths } => format!("delete {}", paths.join(" ")),
         JobMasterAction::ReleaseSlots => "release slots".to_owned(),
         JobMasterAction::Ended => "ended".to_owned(),
         JobMasterAction::Send { task_manager, command } => {

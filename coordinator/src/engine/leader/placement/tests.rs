@@ -8,8 +8,7 @@ use tidemill_model::id::{AttemptNumber, JobVertexId, SubtaskIndex};
 use tidemill_model::job_graph::{CoLocationGroup, JobGraph, JobVertex, SlotSharingGroup};
 use tidemill_model::slot::SlotId;
 
-use super::place;
-use crate::engine::fixture::{spec, task_manager};
+use crate::engine::fixture::{place_all, spec, task_manager};
 use crate::engine::leader::slot_pool::SlotPool;
 
 /// A vertex of each given group and parallelism, unconnected.
@@ -31,7 +30,7 @@ fn schedule(graph: &JobGraph, hosts: u128, count: u32) -> Schedule {
     pool.request(spec(5).id, graph.slot_requirements());
     let grants = pool.grant();
     let locations = (1..=hosts).map(|n| (task_manager(n).id, task_manager(n))).collect();
-    place(graph, AttemptNumber(0), &grants[0].slots, &locations)
+    place_all(graph, AttemptNumber(0), &grants[0].slots, &locations)
 }
 
 /// The groups that have sub-tasks in each slot, with the sub-tasks' indices.

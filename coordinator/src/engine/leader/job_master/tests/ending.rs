@@ -42,7 +42,7 @@ fn a_panic_fails_the_job_without_a_restart_and_removes_what_is_staged() {
     let failed = harness.fail(1, 0, FailureKind::Panic);
     expect![[r#"
         propose terminal v1[0]#0
-        propose fail: panic: broken
+        propose failover of v1[0]: panic: broken
         tm-1 <- acknowledge v1[0]#0
         tm-1 <- cancel v0[0]#0
         tm-2 <- cancel v0[1]#0 v1[1]#0
@@ -158,6 +158,7 @@ fn a_job_cancelled_before_it_had_slots_ends_at_once() {
 fn a_job_cancelled_between_two_schedules_waits_for_nobody() {
     let mut harness = Harness::running();
     harness.fail(0, 0, FailureKind::ExecutorLost);
+    harness.stopped(0);
     let body = CommandBody::CancelJob { job: harness.spec.id };
     let cancel = JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done };
     harness.check(
@@ -184,6 +185,7 @@ fn a_commit_that_was_lost_with_its_stream_is_asked_for_again_of_the_same_task_ma
 fn an_abort_that_was_lost_with_its_stream_is_asked_for_again() {
     let mut harness = Harness::running();
     harness.fail(0, 0, FailureKind::ExecutorLost);
+    harness.stopped(0);
     let body = CommandBody::CancelJob { job: harness.spec.id };
     harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done });
     assert_eq!(harness.register(1, vec![]), "tm-1 <- abort\n");

@@ -6,7 +6,7 @@ use expect_test::expect;
 use tidemill_model::execution::{ExecutionState, FailureKind};
 use tidemill_model::time::{Instant, Timestamp};
 
-use super::{Harness, JobMasterEvent, host};
+use super::{Harness, JobMasterEvent, granted_slots, host};
 use crate::engine::fixture::{attempt, finished, report, schedule, task_manager};
 use crate::engine::replicated::{CommandBody, Response};
 
@@ -43,8 +43,9 @@ fn a_job_that_only_waits_for_slots_needs_no_ticks() {
     assert!(harness.master.depends_on_time(), "it runs");
     harness.fail(0, 0, FailureKind::ExecutorLost);
     assert!(harness.master.depends_on_time(), "the restart delay has to pass");
+    harness.stopped(0);
     harness.tick_after(Duration::from_secs(1));
-    assert!(!harness.master.depends_on_time(), "it waits for slots again");
+    assert!(harness.master.depends_on_time(), "it runs again, on the slots that it holds");
     let body = CommandBody::CancelJob { job: harness.spec.id };
     harness
         .master
@@ -53,51 +54,51 @@ fn a_job_that_only_waits_for_slots_needs_no_ticks() {
 }
 
 #[test]
-fn a_lost_executor_restarts_the_whole_job_after_the_delay_with_new_attempts() {
+fn a_lost_executor_restarts_its_region_after_the_delay_and_when_the_old_attempts_have_stopped() {
     let mut harness = Harness::running();
     let failed = harness.fail(0, 0, FailureKind::ExecutorLost);
     expect![[r#"
         propose terminal v0[0]#0
-        propose restart: executor lost: broken
+        propose failover of v0[0]: executor lost: broken
         tm-1 <- acknowledge v0[0]#0
-        tm-1 <- release
-        tm-2 <- release
-        release slots
+        tm-1 <- cancel v1[0]#0
+        tm-2 <- cancel v0[1]#0 v1[1]#0
+        tm-1 <- acknowledge v0[0]#0
     "#]]
     .assert_eq(&failed);
-    assert_eq!(harness.tick_after(Duration::from_millis(100)), "");
-    let asked = harness.tick_after(Duration::from_millis(100));
+    assert_eq!(harness.tick_after(Duration::from_secs(1)), "", "the old attempts may run still");
+    let deployed = harness.stopped(0);
     expect![[r#"
-        request 2 slots
-    "#]]
-    .assert_eq(&asked);
-    let granted = harness.grant();
-    expect![[r#"
+        tm-1 <- acknowledge v0[0]#0
+        tm-2 <- acknowledge v0[1]#0
+        tm-1 <- acknowledge v1[0]#0
+        tm-2 <- acknowledge v1[1]#0
         propose schedule v0[0]#1@tm-1/0 v0[1]#1@tm-2/0 v1[0]#1@tm-1/0 v1[1]#1@tm-2/0
         tm-1 <- deploy v0[0]#1 v1[0]#1
         tm-2 <- deploy v0[1]#1 v1[1]#1
     "#]]
-    .assert_eq(&granted);
+    .assert_eq(&deployed);
 }
 
 #[test]
 fn restarts_are_counted_and_the_last_failure_is_final() {
     let mut harness = Harness::running();
-    for _ in 0..3 {
+    for number in 0..3 {
         harness.fail(0, 0, FailureKind::ExecutorLost);
         harness.tick_after(Duration::from_secs(1));
-        harness.grant();
+        harness.stopped(number);
     }
     let failed = harness.fail(0, 0, FailureKind::ExecutorLost);
-    assert!(failed.contains("propose fail: executor lost: broken (after 3 restarts)"), "{failed}");
+    assert_eq!(harness.status(), "FAILING");
+    assert!(failed.contains("propose failover of v0[0]: executor lost: broken"), "{failed}");
 }
 
 #[test]
 fn a_late_state_of_a_superseded_attempt_changes_nothing() {
     let mut harness = Harness::running();
     harness.fail(0, 0, FailureKind::ExecutorLost);
+    harness.stopped(0);
     harness.tick_after(Duration::from_secs(1));
-    harness.grant();
     let late = report(attempt(&harness.spec, 1, 1, 0), ExecutionState::Terminal(finished()));
     harness.check(
         JobMasterEvent::AttemptChanged { task_manager: host(1), report: late },
@@ -108,17 +109,25 @@ fn a_late_state_of_a_superseded_attempt_changes_nothing() {
 }
 
 #[test]
-fn a_lost_task_manager_restarts_the_job() {
+fn a_lost_task_manager_restarts_the_region_with_a_slot_for_what_was_there() {
     let mut harness = Harness::running();
     let lost = JobMasterEvent::TaskManagerLost { task_manager: task_manager(2).id, reason: "gone".into() };
     harness.check(
         lost,
         expect![[r#"
-        propose restart: task manager lost (vertex v0, sub-task 1): gone
-        tm-1 <- release
-        release slots
-    "#]],
+            propose failover of v0[1] v1[1]: task manager lost (vertex v0, sub-task 1): gone
+            tm-1 <- cancel v0[0]#0 v1[0]#0
+        "#]],
     );
+    harness.stopped(0);
+    assert_eq!(harness.tick_after(Duration::from_secs(1)), "request 1 slots\n");
+    harness.register(3, vec![]);
+    expect![[r#"
+        propose schedule v0[0]#1@tm-1/0 v0[1]#1@tm-3/1 v1[0]#1@tm-1/0 v1[1]#1@tm-3/1
+        tm-1 <- deploy v0[0]#1 v1[0]#1
+        tm-3 <- deploy v0[1]#1 v1[1]#1
+    "#]]
+    .assert_eq(&harness.step(granted_slots(&[(3, 1)])));
 }
 
 #[test]
@@ -126,7 +135,7 @@ fn a_grant_on_a_task_manager_that_has_left_is_given_back() {
     let mut harness = Harness::new();
     harness.step(JobMasterEvent::Started);
     harness.register(1, vec![]);
-    assert_eq!(harness.grant(), "request 2 slots\n");
+    assert_eq!(harness.grant(), "request 1 slots\n", "for the one that is gone");
 }
 
 #[test]

@@ -46,9 +46,8 @@ fn another_incarnation_at_the_same_place_has_lost_what_was_scheduled() {
     harness.register(1, reports);
     let restarted = harness.register(12, vec![]);
     expect![[r#"
-        propose restart: task manager lost (vertex v0, sub-task 1): task manager tm-2 was restarted
-        tm-1 <- release
-        release slots
+        propose failover of v0[1] v1[1]: task manager lost (vertex v0, sub-task 1): task manager tm-2 was restarted
+        tm-1 <- cancel v0[0]#0 v1[0]#0
         propose takeover adopted=0 restarted=4
     "#]]
     .assert_eq(&restarted);
@@ -62,9 +61,8 @@ fn a_task_manager_that_stays_silent_is_given_up_after_the_reconcile_timeout() {
     assert_eq!(harness.tick_after(Duration::from_secs(9)), "");
     let given_up = harness.tick_after(Duration::from_secs(1));
     expect![[r#"
-        propose restart: task manager lost (vertex v0, sub-task 1): task manager tm-2 did not report to the new leader
-        tm-1 <- release
-        release slots
+        propose failover of v0[1] v1[1]: task manager lost (vertex v0, sub-task 1): task manager tm-2 did not report to the new leader
+        tm-1 <- cancel v0[0]#0 v1[0]#0
         propose takeover adopted=0 restarted=4
     "#]]
     .assert_eq(&given_up);
@@ -89,7 +87,7 @@ fn a_new_leader_repeats_the_commit() {
     let mut job = Harness::running_job();
     let ended = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(v, s)| (attempt(&job.spec, v, s, 0), finished())).into();
     job.apply(&CommandBody::RecordTerminal { job: job.spec.id, ended }, Timestamp(3));
-    job.apply(&CommandBody::StartCommitting { job: job.spec.id }, Timestamp(3));
+    job.apply(&CommandBody::StartCommitting { job: job.spec.id, checkpoint: None }, Timestamp(3));
     let mut harness = Harness::inherit(job);
     let repeated = harness.register(2, vec![]);
     expect![[r#"
@@ -108,8 +106,7 @@ fn a_failure_that_was_replicated_but_not_decided_about_restarts_the_job() {
     harness.check(
         JobMasterEvent::Started,
         expect![[r#"
-            propose restart: executor lost: broken
-            release slots
+            propose failover of v0[0] v0[1] v1[0] v1[1]: executor lost: broken
         "#]],
     );
     assert_eq!(harness.status(), "RESTARTING");
@@ -125,7 +122,7 @@ fn a_panic_that_was_replicated_but_not_decided_about_fails_the_job() {
     harness.check(
         JobMasterEvent::Started,
         expect![[r#"
-            propose fail: panic: broken
+            propose failover of v1[0]: panic: broken
         "#]],
     );
     assert_eq!(harness.status(), "FAILING");
@@ -136,7 +133,7 @@ fn what_is_left_of_a_superseded_attempt_is_cancelled_beside_the_deployment_or_el
     let mut harness = Harness::running();
     harness.fail(0, 0, FailureKind::ExecutorLost);
     harness.tick_after(Duration::from_secs(1));
-    harness.grant();
+    harness.stopped(0);
     let superseded = harness.running_reports(1);
     expect![[r#"
         tm-2 <- cancel v0[1]#0 v1[1]#0

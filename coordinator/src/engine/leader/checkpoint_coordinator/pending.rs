@@ -1,0 +1,77 @@
+//! A checkpoint that has been triggered and not been acknowledged by all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemill_model::checkpoint::SubtaskState;
+use tidemill_model::id::{CheckpointId, ExecutionAttemptId, ExecutionVertexId};
+use tidemill_model::time::Instant;
+
+use super::Participants;
+
+/// Who takes part, and what has come in.
+#[derive(Debug)]
+pub(super) struct PendingCheckpoint {
+    pub(super) triggered: Instant,
+    /// What every attempt had been told of when it was triggered: nothing older is built upon.
+    pub(super) base: CheckpointId,
+    /// Its completion is being decided.
+    pub(super) proposed: bool,
+    /// The attempts that were to take a snapshot. Those that had finished by then take part by what they left.
+    expected: BTreeMap<ExecutionVertexId, ExecutionAttemptId>,
+    acknowledged: BTreeMap<ExecutionVertexId, SubtaskState>,
+}
+
+impl PendingCheckpoint {
+    pub(super) fn triggered(now: Instant, participants: &Participants, base: CheckpointId) -> Self {
+        let (expected, acknowledged) = (participants.running.clone(), BTreeMap::new());
+        Self { triggered: now, base, proposed: false, expected, acknowledged }
+    }
+
+    /// One that an earlier leadership triggered, with what the attempts that run now say of it.
+    pub(super) fn inherited(
+        now: Instant,
+        participants: &Participants,
+        acknowledged: BTreeMap<ExecutionAttemptId, SubtaskState>,
+    ) -> Self {
+        let mut pending = Self::triggered(now, participants, CheckpointId::default());
+        for (attempt, state) in acknowledged {
+            pending.acknowledge(attempt, state);
+        }
+        pending
+    }
+
+    pub(super) fn expects(&self, attempt: ExecutionAttemptId) -> bool {
+        self.expected.get(&attempt.vertex) == Some(&attempt)
+    }
+
+    /// `no-zombie`: only what an attempt that takes part says counts, and only once.
+    pub(super) fn acknowledge(&mut self, attempt: ExecutionAttemptId, state: SubtaskState) {
+        if self.expects(attempt) {
+            self.acknowledged.entry(attempt.vertex).or_insert(state);
+        }
+    }
+
+    /// Whether every sub-task has acknowledged it or finished.
+    pub(super) fn is_complete(&self, participants: &Participants) -> bool {
+        let there = |vertex: &ExecutionVertexId| {
+            self.acknowledged.contains_key(vertex) || participants.finished.contains_key(vertex)
+        };
+        participants.unready == 0 && self.expected.keys().chain(participants.running.keys()).all(there)
+    }
+
+    pub(super) fn states(&self, participants: &Participants) -> BTreeMap<ExecutionVertexId, SubtaskState> {
+        let finished = participants.finished.iter().map(|(&vertex, (_, state))| (vertex, state.clone()));
+        let mut states: BTreeMap<ExecutionVertexId, SubtaskState> = finished.collect();
+        // What it acknowledged before it finished is the state at this checkpoint; the rest is of later ones.
+        states.extend(self.acknowledged.iter().map(|(&vertex, state)| (vertex, state.clone())));
+        states
+    }
+
+    pub(super) fn missing(&self) -> Vec<ExecutionVertexId> {
+        self.expected.keys().filter(|vertex| !self.acknowledged.contains_key(*vertex)).copied().collect()
+    }
+
+    pub(super) fn attempts(&self) -> BTreeSet<ExecutionAttemptId> {
+        self.expected.values().copied().collect()
+    }
+}

@@ -1,0 +1,196 @@
+//! The job's checkpoints, as far as they concern attempts, task managers and the job itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand, CheckpointReport};
+use tidemill_model::execution::{ExecutionState, Failure, FailureKind, TerminalState};
+use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, TaskManagerId};
+use tidemill_model::job::JobStatus;
+use tidemill_model::time::Instant;
+
+use super::{Deletion, JobMaster, JobMasterAction};
+use crate::engine::leader::checkpoint_coordinator::{Participants, Proposal, Wish};
+use crate::engine::leader::message::TaskManagerCommand;
+use crate::engine::replicated::{CommandBody, Response};
+
+impl JobMaster {
+    pub(super) fn checkpoint_reported(
+        &mut self,
+        now: Instant,
+        report: CheckpointReport,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        // `no-zombie`: an attempt that was replaced takes part in nothing.
+        let wanted = self.job.schedule.as_ref().is_some_and(|schedule| schedule.wants(&report.attempt));
+        let Some(checkpoints) = self.checkpoints.as_mut().filter(|_| wanted) else { return };
+        tracing::trace!(job_id = %self.job.spec.id, %report);
+        let mut wishes = Vec::new();
+        checkpoints.reported(now, report, &mut wishes);
+        self.fulfil(wishes, actions);
+    }
+
+    pub(super) fn checkpoints_applied(
+        &mut self,
+        now: Instant,
+        body: &CommandBody,
+        response: &Response,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let mut wishes = Vec::new();
+        checkpoints.applied(now, body, response, &mut wishes);
+        self.fulfil(wishes, actions);
+    }
+
+    pub(super) fn checkpoints_superseded(
+        &mut self,
+        now: Instant,
+        replaced: &BTreeSet<ExecutionAttemptId>,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let mut wishes = Vec::new();
+        checkpoints.superseded(now, replaced, &mut wishes);
+        self.fulfil(wishes, actions);
+    }
+
+    /// A task manager's stream is new: what was sent over the former one may be lost.
+    pub(super) fn repeat_notification(&mut self, task_manager: TaskManagerId, actions: &mut Vec<JobMasterAction>) {
+        let Some(schedule) = &self.job.schedule else { return };
+        let here = schedule.attempt_ids(self.job.spec.id).filter(|(_, slot)| slot.task_manager == task_manager);
+        let here = here.map(|(attempt, _)| attempt).collect();
+        let Some(checkpoints) = &self.checkpoints else { return };
+        let mut wishes = Vec::new();
+        checkpoints.repeat(&here, &mut wishes);
+        self.fulfil(wishes, actions);
+    }
+
+    pub(super) fn drive_checkpoints(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
+        let participants = self.participants();
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let mut wishes = Vec::new();
+        checkpoints.drive(now, &self.job.checkpoints, &participants, &mut wishes);
+        self.fulfil(wishes, actions);
+    }
+
+    /// All tasks have finished: what they left is the job's final checkpoint, if it takes any.
+    pub(super) fn start_committing(&mut self, actions: &mut Vec<JobMasterAction>) {
+        let job = self.job.spec.id;
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return self.decide(CommandBody::StartCommitting { job, checkpoint: None }, actions);
+        };
+        let mut wishes = Vec::new();
+        let id = checkpoints.next_id(&self.job.checkpoints, &mut wishes);
+        self.fulfil(wishes, actions);
+        if id.is_some() {
+            self.decide(CommandBody::StartCommitting { job, checkpoint: id }, actions);
+        }
+    }
+
+    /// Files that an ended job has left.
+    pub(super) fn drive_garbage(&mut self, actions: &mut Vec<JobMasterAction>) {
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let mut wishes = Vec::new();
+        checkpoints.abandon();
+        checkpoints.delete_garbage(&self.job.checkpoints, &mut wishes);
+        self.fulfil(wishes, actions);
+    }
+
+    pub(super) fn files_deleted(&mut self, paths: Vec<String>, outcome: Deletion, actions: &mut Vec<JobMasterAction>) {
+        let Some(checkpoints) = &mut self.checkpoints else { return };
+        let mut wishes = Vec::new();
+        match outcome {
+            Deletion::Done => checkpoints.deleted(paths, &mut wishes),
+            Deletion::Failed => checkpoints.not_deleted(),
+        }
+        self.fulfil(wishes, actions);
+    }
+
+    fn participants(&self) -> Participants {
+        let mut participants = Participants::default();
+        let Some(schedule) = &self.job.schedule else { return participants };
+        for (attempt, slot) in schedule.attempt_ids(self.job.spec.id) {
+            match self.executions.get(&attempt.vertex) {
+                Some(ExecutionState::Running) if self.registered.contains_key(&slot.task_manager) => {
+                    participants.running.insert(attempt.vertex, attempt);
+                }
+                Some(ExecutionState::Terminal(TerminalState::Finished { state, .. })) => {
+                    participants.finished.insert(attempt.vertex, (attempt, state.clone()));
+                }
+                Some(
+                    ExecutionState::Created
+                    | ExecutionState::Scheduled
+                    | ExecutionState::Deploying
+                    | ExecutionState::Initializing
+                    | ExecutionState::Running
+                    | ExecutionState::Canceling
+                    | ExecutionState::Reconciling
+                    | ExecutionState::Terminal(TerminalState::Canceled | TerminalState::Failed(_)),
+                )
+                | None => participants.unready += 1,
+            }
+        }
+        participants
+    }
+
+    fn fulfil(&mut self, wishes: Vec<Wish>, actions: &mut Vec<JobMasterAction>) {
+        let job = self.job.spec.id;
+        for wish in wishes {
+            match wish {
+                Wish::Propose(proposal) => actions.push(JobMasterAction::Propose(match proposal {
+                    Proposal::Reserve(upto) => CommandBody::ReserveCheckpoints { job, upto },
+                    Proposal::Complete { id, attempts, states, duration } => {
+                        CommandBody::CompleteCheckpoint { job, id, attempts, states, duration }
+                    }
+                    Proposal::Notified(checkpoint) => CommandBody::RecordNotified { job, checkpoint },
+                    Proposal::Deleted(paths) => CommandBody::RecordGarbageDeleted { job, paths },
+                })),
+                Wish::Trigger(id) => self.tell_attempts(CheckpointAction::Trigger, id, |_| true, actions),
+                Wish::Notify(id, whom) => {
+                    tracing::info!(job_id = %job, checkpoint_id = %id, "checkpoint completed");
+                    let action = CheckpointAction::NotifyComplete;
+                    self.tell_attempts(action, id, |attempt| whom.contains(attempt), actions);
+                }
+                Wish::Abort(id, reason) => {
+                    tracing::info!(job_id = %job, checkpoint_id = %id, %reason, "checkpoint aborted");
+                    self.tell_attempts(CheckpointAction::Abort, id, |_| true, actions);
+                }
+                Wish::Delete(paths) => actions.push(JobMasterAction::DeleteFiles { paths }),
+                Wish::Fail(message) => self.checkpoints_failed(&message),
+            }
+        }
+    }
+
+    /// Tells live attempts, grouped by task manager and attempt number: each group is one executor process.
+    fn tell_attempts(
+        &self,
+        action: CheckpointAction,
+        checkpoint: CheckpointId,
+        whom: impl Fn(&ExecutionAttemptId) -> bool,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        let Some(schedule) = &self.job.schedule else { return };
+        let mut groups: BTreeMap<(TaskManagerId, AttemptNumber), Vec<ExecutionAttemptId>> = BTreeMap::new();
+        for (attempt, slot) in schedule.attempt_ids(self.job.spec.id) {
+            let live = self.executions.get(&attempt.vertex).is_some_and(|state| !state.is_terminal());
+            if live && whom(&attempt) {
+                groups.entry((slot.task_manager, attempt.attempt)).or_default().push(attempt);
+            }
+        }
+        for ((task_manager, _), attempts) in groups {
+            let command = TaskManagerCommand::Checkpoint(CheckpointCommand { action, checkpoint, attempts });
+            self.send(task_manager, command, actions);
+        }
+    }
+
+    fn checkpoints_failed(&mut self, message: &str) {
+        if self.job.status != JobStatus::Running {
+            return;
+        }
+        for vertex in self.job.spec.graph.execution_vertices() {
+            let kind = FailureKind::Checkpoint;
+            let message = format!("{message}: execution.checkpointing.tolerable-failed-checkpoints allows no more");
+            self.failing.note(vertex, Failure { kind, vertex: None, operator: None, message });
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What has failed, and how the regions that it is in are replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemill_model::execution::{ExecutionState, Failure, TerminalState};
+use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, TaskManagerId};
+use tidemill_model::job::JobStatus;
+use tidemill_model::time::Instant;
+
+use super::{JobMaster, JobMasterAction};
+use crate::engine::leader::message::TaskManagerCommand;
+use crate::engine::replicated::JobState;
+
+/// Failures of scheduled attempts that nothing has been decided about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Failing {
+    failed: BTreeSet<ExecutionVertexId>,
+    /// The first one, unless a later one cannot pass. Invariant: there is one when anything has failed.
+    cause: Option<Failure>,
+}
+
+impl Failing {
+    pub(super) fn note(&mut self, vertex: ExecutionVertexId, failure: Failure) {
+        self.failed.insert(vertex);
+        // A failure that cannot pass outranks the lost connections that it caused elsewhere.
+        if self.cause.as_ref().is_none_or(|known| known.kind.recoverable() && !failure.kind.recoverable()) {
+            self.cause = Some(failure);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Option<(BTreeSet<ExecutionVertexId>, Failure)> {
+        let cause = self.cause.take()?;
+        Some((std::mem::take(&mut self.failed), cause))
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.cause.is_none()
+    }
+}
+
+impl JobMaster {
+    /// An attempt is gone without having said so.
+    pub(super) fn attempt_lost(&mut self, vertex: ExecutionVertexId, failure: Failure) {
+        self.executions.insert(vertex, ExecutionState::Terminal(TerminalState::Canceled));
+        if matches!(self.job.status, JobStatus::Running | JobStatus::Restarting) {
+            self.failing.note(vertex, failure);
+        }
+    }
+
+    /// The region's attempts are void: those that still run are told to stop, and the others may be forgotten.
+    pub(super) fn failed_over(&mut self, now: Instant, before: &JobState, actions: &mut Vec<JobMasterAction>) {
+        let Some(schedule) = &before.schedule else { return };
+        let replaced: Vec<(ExecutionAttemptId, TaskManagerId)> = schedule
+            .attempt_ids(before.spec.id)
+            .filter(|(attempt, _)| self.job.awaiting.contains(&attempt.vertex))
+            .map(|(attempt, slot)| (attempt, slot.task_manager))
+            .collect();
+        if let Some(reconciliation) = &mut self.reconciliation {
+            let adopted = replaced.iter().filter(|(attempt, _)| {
+                self.executions.get(&attempt.vertex).is_some_and(|state| *state != ExecutionState::Reconciling)
+            });
+            reconciliation.replaced(replaced.len(), adopted.count());
+        }
+        let mut stop: BTreeMap<TaskManagerId, Vec<ExecutionAttemptId>> = BTreeMap::new();
+        let mut forget: BTreeMap<TaskManagerId, Vec<ExecutionAttemptId>> = BTreeMap::new();
+        for &(attempt, task_manager) in &replaced {
+            let ended = self.executions.remove(&attempt.vertex).is_none_or(|state| state.is_terminal());
+            if !self.registered.contains_key(&task_manager) {
+                continue;
+            }
+            if ended {
+                forget.entry(task_manager).or_default().push(attempt);
+            } else {
+                self.stopping.insert(attempt, task_manager);
+                stop.entry(task_manager).or_default().push(attempt);
+            }
+        }
+        for (task_manager, attempts) in stop {
+            self.send(task_manager, TaskManagerCommand::Cancel { attempts }, actions);
+        }
+        for (task_manager, attempts) in forget {
+            self.send(task_manager, TaskManagerCommand::Acknowledge { attempts }, actions);
+        }
+        self.start_at = Some(now + self.job.pause);
+        let replaced = replaced.into_iter().map(|(attempt, _)| attempt).collect();
+        self.checkpoints_superseded(now, &replaced, actions);
+    }
+
+    /// A replaced attempt has ended, or was never there.
+    pub(super) fn superseded_ended(
+        &mut self,
+        task_manager: TaskManagerId,
+        attempt: ExecutionAttemptId,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        self.stopping.remove(&attempt);
+        self.send(task_manager, TaskManagerCommand::Acknowledge { attempts: vec![attempt] }, actions);
+    }
+}

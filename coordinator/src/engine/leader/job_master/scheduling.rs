@@ -1,0 +1,167 @@
+//! Slots, the schedule, and the deployment of what is scheduled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemill_model::execution::{ExecutionState, Failure, FailureKind, JobDeployment, Schedule, TaskManagerLocation};
+use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, TaskManagerId};
+use tidemill_model::job_graph::SlotRequirements;
+use tidemill_model::slot::SlotId;
+use tidemill_model::time::Instant;
+
+use super::{JobMaster, JobMasterAction};
+use crate::engine::leader::message::TaskManagerCommand;
+use crate::engine::leader::placement::{HeldSlots, SlotKey, place};
+use crate::engine::replicated::{CommandBody, JobState};
+
+/// The slots that the job holds, and where its request for more stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Slots {
+    held: HeldSlots,
+    locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
+    /// What was asked for, in the order in which it is granted; none: nothing is asked for.
+    requested: Option<Vec<SlotKey>>,
+}
+
+impl Slots {
+    /// What the replicated schedule says that the job holds.
+    pub(super) fn inherit(job: &JobState) -> Self {
+        let mut slots = Self::default();
+        let Some(schedule) = &job.schedule else { return slots };
+        slots.locations.clone_from(&schedule.task_managers);
+        for vertex in &job.spec.graph.vertices {
+            for (id, scheduled) in &schedule.attempts {
+                if id.vertex == vertex.id {
+                    slots.held.insert((vertex.slot_sharing_group.clone(), id.subtask.0), scheduled.slot);
+                }
+            }
+        }
+        slots
+    }
+
+    pub(super) fn granted(&mut self, slots: &[SlotId], locations: BTreeMap<TaskManagerId, TaskManagerLocation>) {
+        self.locations.extend(locations);
+        let Some(requested) = self.requested.take() else { return };
+        self.held.extend(requested.into_iter().zip(slots.iter().copied()));
+    }
+
+    /// Whether some were asked for and have not been granted.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// A task manager is gone, with its slots.
+    pub(super) fn lose(&mut self, task_manager: TaskManagerId) {
+        self.held.retain(|_, slot| slot.task_manager != task_manager);
+        self.locations.remove(&task_manager);
+    }
+}
+
+impl JobMaster {
+    /// Once the pause is over and what is replaced has stopped, slots for what awaits an attempt, and then attempts.
+    pub(super) fn drive_scheduling(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
+        if self.start_at.is_some_and(|start_at| now < start_at) || !self.stopping.is_empty() {
+            return;
+        }
+        let missing = self.missing_slots();
+        if missing.is_empty() {
+            self.slots.requested = None;
+            let (next, awaiting) = (self.job.next_attempt(), &self.job.awaiting);
+            let schedule = place(&self.job.spec.graph, next, awaiting, &self.slots.held, &self.slots.locations);
+            tracing::debug!(job_id = %self.job.spec.id, plan = %schedule, "schedule");
+            return self.decide(CommandBody::RecordSchedule { job: self.job.spec.id, schedule }, actions);
+        }
+        if self.slots.requested.as_ref() == Some(&missing) {
+            return;
+        }
+        let mut requirements = SlotRequirements::default();
+        for (group, _) in &missing {
+            *requirements.0.entry(group.clone()).or_default() += 1;
+        }
+        self.slots.requested = Some(missing);
+        actions.push(JobMasterAction::RequestSlots { requirements });
+    }
+
+    /// The slots that sub-tasks without an attempt need and the job does not hold, group by group.
+    fn missing_slots(&self) -> Vec<SlotKey> {
+        let group = |id: &ExecutionVertexId| Some(self.job.spec.graph.vertex(id.vertex)?.slot_sharing_group.clone());
+        let needed = self.job.awaiting.iter().filter_map(|id| Some((group(id)?, id.subtask.0)));
+        let usable = |key: &SlotKey| {
+            self.slots.held.get(key).is_some_and(|slot| self.registered.contains_key(&slot.task_manager))
+        };
+        needed.collect::<BTreeSet<SlotKey>>().into_iter().filter(|key| !usable(key)).collect()
+    }
+
+    /// Persist, then act: the schedule is applied, so its attempts may start.
+    pub(super) fn deploy_all(&mut self, schedule: &Schedule, actions: &mut Vec<JobMasterAction>) {
+        for &vertex in schedule.attempts.keys() {
+            self.executions.insert(vertex, ExecutionState::Scheduled);
+        }
+        for (&task_manager, location) in &schedule.task_managers {
+            self.hosts.insert(task_manager);
+            if self.registered.contains_key(&task_manager) {
+                self.deploy_on(task_manager, |attempt| schedule.wants(attempt), actions);
+            } else {
+                self.lost(task_manager, &format!("task manager {} left before the deployment", location.name));
+            }
+        }
+        self.release_unused_hosts(actions);
+    }
+
+    /// Task managers that have nothing scheduled any more drop what they have of the job.
+    fn release_unused_hosts(&mut self, actions: &mut Vec<JobMasterAction>) {
+        let Some(schedule) = &self.job.schedule else { return };
+        let used = &schedule.task_managers;
+        let unused: Vec<TaskManagerId> = self.hosts.iter().filter(|id| !used.contains_key(id)).copied().collect();
+        for task_manager in unused {
+            self.hosts.remove(&task_manager);
+            self.send(task_manager, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
+        }
+    }
+
+    /// Sends a task manager those of its scheduled attempts that pass the filter, each attempt number by itself: all
+    /// of a region have the same one, so that each deployment names all peers of its tasks.
+    pub(super) fn deploy_on(
+        &mut self,
+        task_manager: TaskManagerId,
+        wanted: impl Fn(&ExecutionAttemptId) -> bool,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        let Some(schedule) = &self.job.schedule else { return };
+        let job = self.job.spec.id;
+        let mut by_number: BTreeMap<AttemptNumber, Vec<ExecutionAttemptId>> = BTreeMap::new();
+        for (attempt, slot) in schedule.attempt_ids(job) {
+            if slot.task_manager == task_manager && wanted(&attempt) {
+                by_number.entry(attempt.attempt).or_default().push(attempt);
+            }
+        }
+        let mut irretrievable = Vec::new();
+        for (number, start) in by_number {
+            let here = |scheduled: &&ExecutionVertexId| schedule.attempts[*scheduled].slot.task_manager == task_manager;
+            let own = schedule.attempts.iter().filter(|(_, scheduled)| scheduled.attempt == number);
+            let schedule = Schedule {
+                attempts: own.clone().map(|(vertex, scheduled)| (*vertex, *scheduled)).collect(),
+                task_managers: schedule.task_managers.clone(),
+            };
+            let vertices: Vec<ExecutionVertexId> = own.map(|(vertex, _)| vertex).filter(here).copied().collect();
+            match self.job.restore(&vertices) {
+                Ok(restore) => {
+                    let deployment = JobDeployment { job, schedule, start, restore };
+                    let command = TaskManagerCommand::Deploy { spec: Box::new(self.job.spec.clone()), deployment };
+                    self.send(task_manager, command, actions);
+                }
+                Err(_) => irretrievable.extend(start),
+            }
+        }
+        for attempt in irretrievable {
+            let message =
+                "the attempt is gone, although it took part in checkpoints after the one that it started from";
+            let cause = Failure {
+                kind: FailureKind::ExecutorLost,
+                vertex: Some(attempt.vertex),
+                operator: None,
+                message: message.to_owned(),
+            };
+            self.attempt_lost(attempt.vertex, cause);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! One job's replicated checkpoint metadata: reserved ids, completed checkpoints, files that nothing needs any more.
+//!
+//! Only apply orders "attempt replaced" against "checkpoint completed": whichever entry comes first wins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidemill_model::checkpoint::{CompletedCheckpoint, SubtaskState};
+use tidemill_model::id::{CheckpointId, ExecutionVertexId};
+use tidemill_model::time::Timestamp;
+
+/// What every replica knows of a job's checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Checkpoints {
+    /// Ids up to this one may have been used by some leadership. Invariant: never goes back, so that no id is used twice.
+    pub reserved: CheckpointId,
+    /// Ids below this one are void: attempts that took part in them were replaced. Invariant: never goes back.
+    pub min_completable: CheckpointId,
+    /// The retained ones. Invariant: ids of at most `reserved`, each with a state for every sub-task.
+    pub completed: BTreeMap<CheckpointId, CompletedCheckpoint>,
+    /// How many were ever completed.
+    pub completed_count: u64,
+    /// Every attempt that took part has confirmed that it heard of the completion of this one.
+    pub notified: CheckpointId,
+    /// The one whose transactions the sinks of a job that has finished its work commit.
+    pub final_checkpoint: Option<CheckpointId>,
+    /// Files to delete, and the completed checkpoint without which they were still needed. Invariant: no retained
+    /// checkpoint needs one of them.
+    pub garbage: BTreeMap<String, CheckpointId>,
+}
+
+/// A checkpoint that is about to be completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Completion {
+    pub(super) id: CheckpointId,
+    pub(super) states: BTreeMap<ExecutionVertexId, SubtaskState>,
+    /// From its trigger until it was complete.
+    pub(super) duration: Duration,
+    /// How many are kept.
+    pub(super) retained: u32,
+}
+
+impl Checkpoints {
+    /// The newest completed one; promise `last-completed`: what a restore uses.
+    #[must_use]
+    pub fn latest(&self) -> Option<CheckpointId> {
+        self.completed.last_key_value().map(|(&id, _)| id)
+    }
+
+    /// Whether a checkpoint of this id could still be completed, as far as ids go.
+    #[must_use]
+    pub fn completable(&self, id: CheckpointId) -> bool {
+        id >= self.min_completable && id <= self.reserved && self.latest().is_none_or(|latest| id > latest)
+    }
+
+    /// Takes ids up to `upto` into use; false when they are already.
+    pub(super) fn reserve(&mut self, upto: CheckpointId) -> bool {
+        let fresh = upto > self.reserved;
+        self.reserved = self.reserved.max(upto);
+        fresh
+    }
+
+    /// Attempts are being replaced: whatever they acknowledged may not be completed any more, in any order of messages.
+    pub(super) fn void_pending(&mut self) {
+        self.min_completable = self.reserved.next();
+    }
+
+    /// Completes a checkpoint whose id is [`completable`](Self::completable).
+    pub(super) fn complete(&mut self, completion: Completion, now: Timestamp) {
+        let Completion { id, states, duration, retained } = completion;
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let triggered = Timestamp(now.0.saturating_sub(millis));
+        self.completed.insert(id, CompletedCheckpoint { id, triggered, completed: now, states });
+        self.completed_count += 1;
+        let retained = usize::try_from(retained.max(1)).unwrap_or(usize::MAX);
+        while self.completed.len() > retained {
+            let Some((_, subsumed)) = self.completed.pop_first() else { break };
+            self.discard(&subsumed, id);
+        }
+        let needed = self.needed();
+        self.garbage.retain(|path, _| !needed.contains(path));
+    }
+
+    /// The job has ended and its checkpoints go with it.
+    pub(super) fn discard_all(&mut self) {
+        let since = self.reserved;
+        for (_, checkpoint) in std::mem::take(&mut self.completed) {
+            self.discard(&checkpoint, since);
+        }
+        self.notified = self.reserved;
+    }
+
+    fn discard(&mut self, checkpoint: &CompletedCheckpoint, since: CheckpointId) {
+        for path in checkpoint.paths() {
+            self.garbage.insert(path.to_owned(), since);
+        }
+    }
+
+    fn needed(&self) -> BTreeSet<String> {
+        self.completed.values().flat_map(CompletedCheckpoint::paths).map(str::to_owned).collect()
+    }
+
+    pub(super) fn check_invariants(&self) -> Result<(), String> {
+        if self.latest().is_some_and(|latest| latest > self.reserved) {
+            return Err(format!("checkpoint {:?} was completed but not reserved", self.latest()));
+        }
+        let needed = self.needed();
+        match self.garbage.keys().find(|path| needed.contains(*path)) {
+            Some(path) => Err(format!("file {path} is garbage, but a retained checkpoint needs it")),
+            None => Ok(()),
+        }
+    }
+}

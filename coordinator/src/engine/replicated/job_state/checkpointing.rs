@@ -1,0 +1,104 @@
+//! The commands about a job's checkpoints.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidemill_model::checkpoint::{ExternalizedRetention, RestoreFrom, SubtaskState};
+use tidemill_model::execution::TerminalState;
+use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionVertexId};
+use tidemill_model::job::JobStatus;
+use tidemill_model::time::Timestamp;
+
+use super::JobState;
+use crate::engine::replicated::checkpoints::Completion;
+use crate::engine::replicated::command::Response;
+
+impl JobState {
+    pub(super) fn reserve_checkpoints(&mut self, upto: CheckpointId) -> Response {
+        if self.status.is_terminal() {
+            return self.refused();
+        }
+        if self.checkpoints.reserve(upto) { Response::Done } else { Response::Superseded }
+    }
+
+    /// Refused when an attempt that took part is not the scheduled one, or the id was voided: a completion that was
+    /// decided before a failover and applied after it must not become what a later restore uses.
+    pub(super) fn complete_checkpoint(
+        &mut self,
+        id: CheckpointId,
+        attempts: &BTreeMap<ExecutionVertexId, AttemptNumber>,
+        states: &BTreeMap<ExecutionVertexId, SubtaskState>,
+        duration: Duration,
+        now: Timestamp,
+    ) -> Response {
+        let Some(settings) = self.spec.settings.checkpointing.as_ref().filter(|_| self.status == JobStatus::Running)
+        else {
+            return self.refused();
+        };
+        let scheduled = self.schedule.iter().flat_map(|schedule| &schedule.attempts);
+        let current = scheduled.map(|(vertex, scheduled)| (vertex, &scheduled.attempt)).eq(attempts);
+        let whole = self.spec.graph.execution_vertices().all(|vertex| states.contains_key(&vertex));
+        if !current || !whole || !self.checkpoints.completable(id) {
+            return Response::Superseded;
+        }
+        let retained = settings.retained;
+        self.checkpoints.complete(Completion { id, states: states.clone(), duration, retained }, now);
+        Response::Done
+    }
+
+    /// The final checkpoint of a job whose tasks have all finished consists of what they left behind. False when the id
+    /// cannot be used.
+    pub(super) fn complete_final_checkpoint(&mut self, id: CheckpointId, now: Timestamp) -> bool {
+        let Some(settings) = &self.spec.settings.checkpointing else { return false };
+        if !self.checkpoints.completable(id) {
+            return false;
+        }
+        let last = |(&vertex, state): (&ExecutionVertexId, &TerminalState)| match state {
+            TerminalState::Finished { state, .. } => Some((vertex, state.clone())),
+            TerminalState::Canceled | TerminalState::Failed(_) => None,
+        };
+        let states = self.terminal.iter().filter_map(last).collect();
+        let (duration, retained) = (Duration::ZERO, settings.retained);
+        self.checkpoints.complete(Completion { id, states, duration, retained }, now);
+        self.checkpoints.final_checkpoint = Some(id);
+        true
+    }
+
+    pub(super) fn record_notified(&mut self, checkpoint: CheckpointId) -> Response {
+        self.checkpoints.notified = self.checkpoints.notified.max(checkpoint.min(self.checkpoints.reserved));
+        Response::Done
+    }
+
+    pub(super) fn record_garbage_deleted(&mut self, paths: &[String]) -> Response {
+        for path in paths {
+            self.checkpoints.garbage.remove(path);
+        }
+        Response::Done
+    }
+
+    /// What becomes of the retained checkpoints at the end: a finished job needs none, another one may want to keep them.
+    pub(super) fn drop_checkpoints(&mut self, end: &JobStatus) {
+        let retention = self.spec.settings.checkpointing.as_ref().map(|settings| settings.externalized);
+        let kept = retention == Some(ExternalizedRetention::RetainOnEnd) && !matches!(end, JobStatus::Finished(_));
+        if !kept {
+            self.checkpoints.discard_all();
+        }
+    }
+
+    /// What scheduled sub-tasks of one attempt number start from; none: from nothing. All of one number start from one
+    /// checkpoint (`last-completed`): between the entry that voids an attempt and the one that replaces it, none can
+    /// be completed.
+    ///
+    /// # Errors
+    ///
+    /// The checkpoint that they started from, when it is retained no longer. They took part in a later one since, so
+    /// they must not be started from it again, and least of all from nothing.
+    pub fn restore(&self, vertices: &[ExecutionVertexId]) -> Result<Option<RestoreFrom>, CheckpointId> {
+        let Some(&checkpoint) = vertices.iter().find_map(|vertex| self.restore_from.get(vertex)) else {
+            return Ok(None);
+        };
+        let completed = self.checkpoints.completed.get(&checkpoint).ok_or(checkpoint)?;
+        let state = |&vertex: &ExecutionVertexId| Some((vertex, completed.states.get(&vertex)?.clone()));
+        Ok(Some(RestoreFrom { checkpoint, states: vertices.iter().filter_map(state).collect() }))
+    }
+}
