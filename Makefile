@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help chaos demo test test-failpoints verify verify-unsafe fix sim sim-soak mutants bench bench-control \
+.PHONY: help chaos demo test test-failpoints verify verify-unsafe fix sim sim-soak mutants bench bench-control bench-disk \
   soak-elections microbench golden setup build-release
 
 # Where everything that is built goes; set it to share one folder between checkouts.
@@ -99,6 +99,9 @@ bench-control: build-release ## Leader kills, submissions beside etcd, the takeo
 
 soak-elections: build-release ## Leader changes while executors have all cores busy; SECONDS=600.
 	scripts/bench_control.sh --parts soak --seconds $(or $(SECONDS),600)
+
+bench-disk: build-release ## Disk and time that a coordinator's log and snapshots need; JOBS=1000000 for a million submissions.
+	"$(CARGO_TARGET_DIR)/release/tidemill-disk" --submissions "$(or $(JOBS),100000)"
 
 microbench: setup ## CPU time of the hot path, piece by piece: chains, exchanges, state, windows, codec; FILTER=state for some.
 	$(ENVIRONMENT)

@@ -82,7 +82,7 @@ async fn a_wiped_directory_only_waits() {
     assert_eq!(cluster.init(other).await.expect("it is made"), id);
     cluster.submit().await;
     assert_eq!(cluster.running[&wiped].node().identity().await.member, None, "an empty directory must not vote");
-    let status = cluster.client(wiped).list_jobs(pb::ListJobsRequest {}).await.expect_err("it is nobody");
+    let status = cluster.client(wiped).list_jobs(pb::ListJobsRequest::default()).await.expect_err("it is nobody");
     assert_eq!(kind(&status), ErrorKind::NotInitialized);
 }
 

@@ -11,6 +11,7 @@ use tidemill_proto::convert;
 use tidemill_proto::pb::raft_client::RaftClient;
 use tidemill_proto::pb::task_manager_client::TaskManagerClient;
 use tidemill_proto::pb::{self, ErrorKind};
+use tidemill_proto::version::PROTOCOL_VERSION;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -107,7 +108,7 @@ async fn malformed_and_oversized_requests_are_refused_without_harm() {
     let short = pb::JobId { id: Bytes::from_static(b"abc") };
     for status in [
         client.submit_job(pb::SubmitJobRequest { spec: None }).await.expect_err("no job"),
-        client.get_job(short.clone()).await.expect_err("no id"),
+        client.get_job(read(Bytes::from_static(b"abc"))).await.expect_err("no id"),
         client.cancel_job(short).await.expect_err("no id"),
     ] {
         assert_eq!(kind(&status), ErrorKind::User, "{status}");
@@ -128,6 +129,7 @@ async fn malformed_and_oversized_requests_are_refused_without_harm() {
         from_node: 9,
         to_node,
         payload: Bytes::from_static(b"\x01garbage that is no message"),
+        protocol_version: PROTOCOL_VERSION,
     };
     let status = raft.vote(frame(replica.cluster.0, 1)).await.expect_err("no vote");
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
@@ -148,7 +150,7 @@ async fn a_watcher_sees_the_job_up_to_its_end() {
     let (cluster, _) = Cluster::start(1).await;
     let job = cluster.submit().await;
     let mut client = cluster.client(0);
-    let mut watching = client.watch_job(pb::JobId::from(job)).await.expect("it exists").into_inner();
+    let mut watching = client.watch_job(read(pb::JobId::from(job).id)).await.expect("it exists").into_inner();
     let first = watching.message().await.expect("a version").expect("a version");
     assert_eq!(first.history.last().map(|entry| entry.status.as_str()), Some("CREATED"));
     client.cancel_job(pb::JobId::from(job)).await.expect("it can be cancelled");
@@ -157,6 +159,10 @@ async fn a_watcher_sees_the_job_up_to_its_end() {
         last = details;
     }
     assert_eq!(last.history.last().map(|entry| entry.status.as_str()), Some("CANCELED"));
+}
+
+fn read(id: Bytes) -> pb::ReadJobRequest {
+    pb::ReadJobRequest { id, ..pb::ReadJobRequest::default() }
 }
 
 fn hello(cluster_id: Bytes) -> pb::TaskManagerMessage {
@@ -169,6 +175,7 @@ fn hello(cluster_id: Bytes) -> pb::TaskManagerMessage {
         slot_memory_bytes: 1 << 20,
         process_id: 1,
         fence: 0,
+        protocol_version: PROTOCOL_VERSION,
     };
     pb::TaskManagerMessage { message: Some(pb::task_manager_message::Message::Hello(hello)) }
 }

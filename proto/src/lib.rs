@@ -4,6 +4,7 @@
 //! Architecture invariant: `pb` types stay at the doors (`runtime/rpc` modules and [`convert`]).
 
 pub mod convert;
+pub mod version;
 
 /// The messages and services of `proto/tidemill/*.proto`.
 #[allow(

@@ -5,5 +5,7 @@ pub mod cluster;
 pub mod control;
 pub mod demo;
 pub mod every_operator;
+pub mod http;
 pub mod invariants;
+pub mod load;
 pub mod sim;

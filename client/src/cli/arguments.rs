@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tidemill_model::id::JobId;
 
+use super::admin::AdminCommand;
 use super::error::Error;
+use super::member_arguments::{AddCommand, MembersCommand, RemoveCommand, ReplaceCommand, TransferLeaderCommand};
+use crate::job_client::Consistency;
 
 /// The environment variable that names the coordinators.
 pub(super) const COORDINATORS_VARIABLE: &str = "TIDEMILL_COORDINATORS";
@@ -48,6 +51,9 @@ pub(super) enum Command {
     /// Start, stop, initialize and look at clusters.
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(ClusterCommand),
+    /// Back a cluster up, restore it, or recover one whose quorum is gone for good.
+    #[command(subcommand, arg_required_else_help = true)]
+    Admin(AdminCommand),
     /// Run a job program on the cluster and follow it to its end.
     Run(RunCommand),
     /// Print the plan of a job program without running it.
@@ -120,6 +126,49 @@ Examples:
     Status(ClusterStatusCommand),
     /// Stop a cluster that `cluster start` started; its data and jobs stay.
     Stop(StopCommand),
+    /// List the coordinators: who votes, who leads, who lags.
+    #[command(after_help = "\
+ROLE is leader, voter or learner (one that receives the log and is not counted yet). LAG is how many entries of the \
+leader's log a coordinator has not applied.
+
+Example:
+  tidemill cluster members --coordinators a:6123,b:6123,c:6123")]
+    Members(MembersCommand),
+    /// Make a waiting coordinator a member.
+    #[command(after_help = "\
+Start the coordinator with an empty data directory and a name of its own; it waits. It gets a node id that no other ever \
+had, receives the log and every artifact as a learner, and only then votes. The command returns when it does; when it is \
+interrupted, give it again.
+
+Example:
+  tidemill-coordinator -D coordinator.name=c4 -D coordinator.dir=/var/lib/tidemill -D coordinator.host=c4 ...
+  tidemill cluster add c4:6124")]
+    Add(AddCommand),
+    /// Remove a coordinator; the leader hands leadership over first.
+    #[command(after_help = "\
+Refused when those that stay would have no quorum that answers. The removed process goes on and is ignored: stop it, and \
+empty its directory before it is used again.
+
+Example:
+  tidemill cluster remove c4")]
+    Remove(RemoveCommand),
+    /// Put a waiting coordinator in another one's place, in one step: for a machine or a disk that is lost.
+    #[command(after_help = "\
+The new one may have the old one's name and addresses, but starts with an empty data directory and gets a node id of its \
+own: the old one's votes are not forgotten, they are retired.
+
+Example:
+  tidemill cluster replace c2 c2:6124")]
+    Replace(ReplaceCommand),
+    /// Hand leadership to another coordinator; running jobs notice nothing.
+    #[command(
+        name = "transfer-leader",
+        after_help = "\
+Examples:
+  tidemill cluster transfer-leader          (to whoever is furthest)
+  tidemill cluster transfer-leader c2"
+    )]
+    TransferLeader(TransferLeaderCommand),
     /// Make a cluster of coordinators that wait for it; once in its life.
     #[command(after_help = "\
 Every coordinator must be running and be configured with the same `coordinator.join` list. Repeating the command on \
@@ -172,6 +221,34 @@ pub(super) struct StopCommand {
     /// The cluster's folder.
     #[arg(long, value_name = "DIR")]
     pub(super) dir: PathBuf,
+}
+
+/// Which cluster, by its coordinators or as a folder on this machine.
+#[derive(Debug, Args)]
+pub(super) struct TargetArguments {
+    #[command(flatten)]
+    pub(super) cluster: ClusterArguments,
+    /// The folder of a local cluster, instead of --coordinators.
+    #[arg(long, value_name = "DIR", conflicts_with = "coordinators")]
+    pub(super) dir: Option<PathBuf>,
+}
+
+/// How consistent a read shall be.
+#[derive(Debug, Args)]
+pub(super) struct ReadArguments {
+    /// What the answer must know: everything acknowledged before (linearizable), the same by the leader's lease
+    /// (lease), or just what the coordinator that answers has (stale).
+    #[arg(long, value_name = "linearizable|lease|stale", default_value_t)]
+    consistency: Consistency,
+    /// Short for --consistency stale: works without a leader, and says how old the answer may be.
+    #[arg(long, conflicts_with = "consistency")]
+    stale: bool,
+}
+
+impl ReadArguments {
+    pub(super) fn consistency(&self) -> Consistency {
+        if self.stale { Consistency::Stale } else { self.consistency }
+    }
 }
 
 /// `cluster init`.
@@ -235,6 +312,8 @@ pub(super) struct InfoCommand {
 pub(super) struct ListCommand {
     #[command(flatten)]
     pub(super) cluster: ClusterArguments,
+    #[command(flatten)]
+    pub(super) read: ReadArguments,
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -245,6 +324,8 @@ pub(super) struct ListCommand {
 pub(super) struct StatusCommand {
     #[command(flatten)]
     pub(super) cluster: ClusterArguments,
+    #[command(flatten)]
+    pub(super) read: ReadArguments,
     /// The job's id, as `tidemill list` shows it.
     #[arg(value_name = "JOB")]
     pub(super) job: JobId,

@@ -7,7 +7,7 @@ use super::arguments::{ClusterCommand, ClusterStatusCommand, InitCommand, StartC
 use super::error::{Error, FAILED, NO_CLUSTER};
 use super::jobs::print;
 use super::local_cluster::{Layout, LocalCluster, LocalClusterSpec, Programs};
-use super::{json, text};
+use super::{json, members, text};
 use crate::job_client::{self, ClusterStatus, JobClient};
 
 /// What each coordinator said, by address.
@@ -20,6 +20,11 @@ pub(super) async fn run(before_command: Option<Vec<String>>, command: ClusterCom
         ClusterCommand::Status(command) => status(before_command, command).await,
         ClusterCommand::Stop(command) => stop(command).await,
         ClusterCommand::Init(command) => init(before_command, command).await,
+        ClusterCommand::Members(command) => members::members(before_command, command).await,
+        ClusterCommand::Add(command) => members::add(before_command, command).await,
+        ClusterCommand::Remove(command) => members::remove(before_command, command).await,
+        ClusterCommand::Replace(command) => members::replace(before_command, command).await,
+        ClusterCommand::TransferLeader(command) => members::transfer_leader(before_command, command).await,
     }
 }
 
@@ -90,7 +95,8 @@ async fn init(before_command: Option<Vec<String>>, command: InitCommand) -> Resu
     print(&format!("cluster {cluster} is initialized\n"))
 }
 
-fn load(dir: &Path) -> Result<Layout, Error> {
+/// The local cluster of a folder.
+pub(super) fn load(dir: &Path) -> Result<Layout, Error> {
     let programs = Programs { coordinator: "".into(), task_manager: "".into() };
     Ok(LocalCluster::open(dir, programs).map(|cluster| cluster.layout().clone())?)
 }

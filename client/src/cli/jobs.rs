@@ -10,22 +10,32 @@ use tidemill_model::job::JobStatus;
 use super::error::{Error, FAILED};
 use super::{json, text};
 use crate::clock;
-use crate::job_client::JobClient;
+use crate::job_client::{Consistency, JobClient};
 
 /// How long a person is kept waiting for a cluster that does not answer; an election takes well under a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lists jobs, the newest last.
-pub(super) async fn list(coordinators: Vec<String>, as_json: bool) -> Result<ExitCode, Error> {
-    let mut jobs = client(coordinators).list_jobs().await?;
-    jobs.sort_by_key(|job| (job.submitted, job.id));
-    print(&if as_json { json::jobs(&jobs) } else { text::jobs(&jobs) })
+pub(super) async fn list(
+    coordinators: Vec<String>,
+    consistency: Consistency,
+    as_json: bool,
+) -> Result<ExitCode, Error> {
+    let mut jobs = client(coordinators).read_jobs(consistency).await?;
+    jobs.value.sort_by_key(|job| (job.submitted, job.id));
+    print(&if as_json { json::jobs(&jobs) } else { text::jobs(&jobs.value) + &text::freshness(&jobs.freshness) })
 }
 
 /// Shows one job.
-pub(super) async fn status(coordinators: Vec<String>, job: JobId, as_json: bool) -> Result<ExitCode, Error> {
-    let details = client(coordinators).get_job(job).await?;
-    print(&if as_json { json::job(&details) } else { text::job(&details, clock::wall()) })
+pub(super) async fn status(
+    coordinators: Vec<String>,
+    job: JobId,
+    consistency: Consistency,
+    as_json: bool,
+) -> Result<ExitCode, Error> {
+    let job = client(coordinators).read_job(job, consistency).await?;
+    let text = || text::job(&job.value, clock::wall()) + &text::freshness(&job.freshness);
+    print(&if as_json { json::job(&job) } else { text() })
 }
 
 /// Cancels one job.

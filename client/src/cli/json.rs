@@ -5,10 +5,12 @@ use tidemill_model::execution::Failure;
 use tidemill_model::job::JobStatus;
 
 use super::cluster::{Answers, leading};
-use crate::job_client::{AttemptDetails, ClusterStatus, JobDetails, JobSummary};
+use crate::job_client::{
+    AttemptDetails, ClusterStatus, Freshness, JobDetails, JobSummary, MemberStatus, MembershipChanged, NodeStatus, Read,
+};
 
 /// The list of jobs.
-pub(super) fn jobs(jobs: &[JobSummary]) -> String {
+pub(super) fn jobs(jobs: &Read<Vec<JobSummary>>) -> String {
     let job = |job: &JobSummary| {
         json!({
             "id": job.id.to_string(),
@@ -17,11 +19,12 @@ pub(super) fn jobs(jobs: &[JobSummary]) -> String {
             "submitted_ms": job.submitted.0,
         })
     };
-    line(&json!({ "jobs": jobs.iter().map(job).collect::<Vec<_>>() }))
+    line(&json!({ "jobs": jobs.value.iter().map(job).collect::<Vec<_>>(), "read": freshness(&jobs.freshness) }))
 }
 
 /// One job.
-pub(super) fn job(job: &JobDetails) -> String {
+pub(super) fn job(read: &Read<JobDetails>) -> String {
+    let job = &read.value;
     let history = job.history.iter().map(
         |entry| json!({ "at_ms": entry.at.0, "status": entry.status, "cause": entry.cause.as_ref().map(failure) }),
     );
@@ -56,7 +59,62 @@ pub(super) fn job(job: &JobDetails) -> String {
         "attempts": job.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "vertices": vertices.collect::<Vec<_>>(),
         "edges": edges.collect::<Vec<_>>(),
+        "read": freshness(&read.freshness),
     }))
+}
+
+fn freshness(freshness: &Freshness) -> Value {
+    json!({
+        "consistency": freshness.consistency.to_string(),
+        "node": freshness.node.0,
+        "applied_index": freshness.applied_index,
+        "age_ms": freshness.age.map(millis),
+    })
+}
+
+/// The coordinators.
+pub(super) fn members(members: &[MemberStatus]) -> String {
+    let member = |member: &MemberStatus| {
+        let own = member.own.as_ref();
+        json!({
+            "node": member.node.id.0,
+            "name": member.node.name,
+            "role": role(&member.node),
+            "leader": member.node.leader,
+            "raft": member.node.raft_address,
+            "client": member.node.client_address,
+            "applied_index": own.ok().map(|own| own.applied_index),
+            "matched_index": member.node.matched_index,
+            "lag": member.lag,
+            "answered_ms": member.node.answered.map(millis),
+            "alarms": own.map(|own| own.alarms.clone()).unwrap_or_default(),
+            "error": own.err().map(ToString::to_string),
+        })
+    };
+    line(&json!({ "members": members.iter().map(member).collect::<Vec<_>>() }))
+}
+
+/// What a change of membership came to.
+pub(super) fn membership(changed: &MembershipChanged) -> String {
+    let node = |node: &NodeStatus| json!({ "node": node.id.0, "name": node.name, "role": role(node) });
+    line(&json!({
+        "node": changed.node.0,
+        "name": changed.name,
+        "members": changed.nodes.iter().map(node).collect::<Vec<_>>(),
+    }))
+}
+
+/// What a coordinator is.
+pub(super) fn role(node: &NodeStatus) -> &'static str {
+    match (node.leader, node.voter) {
+        (true, _) => "leader",
+        (false, true) => "voter",
+        (false, false) => "learner",
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One cluster, coordinator by coordinator.

@@ -1,11 +1,14 @@
 //! The `tidemill` command line: what it understands, and how its commands end.
 
+mod admin;
 mod arguments;
 mod cluster;
 mod error;
 mod jobs;
 mod json;
 pub mod local_cluster;
+mod member_arguments;
+mod members;
 mod program;
 #[cfg(test)]
 mod tests;
@@ -15,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::admin::AdminCommand;
 use self::arguments::{Arguments, Command};
 use self::error::Error;
 
@@ -39,10 +43,19 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let given = arguments.coordinators;
     match arguments.command {
         Command::Cluster(command) => block_on(cluster::run(given, command)),
+        Command::Admin(AdminCommand::Backup(command)) => block_on(admin::backup(given, command)),
+        Command::Admin(AdminCommand::Restore(command)) => admin::restore(command),
+        Command::Admin(AdminCommand::Recover(command)) => admin::recover(command),
         Command::Run(command) => program::run(given, &command),
         Command::Info(command) => program::info(given, &command),
-        Command::List(command) => block_on(jobs::list(command.cluster.resolve(given)?, command.json)),
-        Command::Status(command) => block_on(jobs::status(command.cluster.resolve(given)?, command.job, command.json)),
+        Command::List(command) => {
+            let consistency = command.read.consistency();
+            block_on(jobs::list(command.cluster.resolve(given)?, consistency, command.json))
+        }
+        Command::Status(command) => {
+            let consistency = command.read.consistency();
+            block_on(jobs::status(command.cluster.resolve(given)?, command.job, consistency, command.json))
+        }
         Command::Cancel(command) => block_on(jobs::cancel(command.cluster.resolve(given)?, command.job, command.wait)),
     }
 }

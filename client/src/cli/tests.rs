@@ -19,7 +19,8 @@ use super::cluster::{Answers, verdict};
 use super::error::Error;
 use super::{json, program, text};
 use crate::job_client::{
-    self, AttemptDetails, ClusterStatus, JobDetails, JobSummary, NodeStatus, Takeover, TaskManagerStatus,
+    self, AttemptDetails, ClusterStatus, Consistency, Freshness, JobDetails, JobSummary, MemberStatus, NodeStatus,
+    Read, Takeover, TaskManagerStatus,
 };
 
 fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -63,6 +64,16 @@ fn details(status: JobStatus) -> JobDetails {
     }
 }
 
+fn read<T>(value: T) -> Read<T> {
+    let freshness = Freshness {
+        consistency: Consistency::Stale,
+        node: NodeId(2),
+        applied_index: 57,
+        age: Some(std::time::Duration::from_millis(120)),
+    };
+    Read { value, freshness }
+}
+
 fn answers(leader: Option<u64>) -> Answers {
     let node = |id: u64| NodeStatus {
         id: NodeId(id),
@@ -70,6 +81,9 @@ fn answers(leader: Option<u64>) -> Answers {
         client_address: format!("127.0.0.1:100{id}"),
         raft_address: format!("127.0.0.1:200{id}"),
         leader: leader == Some(id),
+        voter: true,
+        matched_index: Some(99),
+        answered: None,
     };
     let status = |id: u64| ClusterStatus {
         cluster: ClusterId(Uuid::from_u128(7)),
@@ -89,6 +103,10 @@ fn answers(leader: Option<u64>) -> Answers {
         node: NodeId(id),
         applied_index: 99,
         state_checksum: 0xabc,
+        last_log_index: 99,
+        committed_index: 99,
+        alarms: Vec::new(),
+        heard: None,
     };
     let unreachable =
         job_client::Error::AllUnreachable { coordinators: vec!["127.0.0.1:1003".to_owned()], last: "gone".to_owned() };
@@ -224,7 +242,7 @@ fn a_job_reads_well() {
         Sum     0         2        RUNNING  taskmanager-1  3     42
     "#]]
     .assert_eq(&text::job(&job, Timestamp(1_700_000_075_000)));
-    let value: serde_json::Value = serde_json::from_str(&json::job(&job)).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&json::job(&read(job.clone()))).unwrap();
     assert_eq!(value["status"], "FAILED");
     assert_eq!(value["failure"]["operator"], "Sum");
     assert_eq!(value["attempts"][0]["attempt"], 2);
@@ -255,4 +273,51 @@ fn times_and_sizes_have_units() {
     assert_eq!(text::moment(Timestamp(951_782_400_000)), "2000-02-29 00:00:00.000");
     assert_eq!(text::moment(Timestamp(1_795_392_000_001)), "2026-11-23 00:00:00.001");
     assert_eq!([text::size(5), text::size(2048), text::size(256 << 20)], ["5 B", "2 KiB", "256 MiB"]);
+}
+
+#[test]
+fn a_stale_answer_says_how_old_it_may_be() {
+    let stale = read(());
+    expect![[r"
+
+        Stale: from node 2 at log index 57, which last heard of a leader 120 ms ago
+    "]]
+    .assert_eq(&text::freshness(&stale.freshness));
+    let linearizable = Freshness { consistency: Consistency::Linearizable, ..stale.freshness };
+    assert_eq!(text::freshness(&linearizable), "");
+    let value: serde_json::Value = serde_json::from_str(&json::jobs(&read(Vec::new()))).unwrap();
+    assert_eq!(value["read"]["age_ms"], 120);
+    assert_eq!(value["read"]["consistency"], "stale");
+}
+
+#[test]
+fn stale_is_short_for_a_consistency() {
+    let consistency = |line: &str| {
+        let Command::List(list) = parse(line).unwrap().command else { panic!("another command") };
+        list.read.consistency()
+    };
+    assert_eq!(consistency("tidemill list"), Consistency::Linearizable);
+    assert_eq!(consistency("tidemill list --stale"), Consistency::Stale);
+    assert_eq!(consistency("tidemill list --consistency lease"), Consistency::Lease);
+    assert!(parse("tidemill list --consistency eventual").is_err());
+    assert!(parse("tidemill list --stale --consistency lease").is_err());
+}
+
+#[test]
+fn members_are_listed_with_their_lag_and_alarms() {
+    let (_, status) = answers(Some(1)).remove(1);
+    let mut own = status.unwrap();
+    own.alarms.push("the disk is full".to_owned());
+    let node = own.nodes[1].clone();
+    let answered = Some(std::time::Duration::from_millis(40));
+    let member = MemberStatus { node: NodeStatus { answered, ..node }, own: Ok(own), lag: Some(3) };
+    expect![[r"
+        NODE  NAME           ROLE   APPLIED  LAG  ANSWERED   RAFT            CLIENT
+        2     coordinator-2  voter  99       3    40 ms ago  127.0.0.1:2002  127.0.0.1:1002
+
+        ALARM coordinator-2: the disk is full
+    "]]
+    .assert_eq(&text::members(std::slice::from_ref(&member)));
+    let value: serde_json::Value = serde_json::from_str(&json::members(&[member])).unwrap();
+    assert_eq!((&value["members"][0]["lag"], &value["members"][0]["role"]), (&3.into(), &"voter".into()));
 }

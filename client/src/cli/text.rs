@@ -8,9 +8,9 @@ use tidemill_model::job::JobStatus;
 use tidemill_model::time::Timestamp;
 
 use super::cluster::{Answers, leading};
-use super::json::status_failure;
+use super::json::{role, status_failure};
 use super::local_cluster::{Layout, ProcessName};
-use crate::job_client::{ClusterStatus, Error, JobDetails, JobSummary};
+use crate::job_client::{ClusterStatus, Consistency, Error, Freshness, JobDetails, JobSummary, MemberStatus};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
@@ -22,6 +22,49 @@ pub(super) fn jobs(jobs: &[JobSummary]) -> String {
     let row =
         |job: &JobSummary| vec![job.id.to_string(), job.status.to_string(), moment(job.submitted), job.name.clone()];
     table(&["JOB", "STATUS", "SUBMITTED (UTC)", "NAME"], jobs.iter().map(row))
+}
+
+/// What a stale or a lease read rests on; nothing for a linearizable one.
+pub(super) fn freshness(freshness: &Freshness) -> String {
+    let (node, index) = (freshness.node, freshness.applied_index);
+    match (freshness.consistency, freshness.age) {
+        (Consistency::Linearizable, _) => String::new(),
+        (Consistency::Lease, _) => format!("\nBy the leader's lease, from node {node} at log index {index}\n"),
+        (Consistency::Stale, Some(age)) => format!(
+            "\nStale: from node {node} at log index {index}, which last heard of a leader {} ago\n",
+            duration(age)
+        ),
+        (Consistency::Stale, None) => {
+            format!("\nStale: from node {node} at log index {index}, which has heard of no leader since its start\n")
+        }
+    }
+}
+
+/// The coordinators.
+pub(super) fn members(members: &[MemberStatus]) -> String {
+    let row = |member: &MemberStatus| {
+        let own = member.own.as_ref().ok();
+        vec![
+            member.node.id.to_string(),
+            member.node.name.clone(),
+            role(&member.node).to_owned(),
+            own.map_or_else(dash, |own| own.applied_index.to_string()),
+            member.lag.map_or_else(dash, |lag| lag.to_string()),
+            member.node.answered.map_or_else(dash, |ago| format!("{} ago", duration(ago))),
+            member.node.raft_address.clone(),
+            member.node.client_address.clone(),
+        ]
+    };
+    let header = ["NODE", "NAME", "ROLE", "APPLIED", "LAG", "ANSWERED", "RAFT", "CLIENT"];
+    let mut text = table(&header, members.iter().map(row));
+    for member in members {
+        let name = &member.node.name;
+        match &member.own {
+            Ok(own) => own.alarms.iter().for_each(|alarm| text += &format!("\nALARM {name}: {alarm}\n")),
+            Err(error) => text += &format!("\n{name}: {error}\n"),
+        }
+    }
+    text
 }
 
 /// One job.
@@ -82,8 +125,9 @@ pub(super) fn cluster(answers: &Answers, layout: Option<&Layout>) -> String {
     let header = ["COORDINATOR", "CLIENT", "RAFT", "ROLE", "APPLIED", "STATE"];
     text += &table(&header, answers.iter().map(|(address, answer)| coordinator(address, answer.as_ref().ok())));
     for (address, answer) in answers {
-        if let Err(error) = answer {
-            writeln!(text, "\n{address}: {error}").expect("a String takes all text");
+        match answer {
+            Ok(status) => status.alarms.iter().for_each(|alarm| text += &format!("\nALARM {address}: {alarm}\n")),
+            Err(error) => text += &format!("\n{address}: {error}\n"),
         }
     }
     if let Some(status) = leader {

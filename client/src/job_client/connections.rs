@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tidemill_proto::version::NameVersion;
 use tidemill_proto::{convert, pb};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use super::error::Error;
@@ -20,7 +22,7 @@ const CHANNELS_MAX: usize = 64;
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a coordinator's stub is called here.
-pub(crate) type Stub = pb::client_client::ClientClient<Channel>;
+pub(crate) type Stub = pb::client_client::ClientClient<InterceptedService<Channel, NameVersion>>;
 
 /// What a failed call means.
 #[derive(Debug)]
@@ -61,6 +63,7 @@ impl Connections {
 }
 
 fn stub_over(channel: Channel) -> Stub {
+    let channel = InterceptedService::new(channel, NameVersion);
     Stub::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
@@ -77,12 +80,12 @@ pub(crate) fn judge(audience: Audience, coordinator: &str, status: &tonic::Statu
         pb::ErrorKind::NoLeader | pb::ErrorKind::UnknownOutcome => Verdict::Next(Refusal::NoLeader(message)),
         pb::ErrorKind::NotInitialized => Verdict::Next(Refusal::NotInitialized),
         pb::ErrorKind::NotFound => match audience {
-            Audience::Leader => Verdict::Final(Error::NotFound(message)),
+            Audience::Leader | Audience::Reader => Verdict::Final(Error::NotFound(message)),
             Audience::Anyone => Verdict::Next(Refusal::NotFound(message)),
         },
         pb::ErrorKind::Internal | pb::ErrorKind::Unspecified => match audience {
             Audience::Leader => Verdict::Final(Error::Internal { coordinator: coordinator.to_owned(), message }),
-            Audience::Anyone => Verdict::Next(Refusal::Unreachable(message)),
+            Audience::Reader | Audience::Anyone => Verdict::Next(Refusal::Unreachable(message)),
         },
     }
 }

@@ -17,6 +17,8 @@ const REDIRECTS_PER_ROUND: u32 = 3;
 pub(crate) enum Audience {
     /// Only the leader.
     Leader,
+    /// Every coordinator that reaches the leader.
+    Reader,
     /// Whoever has the answer.
     Anyone,
 }

@@ -2,11 +2,14 @@
 //!
 //! Architecture invariant: this folder is the only place of the client that knows a network.
 
+mod backup;
 mod blobs;
 mod connections;
 mod error;
 mod leader_search;
+mod membership;
 mod once;
+mod reads;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
@@ -20,10 +23,13 @@ use tidemill_model::id::{ClusterId, JobId};
 use tidemill_model::job::JobSpec;
 use tidemill_proto::{convert, pb};
 
+pub use self::backup::BackupSummary;
 use self::connections::{Connections, Stub, Verdict, judge};
 pub use self::error::Error;
 use self::leader_search::{Audience, LeaderSearch, Refusal, Step};
+pub use self::membership::{MemberStatus, MembershipChanged};
 pub use self::once::{Answered, CallError, ChaosAnswer, ChaosOperation, OnceClient};
+pub use self::reads::{Consistency, Freshness, Read};
 pub use self::types::{AttemptDetails, ClusterStatus, JobDetails, JobSummary, NodeStatus, Takeover, TaskManagerStatus};
 use crate::clock;
 
@@ -98,27 +104,22 @@ impl JobClient {
         Ok(self.ask(Audience::Leader, Some(ANSWER_TIMEOUT), call).await?.into_inner().created)
     }
 
-    /// All that the leader knows of a job.
+    /// All that is known of a job now; [`read_job`](Self::read_job) asks for less.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is no such job.
     pub async fn get_job(&self, job: JobId) -> Result<JobDetails, Error> {
-        let call = |mut stub: Stub| async move { stub.get_job(job_request(job)).await };
-        let details = self.ask(Audience::Leader, Some(ANSWER_TIMEOUT), call).await?.into_inner();
-        JobDetails::try_from(details).map_err(|error| self.malformed(&error))
+        self.read_job(job, Consistency::Linearizable).await.map(|read| read.value)
     }
 
     /// The cluster's jobs, those in its history included.
     ///
     /// # Errors
     ///
-    /// When no leader answers.
+    /// When no coordinator can answer.
     pub async fn list_jobs(&self) -> Result<Vec<JobSummary>, Error> {
-        let call = |mut stub: Stub| async move { stub.list_jobs(pb::ListJobsRequest {}).await };
-        let answer = self.ask(Audience::Leader, Some(ANSWER_TIMEOUT), call).await?.into_inner();
-        let jobs: Result<_, _> = answer.jobs.into_iter().map(JobSummary::try_from).collect();
-        jobs.map_err(|error| self.malformed(&error))
+        self.read_jobs(Consistency::Linearizable).await.map(|read| read.value)
     }
 
     /// Cancels a job; returns when the cancellation is committed, which is before the job has ended.
@@ -141,8 +142,8 @@ impl JobClient {
         let mut last: Option<JobDetails> = None;
         let mut heard = clock::now();
         loop {
-            let call = |mut stub: Stub| async move { stub.watch_job(job_request(job)).await };
-            let mut stream = match self.ask(Audience::Leader, Some(ANSWER_TIMEOUT), call).await {
+            let call = |mut stub: Stub| async move { stub.watch_job(read_request(job)).await };
+            let mut stream = match self.ask(Audience::Reader, Some(ANSWER_TIMEOUT), call).await {
                 Ok(answer) => answer.into_inner(),
                 Err(error) if error.retryable() && clock::now() < heard + WATCH_PATIENCE => continue,
                 Err(error) => return Err(error),
@@ -252,8 +253,10 @@ impl JobClient {
             };
             match self.try_one(audience, &address, answer_timeout, &call).await {
                 Ok(value) => {
-                    if audience == Audience::Leader {
-                        self.remember_leader(Some(address));
+                    match audience {
+                        // One that follows names the leader when it is asked for what only the leader does.
+                        Audience::Leader | Audience::Reader => self.remember_leader(Some(address)),
+                        Audience::Anyone => {}
                     }
                     return Ok(value);
                 }
@@ -286,7 +289,7 @@ impl JobClient {
     }
 
     async fn status_of(&self, address: &str) -> Result<ClusterStatus, Error> {
-        let call = |mut stub: Stub| async move { stub.cluster_status(pb::ClusterStatusRequest {}).await };
+        let call = |mut stub: Stub| async move { stub.cluster_status(pb::ClusterStatusRequest::default()).await };
         match self.try_one(Audience::Leader, address, Some(ANSWER_TIMEOUT), &call).await {
             Ok(answer) => ClusterStatus::try_from(answer.into_inner()).map_err(|error| self.malformed(&error)),
             Err(Verdict::Final(error)) => Err(error),
@@ -338,6 +341,10 @@ impl JobClient {
         let coordinator = self.remembered_leader().unwrap_or_else(|| self.coordinators.join(","));
         Error::Internal { coordinator, message: format!("its answer is malformed: {error}") }
     }
+}
+
+fn read_request(job: JobId) -> pb::ReadJobRequest {
+    pb::ReadJobRequest { id: convert::uuid_bytes(job.0), ..pb::ReadJobRequest::default() }
 }
 
 fn job_request(job: JobId) -> pb::JobId {

@@ -10,7 +10,7 @@ use tidemill_proto::{convert, pb};
 
 use super::connections::{Connections, Stub};
 use super::leader_search::Refusal;
-use super::{JobDetails, JobSummary, job_request};
+use super::{JobDetails, JobSummary, job_request, read_request};
 
 /// Why a call has no answer, and whether it may have taken effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +122,7 @@ impl OnceClient {
     ///
     /// See [`CallError`].
     pub async fn get_job(&self, job: JobId) -> Result<JobDetails, CallError> {
-        let answer = self.call(|mut stub| async move { stub.get_job(job_request(job)).await }).await?;
+        let answer = self.call(|mut stub| async move { stub.get_job(read_request(job)).await }).await?;
         JobDetails::try_from(answer).map_err(|error| malformed(&error))
     }
 
@@ -132,7 +132,7 @@ impl OnceClient {
     ///
     /// See [`CallError`].
     pub async fn list_jobs(&self) -> Result<Answered<Vec<JobSummary>>, CallError> {
-        let answer = self.call(|mut stub| async move { stub.list_jobs(pb::ListJobsRequest {}).await }).await?;
+        let answer = self.call(|mut stub| async move { stub.list_jobs(pb::ListJobsRequest::default()).await }).await?;
         let jobs: Result<_, _> = answer.jobs.into_iter().map(JobSummary::try_from).collect();
         Ok(Answered { log_index: answer.log_index, value: jobs.map_err(|error| malformed(&error))? })
     }

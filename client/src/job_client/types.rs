@@ -1,5 +1,7 @@
 //! What coordinators tell about jobs and about themselves, in the model's types.
 
+use std::time::Duration;
+
 use tidemill_model::execution::AttemptReport;
 use tidemill_model::id::{ClusterId, JobId, LeaderEpoch, NodeId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::{HistoryEntry, JobStatus};
@@ -79,6 +81,14 @@ pub struct ClusterStatus {
     pub applied_index: u64,
     /// A checksum of its state at that index.
     pub state_checksum: u64,
+    /// The end of its log.
+    pub last_log_index: u64,
+    /// Up to where it knows its log to be committed.
+    pub committed_index: u64,
+    /// What a person must look at there, such as a full disk.
+    pub alarms: Vec<String>,
+    /// How long ago it last heard of a leader, or as a leader of its quorum; none when it has not since its start.
+    pub heard: Option<Duration>,
 }
 
 impl ClusterStatus {
@@ -108,6 +118,12 @@ pub struct NodeStatus {
     pub raft_address: String,
     /// Whether it leads.
     pub leader: bool,
+    /// Whether it votes; else it is a learner, which only receives the log.
+    pub voter: bool,
+    /// Up to where its log agrees with the leader's; only the leader knows.
+    pub matched_index: Option<u64>,
+    /// How long ago it last answered the leader; only the leader knows, and not of itself.
+    pub answered: Option<Duration>,
 }
 
 /// One task manager.
@@ -126,7 +142,7 @@ pub struct TaskManagerStatus {
     /// Each slot's share of managed memory.
     pub slot_memory_bytes: u64,
     /// How long ago its last heartbeat came.
-    pub heartbeat_age: std::time::Duration,
+    pub heartbeat_age: Duration,
     /// Its process id.
     pub process_id: u32,
 }
@@ -207,6 +223,10 @@ impl TryFrom<pb::ClusterStatusResponse> for ClusterStatus {
             node: NodeId(status.node_id),
             applied_index: status.applied_index,
             state_checksum: status.state_checksum,
+            last_log_index: status.last_log_index,
+            committed_index: status.committed_index,
+            alarms: status.alarms,
+            heard: status.read.and_then(|read| read.age_ms).map(Duration::from_millis),
         })
     }
 }
@@ -219,6 +239,9 @@ impl From<pb::NodeStatus> for NodeStatus {
             client_address: node.client_address,
             raft_address: node.raft_address,
             leader: node.leader,
+            voter: node.voter,
+            matched_index: node.matched_index,
+            answered: node.answered_ms.map(Duration::from_millis),
         }
     }
 }
@@ -234,7 +257,7 @@ impl TryFrom<pb::TaskManagerStatus> for TaskManagerStatus {
             slots: status.slots,
             free_slots: status.free_slots,
             slot_memory_bytes: status.slot_memory_bytes,
-            heartbeat_age: std::time::Duration::from_millis(status.heartbeat_age_ms),
+            heartbeat_age: Duration::from_millis(status.heartbeat_age_ms),
             process_id: status.process_id,
         })
     }

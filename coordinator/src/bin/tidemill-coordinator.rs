@@ -4,16 +4,19 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::Parser;
-use tidemill_coordinator::runtime::server::{Coordinator, CoordinatorSettings};
+use clap::{Parser, Subcommand};
+use tidemill_coordinator::runtime::raft::Member;
+use tidemill_coordinator::runtime::server::{Coordinator, CoordinatorSettings, RecoveryPlan};
 use tidemill_model::config::{Configuration, Scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Keeps the state of a Tidemill cluster, and runs its jobs while it leads.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
 struct Arguments {
+    #[command(subcommand)]
+    offline: Option<Offline>,
     /// A TOML file of options.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -23,6 +26,43 @@ struct Arguments {
     /// Listen on other addresses than loopback although there is neither encryption nor authentication.
     #[arg(long)]
     insecure: bool,
+}
+
+/// What is done to a data directory while no coordinator runs on it; `tidemill admin` is the usual door.
+#[derive(Debug, Subcommand)]
+enum Offline {
+    /// Begin a new cluster from a backup, in an empty data directory.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The data directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The coordinator's name.
+        #[arg(long)]
+        name: String,
+        /// Where it will listen for other coordinators.
+        #[arg(long, value_name = "HOST:PORT")]
+        raft: String,
+        /// Where it will listen for clients.
+        #[arg(long, value_name = "HOST:PORT")]
+        client: String,
+        /// What would be typed at the prompt.
+        #[arg(long, value_name = "TEXT")]
+        confirm: Option<String>,
+    },
+    /// Begin a new cluster from one survivor of a quorum that is gone for good.
+    Recover {
+        /// The survivor's data directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Really do it; without it, only say what would happen.
+        #[arg(long)]
+        force_new_cluster: bool,
+        /// What would be typed at the prompt.
+        #[arg(long, value_name = "TEXT")]
+        confirm: Option<String>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -35,11 +75,50 @@ fn main() -> anyhow::Result<()> {
         tidemill_model::mutant::activate(name.parse()?);
     }
     tidemill_failpoint::set_from_environment()?;
+    if let Some(offline) = arguments.offline {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start runtime")?;
+        return runtime.block_on(run_offline(offline));
+    }
     let configuration = configuration(&arguments)?;
     let settings = CoordinatorSettings::new(&configuration, arguments.insecure)?;
     tracing::info!("configuration: {configuration}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start runtime")?;
     runtime.block_on(run(settings))
+}
+
+async fn run_offline(offline: Offline) -> anyhow::Result<()> {
+    let (plan, confirm) = match offline {
+        Offline::Restore { file, dir, name, raft, client, confirm } => {
+            let member = Member { name, raft_address: raft, client_address: client };
+            (RecoveryPlan::restore(&file, &dir, member)?, confirm)
+        }
+        Offline::Recover { dir, force_new_cluster, confirm } => {
+            let plan = RecoveryPlan::recover(&dir).await?;
+            if !force_new_cluster {
+                say(&format!("{}\nNothing was changed. To go on, give --force-new-cluster.\n", plan.report))?;
+                return Ok(());
+            }
+            (plan, confirm)
+        }
+    };
+    say(&plan.report)?;
+    let typed = match confirm {
+        Some(typed) => typed,
+        None => {
+            say(&format!("\nTo go on, type: {}\n> ", plan.phrase))?;
+            let mut line = String::new();
+            io::stdin().read_line(&mut line).context("read confirmation")?;
+            line
+        }
+    };
+    let begun = plan.carry_out(&typed).await?;
+    let kept = begun.kept.map(|kept| format!("; the old log is kept in {}", kept.display())).unwrap_or_default();
+    say(&format!("\nbegan cluster {} with coordinator {}{kept}\n", begun.cluster, begun.member.name))
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("write to standard output")
 }
 
 async fn run(settings: CoordinatorSettings) -> anyhow::Result<()> {

@@ -1,12 +1,13 @@
 //! The one thing that the control plane needs of consensus: an ordered, durable log of commands.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::future::BoxFuture;
 use tidemill_model::id::NodeId;
 use tokio::sync::watch;
 
 use crate::engine::replicated::{ClusterState, Command, Response};
+use crate::runtime::codec;
 
 /// Why a proposal has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,11 +72,13 @@ pub enum Leadership {
 pub struct SharedState {
     state: Arc<RwLock<ClusterState>>,
     applied: watch::Sender<u64>,
+    /// The last one that was asked for, with its index.
+    checksum: Arc<Mutex<Option<(u64, u64)>>>,
 }
 
 impl Default for SharedState {
     fn default() -> Self {
-        Self { state: Arc::default(), applied: watch::Sender::new(0) }
+        Self { state: Arc::default(), applied: watch::Sender::new(0), checksum: Arc::default() }
     }
 }
 
@@ -90,6 +93,18 @@ impl SharedState {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let index = *self.applied.borrow();
         read(index, &state)
+    }
+
+    /// The applied index and the checksum of the state there. Computed off the lock, and once for each index.
+    #[must_use]
+    pub fn checksum(&self) -> (u64, u64) {
+        let mut last = self.checksum.lock().unwrap_or_else(PoisonError::into_inner);
+        let (index, state) = self
+            .read_with_index(|index, state| (index, (last.is_none_or(|(of, _)| of != index)).then(|| state.clone())));
+        if let Some(state) = state {
+            *last = Some((index, codec::checksum(&state)));
+        }
+        (index, last.map_or(0, |(_, checksum)| checksum))
     }
 
     /// The applied index; changes after the state does.

@@ -19,6 +19,7 @@ use tidemill_model::job::{JobSettings, JobSpec, Program};
 use tidemill_model::job_graph::{JobGraph, JobVertex, OperatorDescriptor, SlotSharingGroup};
 use tidemill_proto::convert;
 use tidemill_proto::pb::client_client::ClientClient;
+use tidemill_proto::pb::membership_change::Change;
 use tidemill_proto::pb::{self, ErrorKind};
 use tokio::net::TcpSocket;
 use tonic::Status;
@@ -176,7 +177,36 @@ impl Cluster {
     }
 
     pub async fn status(&self, index: usize) -> Result<pb::ClusterStatusResponse, Status> {
-        Ok(self.client(index).cluster_status(pb::ClusterStatusRequest {}).await?.into_inner())
+        Ok(self.client(index).cluster_status(pb::ClusterStatusRequest::default()).await?.into_inner())
+    }
+
+    /// Changes the membership at whoever leads, as a client would: any refusal to lead is a reason to look again.
+    pub async fn change(&self, change: Change) -> Result<pb::MembershipChanged, Status> {
+        eventually("an answer to a change of membership", async || {
+            let leader = self.leader().await;
+            let request = pb::MembershipChange { change: Some(change.clone()) };
+            match self.client(leader).change_membership(request).await {
+                Ok(changed) => Some(Ok(changed.into_inner())),
+                Err(status) if lacks_leader(&status) => None,
+                Err(status) => Some(Err(status)),
+            }
+        })
+        .await
+    }
+
+    /// Another place, with a coordinator that waits there.
+    pub async fn run_another(&mut self) -> usize {
+        let index = self.places.len();
+        self.places.push(Place::new(&format!("c{}", index + 1)));
+        self.run(index).await;
+        index
+    }
+
+    /// The coordinators as the leader lists them, by name.
+    pub async fn members(&self) -> BTreeMap<String, pb::NodeStatus> {
+        let leader = self.leader().await;
+        let nodes = self.status(leader).await.expect("it answers").nodes;
+        nodes.into_iter().map(|node| (node.name.clone(), node)).collect()
     }
 
     /// Has a job accepted by whoever leads, as a client would: any refusal to lead is a reason to look again.
@@ -210,6 +240,18 @@ impl Cluster {
         })
         .await;
         assert!(checksums.iter().all(|seen| *seen == checksums[0]), "states differ at one index: {checksums:?}");
+    }
+
+    /// Waits until every running replica has applied what the leader has now.
+    pub async fn assert_reached_by_all(&self) {
+        let leader = self.leader().await;
+        let reached = self.status(leader).await.expect("it answers").applied_index;
+        for &index in self.running.keys() {
+            eventually("a replica that has applied it", async || {
+                (self.status(index).await.ok()?.applied_index >= reached).then_some(())
+            })
+            .await;
+        }
     }
 
     pub fn has_job(&self, index: usize, job: JobId) -> bool {

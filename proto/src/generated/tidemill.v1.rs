@@ -730,6 +730,28 @@ pub struct JobId {
     #[prost(bytes = "bytes", tag = "1")]
     pub id: ::prost::bytes::Bytes,
 }
+/// What an answer rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadInfo {
+    #[prost(enumeration = "ReadConsistency", tag = "1")]
+    pub consistency: i32,
+    /// Who answered, and up to which log index it had applied.
+    #[prost(uint64, tag = "2")]
+    pub node_id: u64,
+    #[prost(uint64, tag = "3")]
+    pub applied_index: u64,
+    /// How long ago this coordinator last heard of a leader that leads, or its quorum of it; absent when it has not since
+    /// its start. What is missing from a stale answer is not older than this and what it had not applied then.
+    #[prost(uint64, optional, tag = "4")]
+    pub age_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadJobRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    #[prost(enumeration = "ReadConsistency", tag = "2")]
+    pub consistency: i32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttemptDetails {
     #[prost(message, optional, tag = "1")]
@@ -771,6 +793,9 @@ pub struct JobDetails {
     /// How often the job was restarted.
     #[prost(uint32, tag = "11")]
     pub restarts: u32,
+    /// What this answer rests on.
+    #[prost(message, optional, tag = "30")]
+    pub read: ::core::option::Option<ReadInfo>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSummary {
@@ -784,7 +809,10 @@ pub struct JobSummary {
     pub submitted_ms: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListJobsRequest {}
+pub struct ListJobsRequest {
+    #[prost(enumeration = "ReadConsistency", tag = "1")]
+    pub consistency: i32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListJobsResponse {
     #[prost(message, repeated, tag = "1")]
@@ -792,6 +820,9 @@ pub struct ListJobsResponse {
     /// Up to where the log was applied when they were listed.
     #[prost(uint64, tag = "2")]
     pub log_index: u64,
+    /// What this answer rests on.
+    #[prost(message, optional, tag = "3")]
+    pub read: ::core::option::Option<ReadInfo>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelJobResponse {
@@ -820,7 +851,10 @@ pub struct HasBlobResponse {
     pub exists: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ClusterStatusRequest {}
+pub struct ClusterStatusRequest {
+    #[prost(enumeration = "ReadConsistency", tag = "1")]
+    pub consistency: i32,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeStatus {
     #[prost(uint64, tag = "1")]
@@ -834,6 +868,15 @@ pub struct NodeStatus {
     pub raft_address: ::prost::alloc::string::String,
     #[prost(bool, tag = "5")]
     pub leader: bool,
+    /// Whether it votes; else it is a learner, which only receives the log.
+    #[prost(bool, tag = "6")]
+    pub voter: bool,
+    /// Up to where the leader knows its log to agree with its own; only the leader knows.
+    #[prost(uint64, optional, tag = "7")]
+    pub matched_index: ::core::option::Option<u64>,
+    /// How long ago it last answered the leader; only the leader knows, and not of itself.
+    #[prost(uint64, optional, tag = "8")]
+    pub answered_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskManagerStatus {
@@ -887,6 +930,17 @@ pub struct ClusterStatusResponse {
     pub applied_index: u64,
     #[prost(uint64, tag = "8")]
     pub state_checksum: u64,
+    /// The end of its log, and up to where it knows it committed.
+    #[prost(uint64, tag = "9")]
+    pub last_log_index: u64,
+    #[prost(uint64, tag = "10")]
+    pub committed_index: u64,
+    /// What a person must look at on the answering coordinator, such as a full disk.
+    #[prost(string, repeated, tag = "11")]
+    pub alarms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What this answer rests on.
+    #[prost(message, optional, tag = "12")]
+    pub read: ::core::option::Option<ReadInfo>,
 }
 /// One operation on a register or a list of the chaos harness.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -946,6 +1000,70 @@ pub struct InitClusterResponse {
     #[prost(bytes = "bytes", tag = "1")]
     pub cluster_id: ::prost::bytes::Bytes,
 }
+/// A change of who the coordinators are. A member is named by its node id or its name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MembershipChange {
+    #[prost(oneof = "membership_change::Change", tags = "1, 2, 3, 4")]
+    pub change: ::core::option::Option<membership_change::Change>,
+}
+/// Nested message and enum types in `MembershipChange`.
+pub mod membership_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// The Raft address of a waiting coordinator.
+        #[prost(string, tag = "1")]
+        Add(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Remove(::prost::alloc::string::String),
+        #[prost(message, tag = "3")]
+        Replace(super::ReplaceMember),
+        /// Hands leadership to this voter; empty: to the one that is furthest.
+        #[prost(string, tag = "4")]
+        TransferLeader(::prost::alloc::string::String),
+    }
+}
+/// Puts a waiting coordinator in a member's place, in one step.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceMember {
+    #[prost(string, tag = "1")]
+    pub member: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub raft_address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MembershipChanged {
+    /// The member that was added, removed or now leads.
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Who the coordinators are now.
+    #[prost(message, repeated, tag = "3")]
+    pub nodes: ::prost::alloc::vec::Vec<NodeStatus>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupChunk {
+    /// What is backed up; in the first piece only.
+    #[prost(message, optional, tag = "1")]
+    pub info: ::core::option::Option<BackupInfo>,
+    /// A piece of the file. Its form is the coordinator's own; its last 32 bytes are the SHA-256 of what is before.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupInfo {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cluster_id: ::prost::bytes::Bytes,
+    /// Up to where the log is contained.
+    #[prost(uint64, tag = "2")]
+    pub log_index: u64,
+    #[prost(uint32, tag = "3")]
+    pub jobs: u32,
+    #[prost(uint32, tag = "4")]
+    pub blobs: u32,
+}
 /// Who must react to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -994,6 +1112,43 @@ impl ErrorKind {
             "ERROR_KIND_NOT_FOUND" => Some(Self::NotFound),
             "ERROR_KIND_INTERNAL" => Some(Self::Internal),
             "ERROR_KIND_UNKNOWN_OUTCOME" => Some(Self::UnknownOutcome),
+            _ => None,
+        }
+    }
+}
+/// How much a read must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReadConsistency {
+    /// The call's default: LINEARIZABLE, for ClusterStatus STALE.
+    Unspecified = 0,
+    /// Everything that was acknowledged anywhere before the call: the leader asks its quorum first.
+    Linearizable = 1,
+    /// The same, as long as the machines' clocks run about equally fast: the leader relies on its lease.
+    Lease = 2,
+    /// What the answering coordinator has applied, however old that is.
+    Stale = 3,
+}
+impl ReadConsistency {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "READ_CONSISTENCY_UNSPECIFIED",
+            Self::Linearizable => "READ_CONSISTENCY_LINEARIZABLE",
+            Self::Lease => "READ_CONSISTENCY_LEASE",
+            Self::Stale => "READ_CONSISTENCY_STALE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "READ_CONSISTENCY_UNSPECIFIED" => Some(Self::Unspecified),
+            "READ_CONSISTENCY_LINEARIZABLE" => Some(Self::Linearizable),
+            "READ_CONSISTENCY_LEASE" => Some(Self::Lease),
+            "READ_CONSISTENCY_STALE" => Some(Self::Stale),
             _ => None,
         }
     }
@@ -1115,9 +1270,11 @@ pub mod client_client {
                 .insert(GrpcMethod::new("tidemill.v1.Client", "SubmitJob"));
             self.inner.unary(req, path, codec).await
         }
+        /// Answered by any coordinator. One that does not lead asks the leader for what is not replicated (states of running
+        /// attempts, records, processes) and leaves it out when it gets no answer, or the read may be stale.
         pub async fn get_job(
             &mut self,
-            request: impl tonic::IntoRequest<super::JobId>,
+            request: impl tonic::IntoRequest<super::ReadJobRequest>,
         ) -> std::result::Result<tonic::Response<super::JobDetails>, tonic::Status> {
             self.inner
                 .ready()
@@ -1135,10 +1292,11 @@ pub mod client_client {
             req.extensions_mut().insert(GrpcMethod::new("tidemill.v1.Client", "GetJob"));
             self.inner.unary(req, path, codec).await
         }
-        /// The job's details now and after each change, up to and including its end.
+        /// The job's details now and after each change, up to and including its end. Answered by any coordinator; the
+        /// consistency is that of the first message, and those that follow never go back.
         pub async fn watch_job(
             &mut self,
-            request: impl tonic::IntoRequest<super::JobId>,
+            request: impl tonic::IntoRequest<super::ReadJobRequest>,
         ) -> std::result::Result<
             tonic::Response<tonic::codec::Streaming<super::JobDetails>>,
             tonic::Status,
@@ -1160,6 +1318,7 @@ pub mod client_client {
                 .insert(GrpcMethod::new("tidemill.v1.Client", "WatchJob"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Answered by any coordinator.
         pub async fn list_jobs(
             &mut self,
             request: impl tonic::IntoRequest<super::ListJobsRequest>,
@@ -1352,6 +1511,56 @@ pub mod client_client {
             req.extensions_mut().insert(GrpcMethod::new("tidemill.v1.Client", "Chaos"));
             self.inner.unary(req, path, codec).await
         }
+        /// Answers when the change is committed, which for a new member is when it has everything. Repeating it goes on where
+        /// it ended. A leader that is to be removed hands leadership over first and refuses, naming its successor.
+        pub async fn change_membership(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MembershipChange>,
+        ) -> std::result::Result<
+            tonic::Response<super::MembershipChanged>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Client/ChangeMembership",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemill.v1.Client", "ChangeMembership"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Everything that the cluster knows at one moment, and every registered blob, as a file. Answered by any coordinator.
+        pub async fn backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupChunk>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Client/Backup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tidemill.v1.Client", "Backup"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1376,9 +1585,11 @@ pub mod client_server {
             tonic::Response<super::SubmitJobResponse>,
             tonic::Status,
         >;
+        /// Answered by any coordinator. One that does not lead asks the leader for what is not replicated (states of running
+        /// attempts, records, processes) and leaves it out when it gets no answer, or the read may be stale.
         async fn get_job(
             &self,
-            request: tonic::Request<super::JobId>,
+            request: tonic::Request<super::ReadJobRequest>,
         ) -> std::result::Result<tonic::Response<super::JobDetails>, tonic::Status>;
         /// Server streaming response type for the WatchJob method.
         type WatchJobStream: tonic::codegen::tokio_stream::Stream<
@@ -1386,11 +1597,13 @@ pub mod client_server {
             >
             + std::marker::Send
             + 'static;
-        /// The job's details now and after each change, up to and including its end.
+        /// The job's details now and after each change, up to and including its end. Answered by any coordinator; the
+        /// consistency is that of the first message, and those that follow never go back.
         async fn watch_job(
             &self,
-            request: tonic::Request<super::JobId>,
+            request: tonic::Request<super::ReadJobRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchJobStream>, tonic::Status>;
+        /// Answered by any coordinator.
         async fn list_jobs(
             &self,
             request: tonic::Request<super::ListJobsRequest>,
@@ -1447,6 +1660,26 @@ pub mod client_server {
             &self,
             request: tonic::Request<super::ChaosRequest>,
         ) -> std::result::Result<tonic::Response<super::ChaosResponse>, tonic::Status>;
+        /// Answers when the change is committed, which for a new member is when it has everything. Repeating it goes on where
+        /// it ended. A leader that is to be removed hands leadership over first and refuses, naming its successor.
+        async fn change_membership(
+            &self,
+            request: tonic::Request<super::MembershipChange>,
+        ) -> std::result::Result<
+            tonic::Response<super::MembershipChanged>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Backup method.
+        type BackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupChunk, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Everything that the cluster knows at one moment, and every registered blob, as a file. Answered by any coordinator.
+        async fn backup(
+            &self,
+            request: tonic::Request<super::BackupRequest>,
+        ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
     }
     /// Served by every coordinator on its client port.
     #[derive(Debug)]
@@ -1571,7 +1804,7 @@ pub mod client_server {
                 "/tidemill.v1.Client/GetJob" => {
                     #[allow(non_camel_case_types)]
                     struct GetJobSvc<T: Client>(pub Arc<T>);
-                    impl<T: Client> tonic::server::UnaryService<super::JobId>
+                    impl<T: Client> tonic::server::UnaryService<super::ReadJobRequest>
                     for GetJobSvc<T> {
                         type Response = super::JobDetails;
                         type Future = BoxFuture<
@@ -1580,7 +1813,7 @@ pub mod client_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::JobId>,
+                            request: tonic::Request<super::ReadJobRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1614,7 +1847,9 @@ pub mod client_server {
                 "/tidemill.v1.Client/WatchJob" => {
                     #[allow(non_camel_case_types)]
                     struct WatchJobSvc<T: Client>(pub Arc<T>);
-                    impl<T: Client> tonic::server::ServerStreamingService<super::JobId>
+                    impl<
+                        T: Client,
+                    > tonic::server::ServerStreamingService<super::ReadJobRequest>
                     for WatchJobSvc<T> {
                         type Response = super::JobDetails;
                         type ResponseStream = T::WatchJobStream;
@@ -1624,7 +1859,7 @@ pub mod client_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::JobId>,
+                            request: tonic::Request<super::ReadJobRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -2006,6 +2241,95 @@ pub mod client_server {
                     };
                     Box::pin(fut)
                 }
+                "/tidemill.v1.Client/ChangeMembership" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeMembershipSvc<T: Client>(pub Arc<T>);
+                    impl<T: Client> tonic::server::UnaryService<super::MembershipChange>
+                    for ChangeMembershipSvc<T> {
+                        type Response = super::MembershipChanged;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MembershipChange>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Client>::change_membership(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeMembershipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Client/Backup" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackupSvc<T: Client>(pub Arc<T>);
+                    impl<
+                        T: Client,
+                    > tonic::server::ServerStreamingService<super::BackupRequest>
+                    for BackupSvc<T> {
+                        type Response = super::BackupChunk;
+                        type ResponseStream = T::BackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Client>::backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2067,6 +2391,9 @@ pub struct Hello {
     /// The highest epoch this incarnation has seen.
     #[prost(uint64, tag = "8")]
     pub fence: u64,
+    /// A leader refuses a task manager whose protocol is newer than its own.
+    #[prost(uint32, tag = "9")]
+    pub protocol_version: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExecutorReport {
@@ -2715,7 +3042,8 @@ pub mod data_handshake_answer {
         }
     }
 }
-/// Every call between replicas says which cluster and replicas it is for; a mismatch is refused.
+/// Every call between replicas says which cluster and replicas it is for, and in which version of the protocol its
+/// payload is written; a mismatch is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RaftFrame {
     #[prost(bytes = "bytes", tag = "1")]
@@ -2726,6 +3054,8 @@ pub struct RaftFrame {
     pub to_node: u64,
     #[prost(bytes = "bytes", tag = "4")]
     pub payload: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "5")]
+    pub protocol_version: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -2760,6 +3090,8 @@ pub struct IdentifyResponse {
     /// Whether its Raft log has a first entry: then the cluster is made, and no empty directory may join by `init`.
     #[prost(bool, tag = "7")]
     pub initialized: bool,
+    #[prost(uint32, tag = "8")]
+    pub protocol_version: u32,
 }
 /// Makes the receiving directory a member; refused when it belongs to another cluster or node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2986,6 +3318,50 @@ pub mod raft_client {
                 .insert(GrpcMethod::new("tidemill.v1.Raft", "TransferLeader"));
             self.inner.unary(req, path, codec).await
         }
+        /// The log index that a read must have applied; asked of the leader.
+        pub async fn read_index(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RaftFrame>,
+        ) -> std::result::Result<tonic::Response<super::RaftFrame>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Raft/ReadIndex",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemill.v1.Raft", "ReadIndex"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Has the receiver fetch every registered blob that it lacks; which ones it could not get.
+        pub async fn sync_blobs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RaftFrame>,
+        ) -> std::result::Result<tonic::Response<super::RaftFrame>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Raft/SyncBlobs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemill.v1.Raft", "SyncBlobs"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn identify(
             &mut self,
             request: impl tonic::IntoRequest<super::IdentifyRequest>,
@@ -3123,6 +3499,16 @@ pub mod raft_server {
             request: tonic::Request<tonic::Streaming<super::RaftFrame>>,
         ) -> std::result::Result<tonic::Response<super::RaftFrame>, tonic::Status>;
         async fn transfer_leader(
+            &self,
+            request: tonic::Request<super::RaftFrame>,
+        ) -> std::result::Result<tonic::Response<super::RaftFrame>, tonic::Status>;
+        /// The log index that a read must have applied; asked of the leader.
+        async fn read_index(
+            &self,
+            request: tonic::Request<super::RaftFrame>,
+        ) -> std::result::Result<tonic::Response<super::RaftFrame>, tonic::Status>;
+        /// Has the receiver fetch every registered blob that it lacks; which ones it could not get.
+        async fn sync_blobs(
             &self,
             request: tonic::Request<super::RaftFrame>,
         ) -> std::result::Result<tonic::Response<super::RaftFrame>, tonic::Status>;
@@ -3474,6 +3860,92 @@ pub mod raft_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TransferLeaderSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Raft/ReadIndex" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadIndexSvc<T: Raft>(pub Arc<T>);
+                    impl<T: Raft> tonic::server::UnaryService<super::RaftFrame>
+                    for ReadIndexSvc<T> {
+                        type Response = super::RaftFrame;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RaftFrame>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raft>::read_index(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadIndexSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Raft/SyncBlobs" => {
+                    #[allow(non_camel_case_types)]
+                    struct SyncBlobsSvc<T: Raft>(pub Arc<T>);
+                    impl<T: Raft> tonic::server::UnaryService<super::RaftFrame>
+                    for SyncBlobsSvc<T> {
+                        type Response = super::RaftFrame;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RaftFrame>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raft>::sync_blobs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SyncBlobsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

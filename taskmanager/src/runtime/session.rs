@@ -36,7 +36,7 @@ enum Error {
     #[error("connect to coordinator {address}: {reason}")]
     Connect { address: String, reason: String },
     #[error("register at coordinator {address}: {message}")]
-    Refused { address: String, message: String, leader: Option<String> },
+    Refused { address: String, message: String, kind: pb::ErrorKind, leader: Option<String> },
     #[error("register at coordinator {address}: no welcome within {WELCOME_TIMEOUT:?}")]
     NoWelcome { address: String },
     #[error("hear the leader {address}: {reason}")]
@@ -68,6 +68,7 @@ impl Sessions {
         let mut turn = rand::random_range(0..count.max(1));
         let mut hint = None;
         let mut misses = 0;
+        let mut told = String::new();
         while !self.inbox.is_closed() {
             // A coordinator's hint is followed at once, but only once: two that name each other must not be believed.
             let followed = hint.is_some();
@@ -78,7 +79,15 @@ impl Sessions {
                     self.coordinators.addresses().get(turn).cloned().unwrap_or_default()
                 }
             };
-            match self.session(&address).await {
+            let error = self.session(&address).await;
+            // Asking again will not help: a person must look, and is told once.
+            if let Error::Refused { kind: pb::ErrorKind::User, .. } = &error
+                && told != error.to_string()
+            {
+                told = error.to_string();
+                warn!("{error}");
+            }
+            match error {
                 Error::Lost { address, reason } => {
                     warn!(%address, "session lost: {reason}");
                     self.metrics.session_losses.inc();
@@ -135,8 +144,9 @@ impl Sessions {
         let address = address.to_owned();
         let connect = |reason: String| Error::Connect { address: address.clone(), reason };
         let refused = |status: tonic::Status| {
-            let leader = convert::error_detail(&status).and_then(|detail| detail.leader);
-            Error::Refused { address: address.clone(), message: status.message().to_owned(), leader }
+            let detail = convert::error_detail(&status).unwrap_or_default();
+            let (address, message) = (address.clone(), status.message().to_owned());
+            Error::Refused { address, message, kind: detail.kind(), leader: detail.leader }
         };
         let broken = |reason: &str| connect(reason.to_owned());
         let mut client = self.coordinators.session(&address).await.map_err(|error| connect(error.to_string()))?;

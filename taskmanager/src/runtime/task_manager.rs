@@ -16,6 +16,7 @@ use tidemill_model::config::{
 use tidemill_model::event::EventRole;
 use tidemill_model::id::{TaskManagerId, TaskManagerName};
 use tidemill_model::slot::SlotOffer;
+use tidemill_proto::version::PROTOCOL_VERSION;
 use tidemill_proto::{convert, pb};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -191,6 +192,7 @@ impl TaskManager {
             slot_memory_bytes: self.settings.offer.memory_bytes,
             process_id: std::process::id(),
             fence: 0,
+            protocol_version: PROTOCOL_VERSION,
         }
     }
 

@@ -166,14 +166,15 @@ fn unused<T>() -> Result<Response<T>, Status> {
 impl Client for Services {
     type WatchJobStream = BoxStream<pb::JobDetails>;
     type GetBlobStream = BoxStream<pb::BlobChunk>;
+    type BackupStream = BoxStream<pb::BackupChunk>;
 
     async fn submit_job(&self, _: Request<pb::SubmitJobRequest>) -> Result<Response<pb::SubmitJobResponse>, Status> {
         unused()
     }
-    async fn get_job(&self, _: Request<pb::JobId>) -> Result<Response<pb::JobDetails>, Status> {
+    async fn get_job(&self, _: Request<pb::ReadJobRequest>) -> Result<Response<pb::JobDetails>, Status> {
         unused()
     }
-    async fn watch_job(&self, _: Request<pb::JobId>) -> Result<Response<Self::WatchJobStream>, Status> {
+    async fn watch_job(&self, _: Request<pb::ReadJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         unused()
     }
     async fn list_jobs(&self, _: Request<pb::ListJobsRequest>) -> Result<Response<pb::ListJobsResponse>, Status> {
@@ -192,6 +193,15 @@ impl Client for Services {
         &self,
         _: Request<pb::ClusterStatusRequest>,
     ) -> Result<Response<pb::ClusterStatusResponse>, Status> {
+        unused()
+    }
+    async fn backup(&self, _: Request<pb::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        unused()
+    }
+    async fn change_membership(
+        &self,
+        _: Request<pb::MembershipChange>,
+    ) -> Result<Response<pb::MembershipChanged>, Status> {
         unused()
     }
     async fn init_cluster(

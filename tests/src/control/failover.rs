@@ -112,7 +112,7 @@ async fn adoption(survivors: &[String], job: JobId, epoch: u64, killed: Instant)
     let wait = async {
         loop {
             for stub in &mut stubs {
-                let asked = stub.cluster_status(pb::ClusterStatusRequest {});
+                let asked = stub.cluster_status(pb::ClusterStatusRequest::default());
                 let Ok(Ok(status)) = tokio::time::timeout(PROBE_TIMEOUT, asked).await else { continue };
                 let takeovers = status.into_inner().takeovers;
                 let wire = jobs::wire_id(job).id;

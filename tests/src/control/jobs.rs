@@ -65,7 +65,7 @@ pub(super) async fn submit(stub: &mut Stub, spec: JobSpec) -> Result<bool, tonic
 pub(super) async fn cancel_all(address: &str) -> Result<()> {
     let stub = stub(address)?;
     loop {
-        let jobs = stub.clone().list_jobs(pb::ListJobsRequest {}).await?.into_inner().jobs;
+        let jobs = stub.clone().list_jobs(pb::ListJobsRequest::default()).await?.into_inner().jobs;
         let alive: Vec<_> = jobs.into_iter().filter(|job| !has_ended(job)).collect();
         if alive.is_empty() {
             return Ok(());
@@ -93,7 +93,7 @@ pub(super) async fn leader(addresses: &[String]) -> Result<(usize, u64)> {
     crate::cluster::until("a leader", || async {
         for (index, address) in addresses.iter().enumerate() {
             let Ok(mut stub) = stub(address) else { continue };
-            let Ok(status) = stub.cluster_status(pb::ClusterStatusRequest {}).await else { continue };
+            let Ok(status) = stub.cluster_status(pb::ClusterStatusRequest::default()).await else { continue };
             let status = status.into_inner();
             let own = status.nodes.iter().find(|node| node.node_id == status.node_id);
             if status.epoch > 0 && own.is_some_and(|node| node.leader) {

@@ -108,6 +108,16 @@ impl Layout {
         Ok((Self { version: VERSION, cluster: None, slots, settings, coordinators, task_managers }, reserved))
     }
 
+    /// One more coordinator, which waits to be added, and its ports.
+    pub(super) fn add_coordinator(&mut self) -> Result<(ProcessName, Vec<PortReservation>), Error> {
+        let reserved = PortReservation::some(3).map_err(|source| Error::Ports { source })?;
+        let port = |index: usize| reserved.get(index).map_or(0, PortReservation::port);
+        let (client_port, raft_port, http_port) = (port(0), port(1), port(2));
+        self.coordinators.push(CoordinatorEntry { client_port, raft_port, http_port, process: None });
+        let number = u32::try_from(self.coordinators.len()).unwrap_or(u32::MAX);
+        Ok((ProcessName::Coordinator(number), reserved))
+    }
+
     /// What the file in `dir` says, if there is one.
     pub(super) fn load(dir: &Path) -> Result<Option<Self>, Error> {
         let path = dir.join(FILE_NAME);

@@ -98,7 +98,7 @@ pub struct LocalCluster {
     children: BTreeMap<ProcessName, Child>,
     /// The ports of a cluster that this handle has laid out, so that no other one lays itself out on them, neither
     /// before its processes listen nor while one of them is down.
-    _reserved: Vec<PortReservation>,
+    reserved: Vec<PortReservation>,
 }
 
 impl LocalCluster {
@@ -114,7 +114,7 @@ impl LocalCluster {
         let (layout, reserved) = plan(&dir, &spec)?;
         layout.save(&dir)?;
         let (programs, children) = (spec.programs, BTreeMap::new());
-        let mut cluster = Self { dir, layout, programs, kill_on_drop: true, children, _reserved: reserved };
+        let mut cluster = Self { dir, layout, programs, kill_on_drop: true, children, reserved };
         cluster.start_all().await?;
         cluster.kill_on_drop = spec.kill_on_drop;
         Ok(cluster)
@@ -129,7 +129,7 @@ impl LocalCluster {
         let absent = || Error::Absent { dir: dir.to_owned() };
         let layout = Layout::load(dir)?.ok_or_else(absent)?;
         let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
-        Ok(Self { dir, layout, programs, kill_on_drop: false, children: BTreeMap::new(), _reserved: Vec::new() })
+        Ok(Self { dir, layout, programs, kill_on_drop: false, children: BTreeMap::new(), reserved: Vec::new() })
     }
 
     /// Its processes and ports.
@@ -202,6 +202,19 @@ impl LocalCluster {
             self.wait_until_ready(name, log_start).await?;
         }
         Ok(())
+    }
+
+    /// The Raft address of a coordinator.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster has no such process.
+    pub fn raft_address(&self, name: ProcessName) -> Result<String, Error> {
+        let port = match name {
+            ProcessName::Coordinator(number) => self.layout.coordinators.get(position(number)).map(|c| c.raft_port),
+            ProcessName::TaskManager(_) => None,
+        };
+        port.map(loopback).ok_or(Error::UnknownProcess { name })
     }
 
     /// Kills one process (SIGKILL) and waits for its end.

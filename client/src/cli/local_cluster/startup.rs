@@ -15,6 +15,19 @@ use crate::clock;
 const TAIL_LINES: usize = 12;
 
 impl LocalCluster {
+    /// Starts one more coordinator, with an empty folder: it waits until it is added to the cluster.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_process`](Self::start_process).
+    pub async fn start_another_coordinator(&mut self) -> Result<ProcessName, Error> {
+        let (name, reserved) = self.layout.add_coordinator()?;
+        self.reserved.extend(reserved);
+        self.layout.save(&self.dir)?;
+        self.start_process(name).await?;
+        Ok(name)
+    }
+
     /// Starts what does not run, and waits until the cluster is whole.
     pub(super) async fn start_all(&mut self) -> Result<(), Error> {
         let (coordinators, task_managers): (Vec<_>, Vec<_>) =

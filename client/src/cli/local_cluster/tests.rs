@@ -31,7 +31,7 @@ fn stopped(spec: &LocalClusterSpec) -> LocalCluster {
     let (layout, reserved) = plan(&spec.dir, spec).unwrap();
     layout.save(&spec.dir).unwrap();
     let mut cluster = LocalCluster::open(&spec.dir, spec.programs.clone()).unwrap();
-    (cluster.kill_on_drop, cluster._reserved) = (true, reserved);
+    (cluster.kill_on_drop, cluster.reserved) = (true, reserved);
     cluster
 }
 

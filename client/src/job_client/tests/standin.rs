@@ -151,6 +151,7 @@ fn refusal(world: &World, index: usize) -> Result<(), Status> {
 impl Client for Standin {
     type WatchJobStream = Chunks<pb::JobDetails>;
     type GetBlobStream = Chunks<pb::BlobChunk>;
+    type BackupStream = Chunks<pb::BackupChunk>;
 
     async fn submit_job(&self, request: Request<pb::SubmitJobRequest>) -> Answer<pb::SubmitJobResponse> {
         self.lead("submit_job")?;
@@ -167,13 +168,13 @@ impl Client for Standin {
         Ok(Response::new(pb::SubmitJobResponse { created, log_index: 1 }))
     }
 
-    async fn get_job(&self, request: Request<pb::JobId>) -> Answer<pb::JobDetails> {
+    async fn get_job(&self, request: Request<pb::ReadJobRequest>) -> Answer<pb::JobDetails> {
         self.lead("get_job")?;
         let details = self.job(&request.into_inner().id)?.borrow().clone();
         Ok(Response::new(details))
     }
 
-    async fn watch_job(&self, request: Request<pb::JobId>) -> Answer<Self::WatchJobStream> {
+    async fn watch_job(&self, request: Request<pb::ReadJobRequest>) -> Answer<Self::WatchJobStream> {
         self.lead("watch_job")?;
         let details = WatchStream::new(self.job(&request.into_inner().id)?).map(Ok);
         // A leader closes its watches when another one leads.
@@ -193,7 +194,7 @@ impl Client for Standin {
             submitted_ms: details.submitted_ms,
         };
         let jobs = jobs.values().map(|job| summary(job.borrow().clone())).collect();
-        Ok(Response::new(pb::ListJobsResponse { jobs, log_index: 1 }))
+        Ok(Response::new(pb::ListJobsResponse { jobs, log_index: 1, read: None }))
     }
 
     async fn cancel_job(&self, request: Request<pb::JobId>) -> Answer<pb::CancelJobResponse> {
@@ -246,6 +247,8 @@ impl Client for Standin {
             client_address: address.clone(),
             raft_address: address.clone(),
             leader: leadership == Leadership::Leader(index),
+            voter: true,
+            ..pb::NodeStatus::default()
         };
         let nodes = self.world.addresses.lock().unwrap().iter().enumerate().map(node).collect();
         Ok(Response::new(pb::ClusterStatusResponse {
@@ -270,9 +273,19 @@ impl Client for Standin {
         Ok(Response::new(pb::InitClusterResponse { cluster_id: Bytes::from_static(&[7; 16]) }))
     }
 
+    async fn backup(&self, _request: Request<pb::BackupRequest>) -> Answer<Self::BackupStream> {
+        self.lead("backup")?;
+        Ok(Response::new(Box::pin(stream::empty())))
+    }
+
     async fn chaos(&self, _request: Request<pb::ChaosRequest>) -> Answer<pb::ChaosResponse> {
         self.lead("chaos")?;
         Ok(Response::new(pb::ChaosResponse::default()))
+    }
+
+    async fn change_membership(&self, _request: Request<pb::MembershipChange>) -> Answer<pb::MembershipChanged> {
+        self.lead("change_membership")?;
+        Ok(Response::new(pb::MembershipChanged::default()))
     }
 }
 

@@ -24,6 +24,8 @@ const CHECKSUM_BYTES: usize = 4;
 pub(crate) enum Error {
     #[error("decode {what}: its checksum does not match its {length} bytes; they are damaged")]
     Checksum { what: &'static str, length: usize },
+    #[error("decode {what}: it is missing, although it was on the disk before")]
+    Missing { what: &'static str },
     #[error(transparent)]
     Codec(#[from] codec::Error),
     #[error("decode {what}: it holds an impossible membership: {reason}")]

@@ -9,20 +9,63 @@ use openraft::errors::Fatal;
 use tidemill_model::id::NodeId;
 use tokio::sync::watch;
 
+use super::reads::Heard;
 use super::types::{Metrics, TypeConfig};
 use crate::runtime::replicated_log::Leadership;
+
+/// A leader that has been silent for so many leases is none: this replica is cut off, or nobody leads.
+const LEASES_OF_SILENCE: u32 = 4;
 
 /// What the watcher tells the rest of the process.
 #[derive(Debug)]
 pub(crate) struct Announcements {
     pub(crate) leadership: watch::Sender<Leadership>,
     /// Why the log has stopped for good, once it has.
-    pub(crate) failure: watch::Sender<Option<String>>,
+    pub(crate) failure: watch::Sender<Option<Failure>>,
+}
+
+/// Why a replica has stopped for good, until its process is started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// No room for what it must write. Everything that it acknowledged is on the disk.
+    DiskFull {
+        /// The system's words.
+        reason: String,
+    },
+    /// The disk fails, or holds what cannot be read; or a defect.
+    Broken {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl Failure {
+    fn new(reason: String) -> Self {
+        // RocksDB hands the system's words on, but not its number.
+        let full = ["No space left on device", "Disk quota exceeded", "File too large"];
+        if full.iter().any(|words| reason.contains(words)) {
+            Self::DiskFull { reason }
+        } else {
+            Self::Broken { reason }
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::DiskFull { reason } => {
+                write!(f, "the disk is full: {reason}; make room, then start this coordinator again")
+            }
+            Self::Broken { reason } => f.write_str(reason),
+        }
+    }
 }
 
 /// Announces leadership until Raft stops. Looks again at each `tick`, since a lease lapses without an event.
 pub(crate) async fn watch_leadership(
     mut metrics: WatchReceiverOf<TypeConfig, Metrics>,
+    heard: Heard,
     lease: Duration,
     tick: Duration,
     announcements: Announcements,
@@ -30,7 +73,8 @@ pub(crate) async fn watch_leadership(
     loop {
         let (leadership, failure) = {
             let metrics = metrics.borrow_watched();
-            (judge(&metrics, since_quorum_ack(&metrics), lease), failure(&metrics))
+            let known = heard.age().is_some_and(|age| age <= lease * LEASES_OF_SILENCE);
+            (judge(&metrics, since_quorum_ack(&metrics), lease, known), failure(&metrics))
         };
         announcements.leadership.send_if_modified(|current| {
             let changed = *current != leadership;
@@ -60,21 +104,22 @@ pub(crate) fn since_quorum_ack(metrics: &Metrics) -> Option<Duration> {
     Some(openraft::Instant::elapsed(&acked.into_inner()))
 }
 
-fn judge(metrics: &Metrics, since_quorum_ack: Option<Duration>, lease: Duration) -> Leadership {
+/// `known`: whether this replica has heard of the leader lately. Openraft remembers the last one for ever.
+fn judge(metrics: &Metrics, since_quorum_ack: Option<Duration>, lease: Duration, known: bool) -> Leadership {
     let elected = metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
     if elected && since_quorum_ack.is_some_and(|since| since <= lease) {
         return Leadership::Leader { term: metrics.current_term };
     }
-    let leader = metrics.current_leader.filter(|&leader| leader != metrics.id);
+    let leader = metrics.current_leader.filter(|&leader| known && leader != metrics.id);
     Leadership::Follower { leader: leader.map(NodeId) }
 }
 
 /// Whether Raft has stopped: `Some(None)` by request, `Some(Some(reason))` by a failure.
-fn failure(metrics: &Metrics) -> Option<Option<String>> {
+fn failure(metrics: &Metrics) -> Option<Option<Failure>> {
     let fatal: &Fatal<TypeConfig> = metrics.running_state.as_ref().err()?;
     Some(match fatal {
-        Fatal::StorageError(error) => Some(error.to_string()),
-        Fatal::Panicked => Some("Raft panicked; see this coordinator's log".to_owned()),
+        Fatal::StorageError(error) => Some(Failure::new(error.to_string())),
+        Fatal::Panicked => Some(Failure::new("Raft panicked; see this coordinator's log".to_owned())),
         Fatal::Stopped => None,
     })
 }
@@ -102,9 +147,9 @@ mod tests {
     fn a_leader_leads_only_while_its_quorum_answers() {
         let metrics = elected();
         let nobody = Leadership::Follower { leader: None };
-        assert_eq!(judge(&metrics, Some(LEASE), LEASE), Leadership::Leader { term: 4 });
-        assert_eq!(judge(&metrics, Some(LEASE + Duration::from_millis(1)), LEASE), nobody);
-        assert_eq!(judge(&metrics, None, LEASE), nobody);
+        assert_eq!(judge(&metrics, Some(LEASE), LEASE, true), Leadership::Leader { term: 4 });
+        assert_eq!(judge(&metrics, Some(LEASE + Duration::from_millis(1)), LEASE, true), nobody);
+        assert_eq!(judge(&metrics, None, LEASE, true), nobody);
     }
 
     #[test]
@@ -112,9 +157,17 @@ mod tests {
         let mut metrics = elected();
         metrics.state = ServerState::Follower;
         metrics.current_leader = Some(2);
-        assert_eq!(judge(&metrics, None, LEASE), Leadership::Follower { leader: Some(NodeId(2)) });
+        assert_eq!(judge(&metrics, None, LEASE, true), Leadership::Follower { leader: Some(NodeId(2)) });
+        assert_eq!(judge(&metrics, None, LEASE, false), Leadership::Follower { leader: None }, "a silent one is none");
         metrics.current_leader = None;
-        assert_eq!(judge(&metrics, None, LEASE), Leadership::Follower { leader: None });
+        assert_eq!(judge(&metrics, None, LEASE, true), Leadership::Follower { leader: None });
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let full = Failure::new("IO error: No space left on device: While appending to file: /d/000004.log".to_owned());
+        assert!(matches!(full, Failure::DiskFull { .. }), "{full}");
+        assert!(matches!(Failure::new("Corruption: block checksum mismatch".to_owned()), Failure::Broken { .. }));
     }
 
     #[test]

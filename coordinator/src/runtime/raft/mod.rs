@@ -4,19 +4,28 @@
 //! frame, and everything else of the coordinator sees a [`ReplicatedLog`](super::replicated_log::ReplicatedLog).
 
 mod format;
+mod inspection;
 mod leadership;
 mod log_store;
 mod member;
+mod membership;
 mod network;
+mod offline;
 mod raft_log;
+mod reads;
 mod rpc;
 mod state_machine;
 mod storage;
 mod types;
 
+pub use inspection::{Inspection, LoggedEntry, RaftStatus};
+pub use leadership::Failure;
 pub use member::Member;
+pub use membership::{Error as MembershipError, MemberView};
 pub(crate) use network::RAFT_MESSAGE_BYTES_MAX;
-pub use network::{Refusals, peer_channel};
-pub use raft_log::{Error, RaftLog, RaftSettings, RaftStatus};
+pub use network::{Channels, Refusals, peer_channel};
+pub use offline::{Beginning, Survivor, begin_cluster};
+pub use raft_log::{Error, RaftLog, RaftSettings};
+pub use reads::ReadIndexPolicy;
 pub use rpc::RpcError;
 pub use storage::{Error as StorageError, Storage};

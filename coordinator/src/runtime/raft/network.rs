@@ -17,6 +17,7 @@ use tidemill_model::id::{ClusterId, NodeId};
 use tidemill_proto::convert::uuid_bytes;
 use tidemill_proto::pb;
 use tidemill_proto::pb::raft_client::RaftClient;
+use tidemill_proto::version::PROTOCOL_VERSION;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
@@ -81,20 +82,46 @@ pub fn peer_channel(address: &str) -> Result<Channel, tonic::transport::Error> {
     Ok(endpoint.connect_lazy())
 }
 
+/// One lazy channel per address, shared by all calls to it. As many as there ever were coordinators.
+#[derive(Debug, Clone, Default)]
+pub struct Channels(Arc<Mutex<BTreeMap<String, Channel>>>);
+
+impl Channels {
+    /// The channel to `address`; none when that is no address.
+    #[must_use]
+    pub fn to(&self, address: &str) -> Option<Channel> {
+        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Some(channel.clone());
+        }
+        let channel = peer_channel(address);
+        let channel = channel.inspect_err(|error| tracing::error!(address, %error, "not a peer's address")).ok()?;
+        channels.insert(address.to_owned(), channel.clone());
+        Some(channel)
+    }
+
+    /// A client of the replica at `address`; none when that is no address.
+    pub(crate) fn client(&self, address: &str) -> Option<RaftClient<Channel>> {
+        let client = RaftClient::new(self.to(address)?);
+        let client = client.max_decoding_message_size(RAFT_MESSAGE_BYTES_MAX);
+        Some(client.max_encoding_message_size(RAFT_MESSAGE_BYTES_MAX))
+    }
+}
+
 /// Makes the connections to peers.
 #[derive(Debug)]
 pub(crate) struct Network {
     cluster: ClusterId,
     node: NodeId,
     refusals: Refusals,
-    channels: BTreeMap<String, Channel>,
+    channels: Channels,
 }
 
 impl Network {
     /// The network as `node` of `cluster` sees it.
     #[must_use]
-    pub(crate) fn new(cluster: ClusterId, node: NodeId, refusals: Refusals) -> Self {
-        Self { cluster, node, refusals, channels: BTreeMap::new() }
+    pub(crate) fn new(cluster: ClusterId, node: NodeId, refusals: Refusals, channels: Channels) -> Self {
+        Self { cluster, node, refusals, channels }
     }
 }
 
@@ -102,18 +129,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Peer {
-        let address = &member.raft_address;
-        let client = self.channels.get(address).cloned().or_else(|| {
-            let channel = peer_channel(address);
-            let channel = channel.inspect_err(|error| tracing::error!(address, %error, "not a peer's address")).ok()?;
-            self.channels.insert(address.clone(), channel.clone());
-            Some(channel)
-        });
-        let client = client.map(|channel| {
-            RaftClient::new(channel)
-                .max_decoding_message_size(RAFT_MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(RAFT_MESSAGE_BYTES_MAX)
-        });
+        let client = self.channels.client(&member.raft_address);
         let frames = Frames { cluster: self.cluster, from: self.node, to: NodeId(target) };
         Peer { client, frames, refusals: self.refusals.clone() }
     }
@@ -133,7 +149,13 @@ impl Frames {
     }
 
     pub(crate) fn raw(&self, payload: bytes::Bytes) -> pb::RaftFrame {
-        pb::RaftFrame { cluster_id: uuid_bytes(self.cluster.0), from_node: self.from.0, to_node: self.to.0, payload }
+        pb::RaftFrame {
+            cluster_id: uuid_bytes(self.cluster.0),
+            from_node: self.from.0,
+            to_node: self.to.0,
+            payload,
+            protocol_version: PROTOCOL_VERSION,
+        }
     }
 }
 

@@ -8,18 +8,19 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
-use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::{Config, SnapshotPolicy};
 use tidemill_event_log::EventLog;
 use tidemill_model::id::{ClusterId, NodeId};
 use tokio::sync::watch;
 
-use super::leadership::{Announcements, since_quorum_ack, watch_leadership};
+use super::leadership::{Announcements, Failure, watch_leadership};
 use super::log_store::LogStore;
 use super::member::Member;
-use super::network::{Network, Refusals};
+use super::network::{Channels, Network, Refusals};
+use super::reads::{Heard, ReadIndexPolicy};
 use super::state_machine::{StateMachine, Witness};
-use super::storage::Storage;
+use super::storage::{Storage, WeakStorage};
 use super::types::{Metrics, TypeConfig};
 use crate::engine::replicated::{Command, Response};
 use crate::runtime::replicated_log::{self, Applied, Leadership, ReplicatedLog, SharedState};
@@ -30,9 +31,6 @@ const ENTRIES_BEHIND_SNAPSHOT: u64 = 1000;
 
 /// The most entries of one message: with entries as large as a request may be, it stays below the limit.
 const ENTRIES_PER_MESSAGE: u64 = 128;
-
-/// How long the successor may take to be elected before the old leader stops anyway.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the log does not start or is not initialised.
 #[derive(Debug, thiserror::Error)]
@@ -92,29 +90,6 @@ impl RaftSettings {
     }
 }
 
-/// Numbers about the log, for `/metrics` and `/ready`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RaftStatus {
-    /// The newest term seen.
-    pub term: u64,
-    /// Who leads, as openraft sees it.
-    pub leader: Option<NodeId>,
-    /// The end of the log.
-    pub last_log_index: u64,
-    /// Up to where a quorum has it.
-    pub committed_index: u64,
-    /// Up to where it is applied here.
-    pub applied_index: u64,
-    /// Up to where the newest snapshot goes.
-    pub snapshot_index: u64,
-    /// How long ago a quorum answered this leader; none when this is no leader.
-    pub since_quorum_ack: Option<Duration>,
-    /// How many commands have been proposed here.
-    pub proposals: u64,
-    /// How many of them a later leadership made stale.
-    pub stale: u64,
-}
-
 type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
 /// One replica of the log, while it runs.
@@ -124,8 +99,13 @@ pub struct RaftLog {
     node: NodeId,
     shared: SharedState,
     refusals: Refusals,
+    channels: Channels,
+    /// For observers only.
+    storage: WeakStorage,
+    heard: Heard,
+    lease: Duration,
     leadership: watch::Receiver<Leadership>,
-    failure: watch::Receiver<Option<String>>,
+    failure: watch::Receiver<Option<Failure>>,
     /// Closes when the database does. Nothing else in here may hold the database open.
     closed: watch::Receiver<()>,
     proposals: AtomicU64,
@@ -152,22 +132,46 @@ impl RaftLog {
         events: EventLog,
     ) -> Result<Arc<Self>, Error> {
         let config = Arc::new(settings.config(cluster)?);
-        let closed = storage.closed();
+        let (closed, weak_storage) = (storage.closed(), storage.downgrade());
         let refusals = Refusals::default();
         let shared = SharedState::default();
         let witness = Witness { node, events };
         let machine = StateMachine::load(storage.clone(), shared.clone(), witness);
         let machine = machine.map_err(super::storage::Error::from)?;
-        let network = Network::new(cluster, node, refusals.clone());
-        let raft = Raft::new(node.0, config, network, LogStore::new(storage), machine).await;
+        let channels = Channels::default();
+        let network = Network::new(cluster, node, refusals.clone(), channels.clone());
+        let log = LogStore::new(storage);
+        log.verify(machine.snapshot_index()).map_err(super::storage::Error::from)?;
+        let raft = Raft::new(node.0, config, network, log, machine).await;
         let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
         let (leader, leadership) = watch::channel(Leadership::Follower { leader: None });
         let (failed, failure) = watch::channel(None);
+        let heard = Heard::default();
         let announcements = Announcements { leadership: leader, failure: failed };
-        let watching = watch_leadership(raft.metrics(), settings.lease(), settings.heartbeat_interval, announcements);
+        let watching = watch_leadership(
+            raft.metrics(),
+            heard.clone(),
+            settings.lease(),
+            settings.heartbeat_interval,
+            announcements,
+        );
         spawn("raft-leadership", watching);
-        let (proposals, stale) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Arc::new(Self { raft, cluster, node, shared, refusals, leadership, failure, closed, proposals, stale }))
+        Ok(Arc::new(Self {
+            raft,
+            cluster,
+            node,
+            shared,
+            refusals,
+            channels,
+            storage: weak_storage,
+            heard,
+            lease: settings.lease(),
+            leadership,
+            failure,
+            closed,
+            proposals: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+        }))
     }
 
     /// The cluster that this log belongs to.
@@ -184,8 +188,17 @@ impl RaftLog {
 
     /// Why the log has stopped for good, once it has.
     #[must_use]
-    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+    pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
         self.failure.clone()
+    }
+
+    /// What a person must look at on this coordinator.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<String> {
+        let failure = self.failure.borrow().as_ref().map(|failure| format!("the replica has stopped: {failure}"));
+        let refusals = self.refusals.list();
+        let refusals = refusals.iter().map(|(node, reason)| format!("it and node {node} refuse each other: {reason}"));
+        failure.into_iter().chain(refusals).collect()
     }
 
     pub(crate) fn raft(&self) -> &Raft {
@@ -194,6 +207,33 @@ impl RaftLog {
 
     pub(crate) fn node_id(&self) -> NodeId {
         self.node
+    }
+
+    pub(super) fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    pub(super) fn storage(&self) -> &WeakStorage {
+        &self.storage
+    }
+
+    pub(super) fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
+    /// How long a leader leads without an answer of its quorum.
+    pub(super) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    pub(super) fn leadership_changes(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Whether this replica leads, with a quorum that answers.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leading().is_ok()
     }
 
     /// Whether the log has its first entry, here.
@@ -230,45 +270,8 @@ impl RaftLog {
         })
     }
 
-    /// Numbers about the log.
-    #[must_use]
-    pub fn status(&self) -> RaftStatus {
-        let index = |id: &Option<super::types::LogId>| id.as_ref().map_or(0, |id| id.index());
-        self.with_metrics(|metrics| RaftStatus {
-            term: metrics.current_term,
-            leader: metrics.current_leader.map(NodeId),
-            last_log_index: metrics.last_log_index.unwrap_or(0),
-            committed_index: index(&metrics.local_committed),
-            applied_index: index(&metrics.last_applied),
-            snapshot_index: index(&metrics.snapshot),
-            since_quorum_ack: since_quorum_ack(metrics).filter(|_| metrics.current_leader == Some(metrics.id)),
-            proposals: self.proposals.load(Ordering::Relaxed),
-            stale: self.stale.load(Ordering::Relaxed),
-        })
-    }
-
-    fn with_metrics<T>(&self, read: impl FnOnce(&Metrics) -> T) -> T {
+    pub(super) fn with_metrics<T>(&self, read: impl FnOnce(&Metrics) -> T) -> T {
         read(&self.raft.metrics().borrow_watched())
-    }
-
-    /// Hands leadership, if it is here, to the voter that is furthest; best effort, and bounded.
-    pub async fn transfer_leadership(&self) {
-        let mut leadership = self.leadership.clone();
-        let leads = |leadership: &Leadership| matches!(leadership, Leadership::Leader { .. });
-        if !leads(&leadership.borrow()) {
-            return;
-        }
-        let successor = self.with_metrics(|metrics| {
-            let replication = metrics.replication.as_ref()?;
-            let others = metrics.membership_config.voter_ids().filter(|&voter| voter != metrics.id);
-            others.max_by_key(|voter| replication.get(voter).cloned().flatten().map(|id| id.index()))
-        });
-        let Some(successor) = successor else { return };
-        tracing::info!(node_id = successor, "hand leadership over");
-        if self.raft.trigger().transfer_leader(successor).await.is_ok() {
-            let handed_over = leadership.wait_for(|leadership| !leads(leadership));
-            drop(tokio::time::timeout(TRANSFER_TIMEOUT, handed_over).await);
-        }
     }
 
     /// Stops the replica and waits until its database is closed.
@@ -280,18 +283,23 @@ impl RaftLog {
         while closed.changed().await.is_ok() {}
     }
 
-    async fn leadership_ended(&self, term: u64) {
+    pub(super) async fn leadership_ended(&self, term: u64) {
         let mut leadership = self.leadership.clone();
         // An error means that the watcher has ended, and leadership with it.
         drop(leadership.wait_for(|now| *now != Leadership::Leader { term }).await);
     }
 
     /// The term in which this replica leads.
-    fn leading(&self) -> Result<u64, replicated_log::Error> {
+    pub(super) fn leading(&self) -> Result<u64, replicated_log::Error> {
         match *self.leadership.borrow() {
             Leadership::Leader { term } => Ok(term),
             Leadership::Follower { leader } => Err(replicated_log::Error::NotLeader { leader }),
         }
+    }
+
+    /// How many commands were proposed here, and how many of them a later leadership made stale.
+    pub(super) fn proposed(&self) -> (u64, u64) {
+        (self.proposals.load(Ordering::Relaxed), self.stale.load(Ordering::Relaxed))
     }
 
     async fn propose_leading(&self, command: Command) -> Result<Applied, replicated_log::Error> {
@@ -316,25 +324,6 @@ impl RaftLog {
             Err(RaftError::Fatal(error)) => Err(replicated_log::Error::Stopped { reason: error.to_string() }),
         }
     }
-
-    async fn linearize_leading(&self) -> Result<(), replicated_log::Error> {
-        let term = self.leading()?;
-        let read = tokio::select! {
-            biased;
-            read = self.raft.ensure_linearizable(ReadPolicy::ReadIndex) => read,
-            () = self.leadership_ended(term) => return Err(replicated_log::Error::NotLeader { leader: None }),
-        };
-        match read {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(replicated_log::Error::NotLeader { leader: forward.leader_id.map(NodeId) })
-            }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                Err(replicated_log::Error::NotLeader { leader: None })
-            }
-            Err(RaftError::Fatal(error)) => Err(replicated_log::Error::Stopped { reason: error.to_string() }),
-        }
-    }
 }
 
 fn refused(error: &ClientWriteError<TypeConfig>) -> replicated_log::Error {
@@ -354,7 +343,11 @@ impl ReplicatedLog for RaftLog {
     }
 
     fn linearize(&self) -> BoxFuture<'_, Result<(), replicated_log::Error>> {
-        self.linearize_leading().boxed()
+        async {
+            self.leading()?;
+            self.linearize_read(ReadIndexPolicy::Quorum).await.map(drop)
+        }
+        .boxed()
     }
 
     fn state(&self) -> &SharedState {

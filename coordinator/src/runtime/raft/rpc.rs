@@ -4,15 +4,16 @@ use bytes::{Bytes, BytesMut};
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_model::id::{ClusterId, NodeId};
-use tidemill_proto::convert;
-use tidemill_proto::pb;
+use tidemill_proto::version::{self, check_version};
+use tidemill_proto::{convert, pb};
 use tonic::{Status, Streaming};
 
 use super::network::Frames;
 use super::raft_log::RaftLog;
-use super::types::{AppendEntriesRequest, Snapshot, SnapshotMeta, Vote};
+use super::types::{AppendEntriesRequest, AppendEntriesResponse, Snapshot, SnapshotMeta, StreamAppendError, Vote};
 use crate::runtime::codec;
 
 /// A snapshot larger than this is refused: no replicated state of ours comes near.
@@ -38,6 +39,23 @@ pub enum RpcError {
         /// In which cluster.
         ours: ClusterId,
     },
+    /// Its release is newer.
+    #[error(transparent)]
+    Version(#[from] version::Error),
+    /// It is no member any more, and has not heard of it.
+    #[error(
+        "serve Raft call of node {from}: it is not a member of cluster {cluster} any more; stop it and empty its data \
+         directory, or have it added again"
+    )]
+    Removed {
+        /// The caller.
+        from: NodeId,
+        /// This cluster.
+        cluster: ClusterId,
+    },
+    /// Only a leader can answer, and this is none.
+    #[error("serve Raft call: this coordinator does not lead")]
+    NotLeading,
     /// It does not follow the contract.
     #[error("serve Raft call: {0}")]
     Malformed(String),
@@ -50,9 +68,11 @@ impl From<RpcError> for Status {
     fn from(error: RpcError) -> Self {
         let message = error.to_string();
         match error {
-            RpcError::Misdirected { .. } => Self::failed_precondition(message),
+            RpcError::Misdirected { .. } | RpcError::Version(_) | RpcError::Removed { .. } => {
+                Self::failed_precondition(message)
+            }
             RpcError::Malformed(_) => Self::invalid_argument(message),
-            RpcError::Raft(_) => Self::unavailable(message),
+            RpcError::NotLeading | RpcError::Raft(_) => Self::unavailable(message),
         }
     }
 }
@@ -62,8 +82,8 @@ fn stopped(error: impl std::fmt::Display) -> RpcError {
 }
 
 impl RaftLog {
-    /// Checks whom a frame is for; the answers' frames, and its payload.
-    fn accept(&self, frame: pb::RaftFrame) -> Result<(Frames, Bytes), RpcError> {
+    /// Checks whom a frame is for, and whether it can be understood; the answers' frames, and its payload.
+    pub(super) fn accept(&self, frame: pb::RaftFrame) -> Result<(Frames, Bytes), RpcError> {
         let theirs = convert::cluster_id(&frame.cluster_id, "RaftFrame.cluster_id");
         let theirs = theirs.map_err(|error| RpcError::Malformed(error.to_string()))?;
         let (from, to) = (NodeId(frame.from_node), NodeId(frame.to_node));
@@ -73,13 +93,53 @@ impl RaftLog {
             self.refusals().note(from, &error.to_string());
             return Err(error);
         }
+        let understood = check_version(frame.protocol_version, || format!("coordinator {from}"));
+        understood.inspect_err(|error| self.refusals().note(from, &error.to_string()))?;
         Ok((Frames { cluster: ours, from: node, to: from }, frame.payload))
     }
 
-    fn message<T: DeserializeOwned>(&self, what: &'static str, frame: pb::RaftFrame) -> Result<(Frames, T), RpcError> {
+    /// A candidacy that may be answered. A removed member goes on standing for election until it is stopped; whoever
+    /// leads knows the newest membership and tells it. Others must answer: they may not know the newest member yet.
+    fn candidacy<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        frame: pb::RaftFrame,
+    ) -> Result<(Frames, T), RpcError> {
+        let from = NodeId(frame.from_node);
+        let message = self.message(what, frame)?;
+        if self.leads() && !self.members().contains_key(&from) {
+            return Err(RpcError::Removed { from, cluster: self.cluster() });
+        }
+        Ok(message)
+    }
+
+    pub(super) fn message<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        frame: pb::RaftFrame,
+    ) -> Result<(Frames, T), RpcError> {
         let (frames, payload) = self.accept(frame)?;
         let message = codec::decode(what, &payload).map_err(|error| RpcError::Malformed(error.to_string()))?;
         Ok((frames, message))
+    }
+
+    /// A message to another replica of this cluster.
+    #[must_use]
+    pub fn message_to<T: Serialize>(&self, to: NodeId, message: &T) -> pb::RaftFrame {
+        Frames { cluster: self.cluster(), from: self.node_id(), to }.frame(message)
+    }
+
+    /// A message of another replica of this cluster, and who sent it; `what` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// When the frame is not for this replica or malformed.
+    pub fn message_from<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        frame: pb::RaftFrame,
+    ) -> Result<(NodeId, T), RpcError> {
+        self.message(what, frame).map(|(frames, message)| (frames.to, message))
     }
 
     /// A candidate asks for this replica's vote.
@@ -88,7 +148,7 @@ impl RaftLog {
     ///
     /// When the frame is not for this replica or malformed, or Raft has stopped; so for all of these calls.
     pub async fn handle_vote(&self, frame: pb::RaftFrame) -> Result<pb::RaftFrame, RpcError> {
-        let (frames, rpc) = self.message("vote", frame)?;
+        let (frames, rpc) = self.candidacy("vote", frame)?;
         Ok(frames.frame(&self.raft().vote(rpc).await.map_err(stopped)?))
     }
 
@@ -98,7 +158,7 @@ impl RaftLog {
     ///
     /// As [`handle_vote`](Self::handle_vote).
     pub async fn handle_pre_vote(&self, frame: pb::RaftFrame) -> Result<pb::RaftFrame, RpcError> {
-        let (frames, rpc) = self.message("pre-vote", frame)?;
+        let (frames, rpc) = self.candidacy("pre-vote", frame)?;
         Ok(frames.frame(&self.raft().pre_vote(rpc).await.map_err(stopped)?))
     }
 
@@ -109,7 +169,14 @@ impl RaftLog {
     /// As [`handle_vote`](Self::handle_vote).
     pub async fn handle_append_entries(&self, frame: pb::RaftFrame) -> Result<pb::RaftFrame, RpcError> {
         let (frames, rpc) = self.message("entries", frame)?;
-        Ok(frames.frame(&self.raft().append_entries(rpc).await.map_err(stopped)?))
+        let answer = self.raft().append_entries(rpc).await.map_err(stopped)?;
+        match &answer {
+            AppendEntriesResponse::HigherVote(_) => {}
+            AppendEntriesResponse::Success
+            | AppendEntriesResponse::PartialSuccess(_)
+            | AppendEntriesResponse::Conflict => self.heard().note(),
+        }
+        Ok(frames.frame(&answer))
     }
 
     /// The leader's pipelined entries: one answer for each frame.
@@ -135,7 +202,14 @@ impl RaftLog {
         let input = futures::stream::once(ready(first)).chain(later);
         // Boxed: the returned type names the borrow of the handle although it does not use it.
         let answers: BoxStream<'static, _> = self.raft().stream_append(Box::pin(input)).boxed();
-        Ok(answers.map(move |answer| answer.map(|answer| frames.frame(&answer)).map_err(|e| stopped(e).into())))
+        let heard = self.heard().clone();
+        Ok(answers.map(move |answer| {
+            let answer = answer.map_err(stopped)?;
+            if !matches!(answer, Err(StreamAppendError::HigherVote(_))) {
+                heard.note();
+            }
+            Ok(frames.frame(&answer))
+        }))
     }
 
     /// The leader's snapshot, in pieces; installed when it is complete.
@@ -158,6 +232,7 @@ impl RaftLog {
         }
         let snapshot = Snapshot { meta, snapshot: state.freeze() };
         let installed = self.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        self.heard().note();
         Ok(frames.frame(&installed))
     }
 

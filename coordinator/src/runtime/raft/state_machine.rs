@@ -17,7 +17,7 @@ use tidemill_model::id::NodeId;
 
 use super::format::{self, DurableSnapshotMeta};
 use super::storage::{META, SNAPSHOT, Storage};
-use super::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use super::types::{EntryResponder, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::engine::replicated::{ClusterState, Command, Response};
 use crate::runtime::codec;
 use crate::runtime::replicated_log::SharedState;
@@ -86,6 +86,19 @@ impl StateMachine {
         let applied = Applied { last_log_id: meta.last_log_id, membership: meta.last_membership.clone() };
         *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = applied;
         self.shared.write(meta.last_log_id.map_or(0, |id| id.index()), |shared| *shared = state);
+    }
+
+    /// Up to where the snapshot goes that was loaded.
+    pub(crate) fn snapshot_index(&self) -> Option<u64> {
+        self.applied().last_log_id.map(|id| id.index())
+    }
+
+    pub(super) fn snapshot_log_id(&self) -> Option<LogId> {
+        self.applied().last_log_id
+    }
+
+    pub(super) fn snapshot_membership(&self) -> Membership {
+        self.applied().membership.membership().clone()
     }
 
     fn applied(&self) -> Applied {
@@ -176,7 +189,7 @@ fn decode_state(storage: &Storage, sealed: &[u8]) -> io::Result<ClusterState> {
     format::open("replicated state", sealed).map_err(|error| storage.damaged(SNAPSHOT, STATE, &error))
 }
 
-fn write_snapshot(storage: &Storage, meta: &SnapshotMeta, sealed: &[u8]) -> io::Result<()> {
+pub(super) fn write_snapshot(storage: &Storage, meta: &SnapshotMeta, sealed: &[u8]) -> io::Result<()> {
     let mut batch = WriteBatch::default();
     batch.put_cf(&storage.family(META), DESCRIPTION, format::seal(&DurableSnapshotMeta::from(meta)));
     batch.put_cf(&storage.family(SNAPSHOT), STATE, sealed);

@@ -1,8 +1,8 @@
 //! The RocksDB database of one replica, and the thread that makes its writes durable in groups.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::{io, thread};
 
 use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, Options};
@@ -29,10 +29,10 @@ const OWNER: &str = "owner";
 const SYNC_QUEUE: usize = 4096;
 
 /// A write buffer of a column family: a log between two snapshots fits into it.
-const WRITE_BUFFER_BYTES: usize = 32 << 20;
+const WRITE_BUFFER_BYTES: usize = 16 << 20;
 
 /// The WAL may grow to this before buffers are flushed to tables.
-const WAL_BYTES_MAX: u64 = 128 << 20;
+const WAL_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a replica's database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,17 @@ pub(crate) enum Pending {
 #[derive(Clone)]
 pub struct Storage {
     inner: Arc<Inner>,
+}
+
+/// A way to a database for those that must not keep it open.
+#[derive(Clone)]
+pub(crate) struct WeakStorage(Weak<Inner>);
+
+impl WeakStorage {
+    /// The database, unless it has been closed.
+    pub(crate) fn upgrade(&self) -> Option<Storage> {
+        self.0.upgrade().map(|inner| Storage { inner })
+    }
 }
 
 struct Inner {
@@ -149,6 +160,11 @@ impl Storage {
     #[must_use]
     pub fn closed(&self) -> watch::Receiver<()> {
         self.inner.closed.clone()
+    }
+
+    /// A way to this database that does not keep it open.
+    pub(crate) fn downgrade(&self) -> WeakStorage {
+        WeakStorage(Arc::downgrade(&self.inner))
     }
 
     fn open_with(path: &Path, create: bool) -> Result<Self, Error> {

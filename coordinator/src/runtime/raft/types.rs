@@ -36,6 +36,7 @@ pub(crate) type AppendEntriesRequest = openraft::raft::AppendEntriesRequest<Type
 pub(crate) type AppendEntriesResponse = openraft::raft::AppendEntriesResponse<TypeConfig>;
 pub(crate) type SnapshotResponse = openraft::raft::SnapshotResponse<TypeConfig>;
 pub(crate) type StreamAppendResult = openraft::raft::StreamAppendResult<TypeConfig>;
+pub(crate) type StreamAppendError = openraft::raft::StreamAppendError<TypeConfig>;
 pub(crate) type TransferLeaderRequest = openraft::raft::TransferLeaderRequest<TypeConfig>;
 pub(crate) type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;

@@ -11,7 +11,7 @@ use tidemill_model::id::{BlobId, ClusterId, NodeId};
 use tidemill_proto::pb::raft_client::RaftClient;
 use tidemill_proto::{convert, pb};
 use tokio::sync::mpsc;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Status, Streaming};
 
 use super::blob_store::{BlobStore, Error};
@@ -23,6 +23,12 @@ use crate::runtime::spawn::spawn;
 
 /// The key under which a call about blobs names its cluster.
 const CLUSTER_METADATA: &str = "tidemill-cluster-bin";
+
+/// The key under which it names the node that it is for: an address may have changed hands.
+const NODE_METADATA: &str = "tidemill-node";
+
+/// How long a replica that is asked for its blobs waits until it knows of all that it is asked for.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the folder is compared with the replicated state.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
@@ -76,7 +82,7 @@ async fn stalled<T>(next: impl Future<Output = T>) -> Result<T, Status> {
     timed.map_err(|_| Status::deadline_exceeded("copy blob: no progress; try again"))
 }
 
-async fn push(store: BlobStore, blob: BlobId, cluster: ClusterId, member: Member) -> Result<(), Status> {
+async fn push(store: BlobStore, blob: BlobId, to: (ClusterId, NodeId), member: Member) -> Result<(), Status> {
     let Some(pieces) = store.read(blob)? else {
         return Err(refusal::internal(format!("push blob {blob}: it is gone")));
     };
@@ -85,11 +91,11 @@ async fn push(store: BlobStore, blob: BlobId, cluster: ClusterId, member: Member
     let request = chunks(blob, pieces)
         .take_while(|chunk| std::future::ready(chunk.is_ok()))
         .filter_map(|chunk| std::future::ready(chunk.ok()));
-    client.store_blob(addressed(request, cluster)).await.map(drop)
+    client.store_blob(addressed(request, to)).await.map(drop)
 }
 
-async fn fetch_from(store: &BlobStore, blob: BlobId, cluster: ClusterId, member: &Member) -> Result<(), Status> {
-    let request = addressed(pb::BlobId::from(blob), cluster);
+async fn fetch_from(store: &BlobStore, blob: BlobId, from: (ClusterId, NodeId), member: &Member) -> Result<(), Status> {
+    let request = addressed(pb::BlobId::from(blob), from);
     let mut answer = client(member)?.fetch_blob(request).await?.into_inner();
     let mut writer = store.begin(blob).await?;
     while let Some(chunk) = stalled(answer.message()).await?? {
@@ -99,22 +105,24 @@ async fn fetch_from(store: &BlobStore, blob: BlobId, cluster: ClusterId, member:
     Ok(())
 }
 
-/// A request that says for which cluster it is; a stream of pieces has no envelope for it.
-fn addressed<T>(message: T, cluster: ClusterId) -> Request<T> {
+/// A request that says for which cluster and node it is; a stream of pieces has no envelope for it.
+fn addressed<T>(message: T, (cluster, node): (ClusterId, NodeId)) -> Request<T> {
     let mut request = Request::new(message);
+    request.metadata_mut().insert(NODE_METADATA, MetadataValue::<Ascii>::from(node.0));
     request.metadata_mut().insert_bin(CLUSTER_METADATA, MetadataValue::from_bytes(cluster.0.as_bytes()));
     request
 }
 
-/// Refuses a request for another cluster, or for none.
+/// Refuses a request for another cluster or node, or for none.
 pub(super) fn check_cluster<T>(request: &Request<T>, replica: &Replica) -> Result<(), Status> {
     let named = request.metadata().get_bin(CLUSTER_METADATA).and_then(|named| named.to_bytes().ok());
-    if named.as_deref() == Some(replica.cluster.0.as_bytes()) {
+    let node = request.metadata().get(NODE_METADATA).and_then(|node| node.to_str().ok());
+    if named.as_deref() == Some(replica.cluster.0.as_bytes()) && node == Some(&replica.node.0.to_string()) {
         return Ok(());
     }
     Err(Status::failed_precondition(format!(
-        "copy blob: the request is not for cluster {}; check coordinator.join and the data directories",
-        replica.cluster
+        "copy blob: the request is not for node {} of cluster {}; check coordinator.join and the data directories",
+        replica.node, replica.cluster
     )))
 }
 
@@ -133,12 +141,11 @@ impl Node {
     /// Copies a blob that is here until a majority has it; who has it then. The other copies go on.
     pub(super) async fn replicate_blob(&self, replica: &Replica, blob: BlobId) -> Result<BTreeSet<NodeId>, Status> {
         let peers = self.peers(replica);
-        let majority = peers.len().div_ceil(2) + 1;
         let (sender, mut results) = mpsc::channel(peers.len().max(1));
         for (node, member) in peers {
-            let (sender, store, cluster) = (sender.clone(), self.blobs().clone(), replica.cluster);
+            let (sender, store, to) = (sender.clone(), self.blobs().clone(), (replica.cluster, node));
             spawn("push-blob", async move {
-                let pushed = push(store, blob, cluster, member).await;
+                let pushed = push(store, blob, to, member).await;
                 // The receiver has gone when a majority was reached without this one.
                 let _ = sender.send((node, pushed)).await;
             });
@@ -146,7 +153,8 @@ impl Node {
         drop(sender);
         let mut holders = BTreeSet::from([replica.node]);
         let mut failures = Vec::new();
-        while holders.len() < majority {
+        // Learners get a copy too, but only voters count; who they are is looked up again with each answer.
+        while !has_majority(&replica.log.voters(), &holders) {
             match results.recv().await {
                 Some((node, Ok(()))) => drop(holders.insert(node)),
                 Some((node, Err(status))) => failures.push(format!("node {node}: {}", status.message())),
@@ -179,13 +187,30 @@ impl Node {
             self.peers(replica).into_iter().partition(|(node, _)| holders.contains(node));
         let mut failures = Vec::new();
         for (node, member) in first.into_iter().chain(later) {
-            match fetch_from(self.blobs(), blob, replica.cluster, &member).await {
+            match fetch_from(self.blobs(), blob, (replica.cluster, node), &member).await {
                 Ok(()) => return Ok(()),
                 Err(status) => failures.push(format!("node {node}: {}", status.message())),
             }
         }
         let reasons = failures.join("; ");
         Err(refusal::internal(format!("read blob {blob}: no coordinator could give it ({reasons}); try again")))
+    }
+
+    /// Fetches every blob registered up to a log index that is missing here; which ones could not be had, and why.
+    pub(super) async fn fetch_missing_blobs(&self, replica: &Replica, index: u64) -> Result<Vec<String>, Status> {
+        let mut applied = replica.log.state().applied_index();
+        let reached = async { applied.wait_for(|applied| *applied >= index).await.is_ok() };
+        if !tokio::time::timeout(SYNC_TIMEOUT, reached).await.unwrap_or(false) {
+            return Err(Status::deadline_exceeded(format!("sync blobs: log index {index} is not applied here yet")));
+        }
+        let registered: Vec<BlobId> = replica.log.state().read(|state| state.blobs.keys().copied().collect());
+        let mut missing = Vec::new();
+        for blob in registered {
+            if let Err(status) = self.obtain_blob(replica, blob).await {
+                missing.push(format!("{blob} ({})", status.message()));
+            }
+        }
+        Ok(missing)
     }
 
     /// Fetches registered blobs that are missing here, and removes old files that nothing refers to.
@@ -226,6 +251,18 @@ impl Node {
         let pieces = self.blobs().read(blob)?.ok_or_else(missing)?;
         Ok(chunks(blob, pieces.into_stream()))
     }
+}
+
+fn has_majority(voters: &BTreeSet<NodeId>, holders: &BTreeSet<NodeId>) -> bool {
+    voters.intersection(holders).count() > voters.len() / 2
+}
+
+/// Has another replica fetch what it lacks of the blobs registered so far; what it could not get.
+pub(super) async fn ask_to_sync(replica: &Replica, node: NodeId, member: &Member) -> Result<Vec<String>, Status> {
+    let registered = *replica.log.state().applied_index().borrow();
+    let frame = replica.log.message_to(node, &registered);
+    let answer = client(member)?.sync_blobs(frame).await?.into_inner();
+    Ok(replica.log.message_from::<Vec<String>>("answer about blobs", answer)?.1)
 }
 
 /// Sweeps until the process ends.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use tidemill_model::id::{ClusterId, DirectoryId, NodeId};
 use tidemill_proto::pb::raft_client::RaftClient;
+use tidemill_proto::version::check_version;
 use tidemill_proto::{convert, pb};
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::node::{self, Node};
@@ -19,6 +21,11 @@ use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
 
 /// How long a coordinator may take to say who it is.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a coordinator that was there a moment ago may fail to answer before its adoption is given up, and how
+/// soon it is asked again.
+const ADOPTION_TIMEOUT: Duration = Duration::from_secs(20);
+const ADOPTION_RETRY: Duration = Duration::from_millis(200);
 
 /// How long the first election may take.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,6 +71,21 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// One does not answer any more.
+    #[error(
+        "make cluster: {name} did not answer for {ADOPTION_TIMEOUT:?} when it was to become node {node} of cluster \
+         {cluster} ({reason}); it may have become it all the same: see that it runs, then repeat"
+    )]
+    NoAnswer {
+        /// Its name.
+        name: String,
+        /// What it should become.
+        node: NodeId,
+        /// Of which cluster.
+        cluster: ClusterId,
+        /// What happened last.
+        reason: String,
+    },
     /// It is made, without this directory.
     #[error(
         "make cluster: cluster {cluster} is made already and this coordinator's directory is empty; an empty directory \
@@ -89,12 +111,12 @@ pub enum Error {
 
 /// A coordinator that said who it is.
 #[derive(Debug, Clone)]
-struct Identified {
-    dialled: String,
-    member: Member,
-    directory: DirectoryId,
-    belongs: Option<(ClusterId, NodeId)>,
-    initialized: bool,
+pub(super) struct Identified {
+    pub(super) dialled: String,
+    pub(super) member: Member,
+    pub(super) directory: DirectoryId,
+    pub(super) belongs: Option<(ClusterId, NodeId)>,
+    pub(super) initialized: bool,
 }
 
 impl Node {
@@ -166,13 +188,15 @@ impl Node {
 }
 
 /// Asks one coordinator who it is; the error names it.
-async fn identify(address: &str) -> Result<Identified, String> {
+pub(super) async fn identify(address: &str) -> Result<Identified, String> {
     let failed = |reason: String| format!("{address} ({reason})");
     let channel = peer_channel(address).map_err(|error| failed(error.to_string()))?;
     let asked = async { RaftClient::new(channel).identify(pb::IdentifyRequest {}).await };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
     let answer = answer.map_err(|_| failed("silent".to_owned()))?;
     let answer = answer.map_err(|status| failed(status.message().to_owned()))?.into_inner();
+    check_version(answer.protocol_version, || format!("coordinator {}", answer.name))
+        .map_err(|error| failed(error.to_string()))?;
     identified(address, answer).map_err(|error| failed(error.to_string()))
 }
 
@@ -214,15 +238,41 @@ fn allot(found: &[Identified]) -> Result<BTreeMap<NodeId, Identified>, Error> {
     Ok((1..).map(NodeId).zip(by_name.into_values()).collect())
 }
 
-async fn adopt(coordinator: &Identified, cluster: ClusterId, node: NodeId) -> Result<(), Error> {
+/// Makes a coordinator's directory a member. Repeated while the coordinator does not answer: it may have been adopted
+/// by a call whose answer was lost, and adopting it again is harmless.
+pub(super) async fn adopt(coordinator: &Identified, cluster: ClusterId, node: NodeId) -> Result<(), Error> {
     let name = coordinator.member.name.clone();
-    let refused = |reason: String| Error::Refused { name: name.clone(), node, cluster, reason };
-    let channel = peer_channel(&coordinator.dialled).map_err(|error| refused(error.to_string()))?;
+    let mut last = Status::unavailable("it was not asked");
+    let asking = async {
+        loop {
+            match ask_to_adopt(coordinator, cluster, node).await {
+                Ok(()) => return Ok(()),
+                Err(status) if may_pass(&status) => last = status,
+                Err(status) => return Err(status.message().to_owned()),
+            }
+            tokio::time::sleep(ADOPTION_RETRY).await;
+        }
+    };
+    match tokio::time::timeout(ADOPTION_TIMEOUT, asking).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(reason)) => Err(Error::Refused { name, node, cluster, reason }),
+        Err(_) => Err(Error::NoAnswer { name, node, cluster, reason: last.message().to_owned() }),
+    }
+}
+
+async fn ask_to_adopt(coordinator: &Identified, cluster: ClusterId, node: NodeId) -> Result<(), Status> {
+    let channel = peer_channel(&coordinator.dialled).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let request = pb::AdoptRequest {
         cluster_id: convert::uuid_bytes(cluster.0),
         node_id: node.0,
         directory_id: convert::uuid_bytes(coordinator.directory.0),
     };
-    let answer = RaftClient::new(channel).adopt(request).await;
-    answer.map(drop).map_err(|status| refused(status.message().to_owned()))
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, RaftClient::new(channel).adopt(request)).await;
+    answer.map_err(|_| Status::deadline_exceeded("silent"))?.map(drop)
+}
+
+/// Whether the transport failed, and not the coordinator refused.
+fn may_pass(status: &Status) -> bool {
+    convert::error_detail(status).is_none()
+        && matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
 }

@@ -15,12 +15,13 @@ use tonic::{Request, Response, Status, Streaming};
 use super::blob_exchange::receive;
 use super::bootstrap::Error as BootstrapError;
 use super::chaos;
-use super::job_details::{details, summary};
-use super::node::{Node, Replica};
+use super::cluster_details::{cluster_status, membership_change, nodes};
+use super::job_details::summary;
+use super::node::Node;
+use super::reads::ReadView;
 use super::refusal;
-use crate::engine::leader::TaskManagerObservation;
 use crate::runtime::codec;
-use crate::runtime::leader::{self, LeaderHandle};
+use crate::runtime::leader::LeaderHandle;
 use crate::runtime::replicated_log::ReplicatedLog;
 use crate::runtime::spawn::spawn;
 
@@ -44,53 +45,29 @@ impl ClientService {
         Self { node }
     }
 
-    /// The leader here, with a state that contains everything acknowledged before this call.
-    async fn linearized(&self) -> Result<(Replica, LeaderHandle), Status> {
-        let (replica, handle) = self.node.leading()?;
-        replica.log.linearize().await.map_err(|error| self.node.refused_by_log(&error))?;
-        Ok((replica, handle))
-    }
-
-    /// The job as it now stands, and whether it has ended.
-    async fn job(
-        &self,
-        replica: &Replica,
-        handle: &LeaderHandle,
-        job: JobId,
-    ) -> Result<(pb::JobDetails, bool), Status> {
-        let observation = handle.observe_job(job).await;
-        let found = replica.log.state().read(|state| {
-            let state = state.jobs.get(&job)?;
-            Some((details(job, state, observation), state.status.is_terminal()))
-        });
-        found.ok_or_else(|| self.node.refused_by_leader(&leader::Error::UnknownJob(job)))
-    }
-
     async fn watch(
         self,
         job: JobId,
-        replica: Replica,
-        handle: LeaderHandle,
+        view: ReadView,
         mut last: pb::JobDetails,
         sender: &mpsc::Sender<Result<pb::JobDetails, Status>>,
     ) -> Result<(), Status> {
-        let mut applied = replica.log.state().applied_index();
-        let mut leader = replica.leader.clone();
+        let mut applied = view.replica.log.state().applied_index();
+        let mut leader = view.replica.leader.clone();
         let mut stopping = self.node.stopping();
-        let epoch = handle.epoch();
+        let epoch = |handle: &Option<LeaderHandle>| handle.as_ref().map(LeaderHandle::epoch);
+        let began_under = epoch(&leader.borrow());
         loop {
             tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stopping| *stopping) => return Err(self.node.not_leading()),
-                _ = leader.wait_for(|now| now.as_ref().map(LeaderHandle::epoch) != Some(epoch)) => {
-                    return Err(self.node.not_leading());
-                }
+                _ = leader.wait_for(|now| epoch(now) != began_under) => return Err(self.node.not_leading()),
                 () = sender.closed() => return Ok(()),
                 _ = applied.changed() => {}
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
             }
-            let (details, ended) = self.job(&replica, &handle, job).await?;
-            if details != last {
+            let (details, ended) = self.node.read_job(&view, job).await?;
+            if !same(&details, &last) {
                 last.clone_from(&details);
                 if sender.send(Ok(details)).await.is_err() {
                     return Ok(());
@@ -103,10 +80,18 @@ impl ClientService {
     }
 }
 
+/// Whether two answers say the same of a job, whenever and by whom they were given.
+fn same(one: &pb::JobDetails, other: &pb::JobDetails) -> bool {
+    let (mut one, mut other) = (one.clone(), other.clone());
+    (one.read, other.read) = (None, None);
+    one == other
+}
+
 #[tonic::async_trait]
 impl pb::client_server::Client for ClientService {
     type WatchJobStream = BoxStream<'static, Result<pb::JobDetails, Status>>;
     type GetBlobStream = BoxStream<'static, Result<pb::BlobChunk, Status>>;
+    type BackupStream = BoxStream<'static, Result<pb::BackupChunk, Status>>;
 
     async fn submit_job(
         &self,
@@ -128,23 +113,25 @@ impl pb::client_server::Client for ClientService {
         Ok(Response::new(pb::SubmitJobResponse { created: accepted.created, log_index: accepted.log_index }))
     }
 
-    async fn get_job(&self, request: Request<pb::JobId>) -> Result<Response<pb::JobDetails>, Status> {
-        let job = JobId::try_from(request.into_inner())?;
-        let (replica, handle) = self.linearized().await?;
-        let (details, _) = self.job(&replica, &handle, job).await?;
+    async fn get_job(&self, request: Request<pb::ReadJobRequest>) -> Result<Response<pb::JobDetails>, Status> {
+        let request = request.into_inner();
+        let job = convert::job_id(&request.id, "ReadJobRequest.id")?;
+        let view = self.node.read(request.consistency, pb::ReadConsistency::Linearizable).await?;
+        let (details, _) = self.node.read_job(&view, job).await?;
         Ok(Response::new(details))
     }
 
-    async fn watch_job(&self, request: Request<pb::JobId>) -> Result<Response<Self::WatchJobStream>, Status> {
-        let job = JobId::try_from(request.into_inner())?;
-        let (replica, handle) = self.linearized().await?;
-        let (details, ended) = self.job(&replica, &handle, job).await?;
+    async fn watch_job(&self, request: Request<pb::ReadJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        let request = request.into_inner();
+        let job = convert::job_id(&request.id, "ReadJobRequest.id")?;
+        let view = self.node.read(request.consistency, pb::ReadConsistency::Linearizable).await?;
+        let (details, ended) = self.node.read_job(&view, job).await?;
         let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
         let first = futures::stream::once(std::future::ready(Ok(details.clone())));
         if !ended {
             let service = self.clone();
             spawn("watch-job", async move {
-                if let Err(status) = service.watch(job, replica, handle, details, &sender).await {
+                if let Err(status) = service.watch(job, view, details, &sender).await {
                     // The reader may have gone.
                     let _ = sender.send(Err(status)).await;
                 }
@@ -153,15 +140,15 @@ impl pb::client_server::Client for ClientService {
         Ok(Response::new(first.chain(ReceiverStream::new(receiver)).boxed()))
     }
 
-    async fn list_jobs(
-        &self,
-        _request: Request<pb::ListJobsRequest>,
-    ) -> Result<Response<pb::ListJobsResponse>, Status> {
-        let (replica, _) = self.linearized().await?;
-        Ok(Response::new(replica.log.state().read_with_index(|log_index, state| pb::ListJobsResponse {
+    async fn list_jobs(&self, request: Request<pb::ListJobsRequest>) -> Result<Response<pb::ListJobsResponse>, Status> {
+        let consistency = request.into_inner().consistency;
+        let view = self.node.read(consistency, pb::ReadConsistency::Linearizable).await?;
+        let answer = view.replica.log.state().read_with_index(|index, state| pb::ListJobsResponse {
             jobs: state.jobs.values().map(summary).collect(),
-            log_index,
-        })))
+            log_index: index,
+            read: Some(view.info(index)),
+        });
+        Ok(Response::new(answer))
     }
 
     async fn cancel_job(&self, request: Request<pb::JobId>) -> Result<Response<pb::CancelJobResponse>, Status> {
@@ -202,34 +189,11 @@ impl pb::client_server::Client for ClientService {
 
     async fn cluster_status(
         &self,
-        _request: Request<pb::ClusterStatusRequest>,
+        request: Request<pb::ClusterStatusRequest>,
     ) -> Result<Response<pb::ClusterStatusResponse>, Status> {
-        let replica = self.node.initialized()?;
-        let handle = replica.leader.borrow().clone();
-        let task_managers = match &handle {
-            Some(handle) => handle.task_managers().await.into_iter().map(task_manager).collect(),
-            None => Vec::new(),
-        };
-        let leader = replica.log.status().leader;
-        let nodes = replica.log.members().into_iter().map(|(node, member)| pb::NodeStatus {
-            node_id: node.0,
-            name: member.name,
-            client_address: member.client_address,
-            raft_address: member.raft_address,
-            leader: leader == Some(node),
-        });
-        let nodes = nodes.collect();
-        let status = replica.log.state().read_with_index(|applied_index, state| pb::ClusterStatusResponse {
-            cluster_id: convert::uuid_bytes(replica.cluster.0),
-            epoch: leader.map_or(0, |_| state.epoch.0),
-            nodes,
-            task_managers,
-            takeovers: state.takeovers.iter().map(takeover).collect(),
-            node_id: replica.node.0,
-            applied_index,
-            state_checksum: codec::checksum(state),
-        });
-        Ok(Response::new(status))
+        let consistency = request.into_inner().consistency;
+        let view = self.node.read(consistency, pb::ReadConsistency::Stale).await?;
+        Ok(Response::new(cluster_status(&view).await))
     }
 
     async fn init_cluster(
@@ -239,7 +203,9 @@ impl pb::client_server::Client for ClientService {
         let cluster = self.node.init_cluster().await.map_err(|error| {
             let message = error.to_string();
             match error {
-                BootstrapError::NoLeader { .. } => convert::status(pb::ErrorKind::NoLeader, message, None),
+                BootstrapError::NoLeader { .. } | BootstrapError::NoAnswer { .. } => {
+                    convert::status(pb::ErrorKind::NoLeader, message, None)
+                }
                 BootstrapError::Node(_) | BootstrapError::Raft(_) => refusal::internal(message),
                 BootstrapError::Missing { .. }
                 | BootstrapError::NotListed { .. }
@@ -256,26 +222,21 @@ impl pb::client_server::Client for ClientService {
         let leading = self.node.leading()?;
         Ok(Response::new(chaos::serve(&self.node, leading, request.into_inner()).await?))
     }
-}
 
-fn takeover(takeover: &crate::engine::replicated::Takeover) -> pb::Takeover {
-    pb::Takeover {
-        epoch: takeover.epoch.0,
-        job: convert::uuid_bytes(takeover.job.0),
-        tasks_adopted: takeover.adopted,
-        tasks_restarted: takeover.restarted,
+    async fn backup(&self, _request: Request<pb::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let consistency = pb::ReadConsistency::Linearizable;
+        let view = self.node.read(consistency.into(), consistency).await?;
+        Ok(Response::new(self.node.backup(&view).await?))
     }
-}
 
-fn task_manager(observation: TaskManagerObservation) -> pb::TaskManagerStatus {
-    pb::TaskManagerStatus {
-        id: convert::uuid_bytes(observation.location.id.0),
-        name: observation.location.name.0,
-        data_address: observation.location.data_address,
-        slots: observation.slots.count,
-        free_slots: observation.free_slots,
-        slot_memory_bytes: observation.slots.memory_bytes,
-        heartbeat_age_ms: u64::try_from(observation.heartbeat_age.as_millis()).unwrap_or(u64::MAX),
-        process_id: observation.process_id,
+    async fn change_membership(
+        &self,
+        request: Request<pb::MembershipChange>,
+    ) -> Result<Response<pb::MembershipChanged>, Status> {
+        let change = membership_change(request.into_inner())?;
+        let changed = self.node.change_membership(change).await;
+        let changed = changed.map_err(|error| self.node.refused_by_membership(&error))?;
+        let nodes = self.node.replica().map(|replica| nodes(&replica)).unwrap_or_default();
+        Ok(Response::new(pb::MembershipChanged { node_id: changed.node.0, name: changed.name, nodes }))
     }
 }

@@ -9,9 +9,11 @@ use tidemill_model::event::EventRole;
 use tidemill_proto::pb::client_server::ClientServer;
 use tidemill_proto::pb::raft_server::RaftServer;
 use tidemill_proto::pb::task_manager_server::TaskManagerServer;
+use tidemill_proto::version::CheckVersion;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -24,7 +26,7 @@ use super::node::{self, Node};
 use super::raft_service::RaftService;
 use super::settings::{CoordinatorSettings, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 use super::task_manager_service::TaskManagerService;
-use crate::runtime::raft::{Member, RAFT_MESSAGE_BYTES_MAX};
+use crate::runtime::raft::{Failure, Member, RAFT_MESSAGE_BYTES_MAX};
 use crate::runtime::spawn::spawn;
 
 /// How long connections may take to end after they were told to.
@@ -124,17 +126,19 @@ impl Coordinator {
         self.http_address
     }
 
-    /// Waits until the log has failed for good; why.
+    /// Waits until the log has failed for good; why. A replica whose disk is full has stopped, but the process goes on
+    /// and says so wherever it is asked: what starts it again does not make room.
     pub async fn failed(&self) -> String {
         let mut replicas = self.node.replicas();
         loop {
             let replica = replicas.borrow_and_update().clone();
             if let Some(replica) = replica {
                 let mut failure = replica.log.failure();
-                if let Ok(failed) = failure.wait_for(Option::is_some).await
-                    && let Some(reason) = failed.clone()
-                {
-                    return reason;
+                let failed = failure.wait_for(Option::is_some).await.ok().and_then(|failed| failed.clone());
+                match failed {
+                    Some(Failure::Broken { reason }) => return reason,
+                    Some(full @ Failure::DiskFull { .. }) => tracing::error!("the replica has stopped: {full}"),
+                    None => {}
                 }
                 // Stopped by request: there will be no failure.
                 std::future::pending::<()>().await;
@@ -173,6 +177,7 @@ fn serve(node: &Arc<Node>, listeners: Listeners, stopping: &watch::Receiver<bool
     let clients = ClientServer::new(ClientService::new(node.clone()))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
+    let clients = InterceptedService::new(clients, CheckVersion);
     let task_managers = TaskManagerServer::new(TaskManagerService::new(node.clone()))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);

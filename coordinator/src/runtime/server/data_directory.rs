@@ -145,6 +145,15 @@ impl DataDirectory {
         self.change(Identity { planned: None, member: Some((cluster, node)), ..self.identity })
     }
 
+    /// Makes the directory a member of a new cluster, whatever it was: only for a quorum that is gone for good.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn begin_cluster(&mut self, cluster: ClusterId, node: NodeId) -> Result<(), Error> {
+        self.change(Identity { planned: None, member: Some((cluster, node)), ..self.identity })
+    }
+
     /// Whether [`adopt`](Self::adopt) would agree.
     ///
     /// # Errors

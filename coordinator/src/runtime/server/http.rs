@@ -1,4 +1,4 @@
-//! Health, readiness and metrics over HTTP.
+//! Health, readiness, metrics and the admin port over HTTP.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 
 use super::node::Node;
-use super::{failpoints, metrics};
+use super::{admin, failpoints, metrics};
 use crate::runtime::raft::RaftLog;
 use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
 
@@ -19,6 +19,9 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(async |State(node): State<Arc<Node>>| metrics::render(&node).await))
         .merge(failpoints::routes())
+        .route("/raft", get(admin::raft))
+        .route("/raftlog", get(admin::log))
+        .route("/checksum", get(admin::checksum))
         .with_state(node)
 }
 

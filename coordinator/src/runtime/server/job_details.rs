@@ -24,6 +24,7 @@ pub(super) fn details(job: JobId, state: &JobState, observation: Option<JobObser
         records_in: observation.records_in,
         records_out: observation.records_out,
         restarts: state.restarts,
+        read: None,
     }
 }
 

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::node::{Node, Replica};
+use crate::runtime::raft::Failure;
 use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
 
 /// The metrics in Prometheus' text format.
@@ -51,6 +52,10 @@ fn register_log(registry: &mut Registry, replica: &Replica) {
     gauge(registry, "proposals", "Commands proposed here since the start", status.proposals);
     gauge(registry, "proposals_refused_stale", "Of them, refused at apply as stale", status.stale);
     let refusals = u64::try_from(replica.log.refusals().list().len()).unwrap_or(u64::MAX);
+    let failure = replica.log.failure().borrow().clone();
+    let full = matches!(failure, Some(Failure::DiskFull { .. }));
+    gauge(registry, "replica_stopped", "1 when the log has failed for good", u64::from(failure.is_some()));
+    gauge(registry, "disk_full", "1 when it has stopped for want of room on its disk", u64::from(full));
     gauge(registry, "refusing_peers", "Peers that this coordinator and they refuse each other", refusals);
 }
 

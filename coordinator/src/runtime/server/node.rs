@@ -9,10 +9,11 @@ use tokio::sync::{Mutex, watch};
 
 use super::blob_store::BlobStore;
 use super::data_directory::{self, DataDirectory, Identity};
+use super::membership::settle_regularly;
 use super::settings::CoordinatorSettings;
 use crate::runtime::clock::Clock;
 use crate::runtime::leader::{LeaderHandle, run_leaderships};
-use crate::runtime::raft::{self, Member, RaftLog, Storage, StorageError};
+use crate::runtime::raft::{self, Channels, Member, RaftLog, Storage, StorageError};
 use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
 use crate::runtime::spawn::spawn;
 
@@ -31,6 +32,12 @@ pub enum Error {
     /// It is about to end.
     #[error("adopt directory: this coordinator is stopping; start it again, then repeat")]
     Stopping,
+    /// The adopting task ended by panic.
+    #[error("adopt directory: {reason}; see this coordinator's log, restart it, then repeat")]
+    Interrupted {
+        /// What happened.
+        reason: String,
+    },
     /// The caller means another directory.
     #[error("adopt directory {wanted}: this coordinator's directory is {found}; run `tidemill cluster init` again")]
     OtherDirectory {
@@ -64,6 +71,11 @@ pub struct Node {
     stopping: watch::Receiver<bool>,
     leader_changes: Arc<AtomicU64>,
     events: EventLog,
+    /// Held by the one change of membership that is under way.
+    membership: Mutex<()>,
+    /// To the other coordinators' client ports.
+    channels: Channels,
+    clock: Clock,
 }
 
 impl Node {
@@ -91,6 +103,9 @@ impl Node {
             stopping,
             leader_changes: Arc::default(),
             events,
+            membership: Mutex::new(()),
+            channels: Channels::default(),
+            clock: Clock::default(),
         };
         match identity.member {
             Some((cluster, id)) => node.run(Storage::open(&raft_path, cluster, id)?, cluster, id).await?,
@@ -115,6 +130,22 @@ impl Node {
     #[must_use]
     pub fn blobs(&self) -> &BlobStore {
         &self.blobs
+    }
+
+    /// This process's clocks.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Channels to the other coordinators' client ports.
+    pub(super) fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// Held by the one change of membership that is under way.
+    pub(super) fn membership_lock(&self) -> &Mutex<()> {
+        &self.membership
     }
 
     /// Its replica, once it is a member.
@@ -163,7 +194,17 @@ impl Node {
     /// # Errors
     ///
     /// When another directory is meant, this one is another member, or the replica does not start.
-    pub async fn adopt(&self, wanted: DirectoryId, cluster: ClusterId, id: NodeId) -> Result<(), Error> {
+    ///
+    /// # Cancel safety
+    ///
+    /// The work is done in a task of its own: a caller that goes away does not leave a member without a replica.
+    pub async fn adopt(self: &Arc<Self>, wanted: DirectoryId, cluster: ClusterId, id: NodeId) -> Result<(), Error> {
+        let node = Arc::clone(self);
+        let adopting = spawn("adopt", async move { node.become_member(wanted, cluster, id).await });
+        adopting.await.map_err(|error| Error::Interrupted { reason: error.to_string() })?
+    }
+
+    async fn become_member(&self, wanted: DirectoryId, cluster: ClusterId, id: NodeId) -> Result<(), Error> {
         let mut directory = self.directory.lock().await;
         if *self.stopping.borrow() {
             return Err(Error::Stopping);
@@ -197,7 +238,9 @@ impl Node {
         let log = RaftLog::start(storage, cluster, node, self.settings.raft, self.events.clone()).await?;
         let leader = run_leaderships(log.clone(), self.settings.leader, Clock::default(), self.events.clone());
         spawn("leader-changes", count_leaders(log.leadership(), node, self.leader_changes.clone()));
-        self.replica.send_replace(Some(Replica { log, leader, node, cluster }));
+        let replica = Replica { log, leader, node, cluster };
+        spawn("settle-membership", settle_regularly(replica.clone()));
+        self.replica.send_replace(Some(replica));
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tidemill_model::id::{BlobId, NodeId};
+use tidemill_proto::version::PROTOCOL_VERSION;
 use tidemill_proto::{convert, pb};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -70,6 +71,17 @@ impl pb::raft_server::Raft for RaftService {
         Ok(Response::new(self.log()?.handle_transfer_leader(request.into_inner()).await?))
     }
 
+    async fn read_index(&self, request: Request<pb::RaftFrame>) -> Result<Response<pb::RaftFrame>, Status> {
+        Ok(Response::new(self.log()?.handle_read_index(request.into_inner()).await?))
+    }
+
+    async fn sync_blobs(&self, request: Request<pb::RaftFrame>) -> Result<Response<pb::RaftFrame>, Status> {
+        let replica = self.replica()?;
+        let (from, index) = replica.log.message_from::<u64>("request to sync blobs", request.into_inner())?;
+        let missing = self.node.fetch_missing_blobs(&replica, index).await?;
+        Ok(Response::new(replica.log.message_to(from, &missing)))
+    }
+
     async fn identify(&self, _request: Request<pb::IdentifyRequest>) -> Result<Response<pb::IdentifyResponse>, Status> {
         let identity = self.node.identity().await;
         let initialized = match self.node.replica() {
@@ -88,6 +100,7 @@ impl pb::raft_server::Raft for RaftService {
             cluster_id: identity.member.map(|(cluster, _)| convert::uuid_bytes(cluster.0)).unwrap_or_default(),
             node_id: identity.member.map_or(0, |(_, node)| node.0),
             initialized,
+            protocol_version: PROTOCOL_VERSION,
         }))
     }
 
@@ -102,9 +115,11 @@ impl pb::raft_server::Raft for RaftService {
                 Error::OtherDirectory { .. } | Error::Directory(data_directory::Error::Belongs { .. }) => {
                     Status::failed_precondition(message)
                 }
-                Error::Stopping | Error::Directory(_) | Error::Storage(_) | Error::Raft(_) => {
-                    refusal::internal(message)
-                }
+                Error::Stopping
+                | Error::Interrupted { .. }
+                | Error::Directory(_)
+                | Error::Storage(_)
+                | Error::Raft(_) => refusal::internal(message),
             }
         })?;
         Ok(Response::new(pb::AdoptResponse {}))

@@ -4,8 +4,10 @@ use tidemill_proto::convert;
 use tidemill_proto::pb::ErrorKind;
 use tonic::Status;
 
+use super::membership;
 use super::node::{Node, Replica};
 use crate::runtime::leader::{self, LeaderHandle};
+use crate::runtime::raft::MembershipError;
 use crate::runtime::replicated_log::{self, Leadership, ReplicatedLog};
 
 /// A defect or an external fault here.
@@ -66,6 +68,33 @@ impl Node {
             leader::Error::Unknown { .. } | leader::Error::Stopped { .. } => {
                 convert::status(ErrorKind::UnknownOutcome, error.to_string(), None)
             }
+        }
+    }
+
+    pub(super) fn refused_by_membership(&self, error: &membership::Error) -> Status {
+        let message = error.to_string();
+        match error {
+            membership::Error::NotLeading
+            | membership::Error::Log(MembershipError::NotLeading | MembershipError::Unknown { .. }) => {
+                self.not_leading()
+            }
+            membership::Error::Adoption(_) | membership::Error::Stalled { .. } => internal(message),
+            membership::Error::Busy
+            | membership::Error::Unknown { .. }
+            | membership::Error::Silent { .. }
+            | membership::Error::OtherCluster { .. }
+            | membership::Error::SameName { .. }
+            | membership::Error::SameAddress { .. }
+            | membership::Error::Itself { .. }
+            | membership::Error::LastVoter { .. }
+            | membership::Error::NoQuorumLeft { .. }
+            | membership::Error::Learner { .. }
+            | membership::Error::Log(
+                MembershipError::InProgress
+                | MembershipError::Refused { .. }
+                | MembershipError::NotElected { .. }
+                | MembershipError::NoSuccessor,
+            ) => user(message),
         }
     }
 

@@ -6,6 +6,8 @@ use tidemill_model::id::{ClusterId, LeaderEpoch, TaskManagerName};
 use tidemill_model::slot::SlotOffer;
 use tidemill_proto::convert::{self, Error};
 use tidemill_proto::pb;
+use tidemill_proto::version::check_version;
+use tonic::Status;
 
 use crate::engine::leader::{
     AddressedCommand, FinalizationKind, FinalizationReport, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
@@ -16,7 +18,8 @@ type Inbound = pb::task_manager_message::Message;
 type Outbound = pb::coordinator_message::Message;
 
 /// A first message: who it is, and which cluster it expects, if it does.
-pub(super) fn hello(hello: pb::Hello) -> Result<(Option<ClusterId>, TaskManagerHello), Error> {
+pub(super) fn hello(hello: pb::Hello) -> Result<(Option<ClusterId>, TaskManagerHello), Status> {
+    check_version(hello.protocol_version, || format!("task manager {}", hello.name))?;
     let cluster = if hello.cluster_id.is_empty() {
         None
     } else {

@@ -44,6 +44,63 @@ async fn a_damaged_log_entry_is_an_error_that_names_its_place() {
 }
 
 #[tokio::test]
+async fn a_log_with_a_hole_or_a_lost_end_is_refused() {
+    use openraft::entry::RaftEntry;
+    use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+
+    use crate::runtime::raft::types::{Committed, Entry};
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (mut log, machine) = open(&dir);
+    let id = |index| LogId::new(Committed::new(1), index);
+    log.blocking_append((0..10).map(|index| Entry::new(id(index), EntryPayload::Blank))).await.expect("written");
+    log.save_committed(Some(id(8))).await.expect("written");
+    log.verify(None).expect("sound");
+    log.truncate_after(Some(id(8))).await.expect("an uncommitted end may go");
+    log.verify(None).expect("sound");
+    let (database, family) = (machine.storage.database(), machine.storage.family("log"));
+    let delete = |index: u64| database.delete_cf(&family, index.to_be_bytes()).expect("write");
+    delete(8);
+    let lost = log.verify(None).expect_err("a committed end is gone").to_string();
+    assert!(lost.contains("key 8 of log") && lost.contains("missing"), "{lost}");
+    delete(4);
+    let hole = log.verify(None).expect_err("a hole").to_string();
+    assert!(hole.contains("key 4 of log"), "{hole}");
+    log.purge(id(5)).await.expect("written");
+    let unfounded = log.verify(None).expect_err("purged without a snapshot").to_string();
+    assert!(unfounded.contains("key 0 of log") || unfounded.contains("key 8 of log"), "{unfounded}");
+}
+
+#[tokio::test]
+async fn an_entry_of_a_newer_release_stops_the_replica() {
+    use openraft::storage::RaftLogReader;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (mut log, machine) = open(&dir);
+    let storage = &machine.storage;
+    let newer = format::seal_bytes(&[99, 1, 2, 3]);
+    storage.database().put_cf(&storage.family("log"), 0_u64.to_be_bytes(), newer).expect("write");
+    let error = log.try_get_log_entries(0..1).await.expect_err("not to be understood").to_string();
+    assert!(error.contains("key 0 of log") && error.contains("format version 99 is newer"), "{error}");
+    assert!(log.verify(None).is_err());
+}
+
+#[tokio::test]
+async fn a_damaged_vote_is_an_error_that_names_its_place() {
+    use openraft::storage::{RaftLogReader, RaftLogStorage};
+
+    use crate::runtime::raft::types::Vote;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (mut log, machine) = open(&dir);
+    log.save_vote(&Vote::new(7, 2)).await.expect("written");
+    assert_eq!(log.read_vote().await.expect("sound"), Some(Vote::new(7, 2)));
+    let (database, family) = (machine.storage.database(), machine.storage.family("meta"));
+    let mut vote = database.get_cf(&family, "vote").expect("read").expect("there");
+    vote[6] ^= 1;
+    database.put_cf(&family, "vote", vote).expect("write");
+    let error = log.read_vote().await.expect_err("damaged").to_string();
+    assert!(error.contains("key vote of meta") && error.contains("checksum"), "{error}");
+}
+
+#[tokio::test]
 async fn a_damaged_snapshot_is_an_error_and_changes_nothing() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (_log, mut machine) = open(&dir);
