@@ -65,7 +65,13 @@ fn answer(environments: &str) -> (Event, Option<i32>) {
     let (_connections, executor_connections) = UnixStream::pair().unwrap();
     control.set_read_timeout(Some(LIMIT)).unwrap();
     let (cluster_id, task_manager_id) = (vec![2; 16].into(), vec![3; 16].into());
-    let start = pb::ExecutorStart { spec: Some(spec()), cluster_id, task_manager_id, memory_bytes: 1 << 20 };
+    let start = pb::ExecutorStart {
+        spec: Some(spec()),
+        cluster_id,
+        task_manager_id,
+        memory_bytes: 1 << 20,
+        memory_limit_bytes: None,
+    };
     let start = pb::ExecutorCommand { command: Some(Told::Start(start)) }.encode_to_vec();
     let length = u32::try_from(start.len()).unwrap().to_le_bytes();
     control.write_all(&[MAGIC, &length, &start].concat()).unwrap();

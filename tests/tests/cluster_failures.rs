@@ -75,6 +75,33 @@ async fn a_job_that_aborts_its_process_is_restarted_and_its_neighbour_is_not_dis
 }
 
 #[tokio::test]
+async fn a_job_that_allocates_without_bound_is_ended_alone_and_says_so() -> Result<()> {
+    let cluster = TestCluster::start(1, 1, 4, &[]).await?;
+    let numbers = Numbers { count: 60_000, rate: 10_000, parallelism: 2 };
+    let neighbour = cluster.submit_held(Path::new(JOB), "left", numbers).await?;
+    let before = executors(&cluster.until_flowing(neighbour.job, 100).await?);
+    let servers = [ProcessName::Coordinator(1), ProcessName::TaskManager(1)];
+    let processes = servers.map(|name| cluster.processes.pid(name));
+    let settings = ["-D", "executor.memory.limit=192 mb", "-D", "restart-strategy.type=none"];
+    let leaks = cluster.submit(Path::new(JOB), &[&["leak"], &settings[..]].concat()).await?;
+    let job = leaks.job;
+    let ended = leaks.wait().await?;
+    assert_ne!(ended.code, Some(0));
+    for words in ["its memory limit of 192 mb", "executor.memory.limit", "the most that it was seen to use is"] {
+        assert!(ended.stderr.contains(words), "{words:?} in {}", ended.stderr);
+    }
+    assert_eq!(causes(&cluster, job).await?, [FailureKind::ExecutorLost]);
+    let undisturbed = cluster.client().get_job(neighbour.job).await?;
+    assert_eq!((undisturbed.restarts, executors(&undisturbed)), (0, before));
+    assert_eq!(servers.map(|name| cluster.processes.pid(name)), processes);
+    let left = neighbour.output.clone();
+    let ended = neighbour.release().await?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(sorted_lines(&left)?, expected_sums(60_000));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_killed_task_manager_restarts_the_job_on_the_slots_that_are_left() -> Result<()> {
     let mut cluster = TestCluster::start(1, 2, 2, &[]).await?;
     let numbers = Numbers { count: 100_000, rate: 20_000, parallelism: 2 };

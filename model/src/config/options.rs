@@ -81,6 +81,8 @@ options! {
     TASKMANAGER_NUMBER_OF_TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots", TASK_MANAGER, count(1, 4096, "1");
     /// The memory for state and network buffers, divided evenly among the slots.
     TASKMANAGER_MEMORY_MANAGED_SIZE: u64 = "taskmanager.memory.managed.size", TASK_MANAGER, memory_size(MEBIBYTE, "512 mb");
+    /// The memory that all executors of this task manager may use, divided evenly among the slots; an executor that wants more than its slots' share is ended, alone.
+    TASKMANAGER_MEMORY_PROCESS_SIZE: Option<u64> = "taskmanager.memory.process.size", TASK_MANAGER, optional_memory_size(64 * MEBIBYTE, "three quarters of the machine's memory");
     /// The address that this task manager listens on.
     TASKMANAGER_BIND_HOST: String = "taskmanager.bind-host", TASK_MANAGER, text("127.0.0.1");
     /// The host under which other task managers reach this one.
@@ -131,6 +133,6 @@ options! {
     RESTART_STRATEGY_FIXED_DELAY_ATTEMPTS: u32 = "restart-strategy.fixed-delay.attempts", JOB, count(0, u32::MAX, "3");
     /// How long to wait before a job is started again.
     RESTART_STRATEGY_FIXED_DELAY_DELAY: Duration = "restart-strategy.fixed-delay.delay", JOB, pause("200 ms");
-    /// The most address space that one executor process of the job may use.
-    EXECUTOR_MEMORY_LIMIT: Option<u64> = "executor.memory.limit", JOB, optional_memory_size(16 * MEBIBYTE, "no limit");
+    /// The most memory (heap and stacks) that one executor process of the job may use; its slots' share of `taskmanager.memory.process.size` counts when it is lower.
+    EXECUTOR_MEMORY_LIMIT: Option<u64> = "executor.memory.limit", JOB, optional_memory_size(16 * MEBIBYTE, "its slots' share");
 }

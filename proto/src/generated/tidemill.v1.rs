@@ -2876,6 +2876,9 @@ pub struct ExecutorStart {
     /// The share of the task manager's network and state memory that this job's slots are worth, in bytes.
     #[prost(uint64, tag = "4")]
     pub memory_bytes: u64,
+    /// The most private, writable memory that the process may use; absent: whatever there is.
+    #[prost(uint64, optional, tag = "5")]
+    pub memory_limit_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecutorCommand {

@@ -9,7 +9,8 @@ use tidemill_model::job::JobSpec;
 
 use super::event::Collected;
 use super::executor_lifecycle::ExecutorId;
-use super::generation::GenerationId;
+use super::executor_lifecycle::GenerationId;
+use super::memory_limit::MemoryLimit;
 
 /// What the runtime needs to start one executor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct ExecutorStart {
     pub attempt: AttemptNumber,
     /// The share of this task manager's memory that the job's slots are worth, in bytes.
     pub memory_bytes: u64,
+    /// What it may use; none: whatever there is.
+    pub memory_limit: Option<MemoryLimit>,
     /// The cluster, as the leader named it.
     pub cluster: ClusterId,
 }

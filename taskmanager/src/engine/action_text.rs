@@ -62,7 +62,8 @@ impl fmt::Display for Action {
         match self {
             Self::FetchArtifact { artifact } => write!(f, "fetch artifact {}", &artifact.to_string()[..8]),
             Self::StartExecutor(start) => {
-                write!(f, "start {} attempt={} memory={}", start.executor, start.attempt, start.memory_bytes)
+                write!(f, "start {} attempt={} memory={}", start.executor, start.attempt, start.memory_bytes)?;
+                start.memory_limit.map_or(Ok(()), |limit| write!(f, " limit={}", limit.bytes))
             }
             Self::SendToExecutor { executor, command } => match command {
                 ExecutorCommand::Deploy(deployment) => {

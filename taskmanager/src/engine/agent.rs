@@ -11,8 +11,9 @@ use tidemill_model::time::Instant;
 use super::action::{Action, ExecutorReport, Outbound, Report};
 use super::event::{Event, Progress};
 use super::executor_lifecycle::ExecutorId;
+use super::executor_lifecycle::GenerationId;
 use super::fence::{Fence, FenceOutcome};
-use super::generation::{Generation, GenerationId};
+use super::generation::Generation;
 use super::hosted_job::HostedJob;
 use super::outbox::Outbox;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub task_manager: TaskManagerId,
     /// What it offers.
     pub offer: SlotOffer,
+    /// The memory that executors may use for each of their slots; none: whatever there is.
+    pub slot_process_bytes: Option<u64>,
     /// How long executors go on without any coordinator.
     pub orphan_timeout: Duration,
     /// How long an executor may take to stop an attempt, or to become ready for the removal of staged output.
@@ -136,7 +139,7 @@ impl Agent {
             executors: self.generations().filter_map(executor).collect(),
             finalized: self.generations().filter_map(Generation::outcome).cloned().collect(),
             hosted: self.jobs.keys().copied().collect(),
-            checkpoints: Vec::new(),
+            checkpoints: self.generations().flat_map(Generation::unconfirmed).collect(),
         }
     }
 
@@ -189,8 +192,8 @@ impl Agent {
                 }
             }
             Event::CheckpointReported { executor, report } => {
-                if self.served_by(executor).is_some_and(|generation| generation.attempt == report.attempt.attempt) {
-                    outbox.tell(Outbound::Checkpoint(report));
+                if let Some(generation) = self.served_by(executor) {
+                    generation.checkpoint_reported(report, &mut outbox);
                 }
             }
             Event::Progressed { executor, progress } => {
@@ -198,9 +201,7 @@ impl Agent {
                     generation.progress = progress;
                 }
             }
-            Event::ExecutorExited { executor, status, last_words } => {
-                self.exited(executor, status, &last_words, &mut outbox);
-            }
+            Event::ExecutorExited { executor, exit } => self.exited(executor, &exit, &mut outbox),
             Event::Tick => self.tick(now, &mut outbox),
             Event::Shutdown => self.end_all("the task manager was shut down", &mut outbox),
         }

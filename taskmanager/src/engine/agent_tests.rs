@@ -1,6 +1,7 @@
 //! The agent, event by event, with the whole list of actions each time.
 
 mod cancellation;
+mod checkpoints;
 mod deployment;
 mod ending;
 mod finalization;
@@ -100,6 +101,7 @@ impl Bench {
         let settings = Settings {
             task_manager: HERE,
             offer: SlotOffer { count: 4, memory_bytes: 100 },
+            slot_process_bytes: Some(1000),
             orphan_timeout: Duration::from_secs(600),
             cancellation_timeout: Duration::from_secs(30),
         };
@@ -174,7 +176,12 @@ impl Bench {
     }
 
     fn exit(&mut self, executor: ExecutorId, status: ExitStatus) -> String {
-        self.step(Event::ExecutorExited { executor, status, last_words: String::new() })
+        self.die(executor, status, "", 0)
+    }
+
+    fn die(&mut self, executor: ExecutorId, status: ExitStatus, last_words: &str, memory_peak_bytes: u64) -> String {
+        let exit = ExecutorExit { status, last_words: last_words.to_owned(), memory_peak_bytes };
+        self.step(Event::ExecutorExited { executor, exit })
     }
 
     fn reconnect(&mut self, epoch: u64) -> String {

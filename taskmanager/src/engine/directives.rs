@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemill_model::checkpoint::CheckpointCommand;
 use tidemill_model::execution::{ExecutionState, Failure, FailureKind, Finalization, JobDeployment, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Instant;
 
-use super::action::{Action, ExecutorCommand, FinalizationOutcome, Outbound};
+use super::action::{FinalizationOutcome, Outbound};
 use super::agent::Agent;
 use super::event::Directive;
 use super::executor_lifecycle::ExecutorPhase;
-use super::generation::{FinalizationWish, GenerationId};
+use super::executor_lifecycle::GenerationId;
+use super::generation::FinalizationWish;
 use super::outbox::Outbox;
 
 impl Agent {
@@ -134,24 +134,6 @@ impl Agent {
         }
     }
 
-    /// Passed on to the executors that run these attempts; where none does, a trigger is declined, so that the leader
-    /// need not wait for an answer that cannot come.
-    fn checkpoint(&mut self, command: &CheckpointCommand, outbox: &mut Outbox) {
-        for (name, attempts) in by_generation(&command.attempts) {
-            let command = CheckpointCommand { attempts, ..command.clone() };
-            match self.generation(name).and_then(|generation| generation.phase.ready()) {
-                Some(executor) => {
-                    outbox.push(Action::SendToExecutor { executor, command: ExecutorCommand::Checkpoint(command) });
-                }
-                None => {
-                    for report in command.declined("no executor runs the attempt here") {
-                        outbox.tell(Outbound::Checkpoint(report));
-                    }
-                }
-            }
-        }
-    }
-
     fn release(&mut self, job: JobId, outbox: &mut Outbox) {
         if let Some(hosted) = self.jobs.remove(&job) {
             for generation in hosted.generations.values() {
@@ -164,7 +146,7 @@ impl Agent {
     }
 }
 
-fn by_generation(attempts: &[ExecutionAttemptId]) -> BTreeMap<GenerationId, Vec<ExecutionAttemptId>> {
+pub(super) fn by_generation(attempts: &[ExecutionAttemptId]) -> BTreeMap<GenerationId, Vec<ExecutionAttemptId>> {
     let mut generations: BTreeMap<GenerationId, Vec<ExecutionAttemptId>> = BTreeMap::new();
     for &id in attempts {
         generations.entry(GenerationId { job: id.job, attempt: id.attempt }).or_default().push(id);

@@ -41,6 +41,17 @@ impl fmt::Display for ExitStatus {
     }
 }
 
+/// How an executor's process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutorExit {
+    /// By itself or by a signal.
+    pub status: ExitStatus,
+    /// The last lines that it wrote to its standard error.
+    pub last_words: String,
+    /// The most memory that it was seen to use, counted as its limit counts it.
+    pub memory_peak_bytes: u64,
+}
+
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
@@ -241,9 +252,7 @@ pub enum Event {
         /// Which.
         executor: ExecutorId,
         /// How.
-        status: ExitStatus,
-        /// The last lines that it wrote to its standard error.
-        last_words: String,
+        exit: ExecutorExit,
     },
     /// What an attempt gathered is stored as blobs.
     CollectedStored {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tidemill_model::id::{AttemptNumber, JobId};
+
 /// One executor process of this agent, numbered from 1 and never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExecutorId(pub u64);
@@ -9,6 +11,21 @@ pub struct ExecutorId(pub u64);
 impl fmt::Display for ExecutorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "executor-{}", self.0)
+    }
+}
+
+/// One attempt number of a job: what an executor process is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GenerationId {
+    /// The job.
+    pub job: JobId,
+    /// The number of all its attempts.
+    pub attempt: AttemptNumber,
+}
+
+impl fmt::Display for GenerationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "attempt {} of job {}", self.attempt, self.job)
     }
 }
 

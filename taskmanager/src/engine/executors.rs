@@ -9,9 +9,11 @@ use tidemill_model::time::Instant;
 
 use super::action::{Action, ExecutorReport, ExecutorStart, Outbound};
 use super::agent::Agent;
-use super::event::ExitStatus;
+use super::event::ExecutorExit;
+use super::executor_lifecycle::GenerationId;
 use super::executor_lifecycle::{ExecutorId, ExecutorPhase};
-use super::generation::{Generation, GenerationId};
+use super::generation::Generation;
+use super::memory_limit::MemoryLimit;
 use super::outbox::Outbox;
 
 impl Agent {
@@ -63,16 +65,21 @@ impl Agent {
     pub(super) fn artifact_ready(&mut self, now: Instant, artifact: BlobId, outbox: &mut Outbox) {
         self.fetching.remove(&artifact);
         let Some(cluster) = self.cluster else { return };
-        let (ready_by, slot_bytes) = (now + self.settings.cancellation_timeout, self.settings.offer.memory_bytes);
+        let settings = self.settings;
+        let ready_by = now + settings.cancellation_timeout;
         for name in self.waiting_for(artifact) {
             let executor = ExecutorId(self.last_executor + 1);
             let Some(generation) = self.generation(name) else { continue };
             generation.starting(executor, ready_by);
             let slots = u64::try_from(generation.slots().len()).unwrap_or(u64::MAX).max(1);
-            let memory_bytes = slot_bytes.saturating_mul(slots);
+            let memory_bytes = settings.offer.memory_bytes.saturating_mul(slots);
+            let share = settings.slot_process_bytes.map(|bytes| bytes.saturating_mul(slots));
+            let memory_limit = MemoryLimit::lowest(generation.spec.settings.executor_memory_bytes, share);
+            generation.memory_limit = memory_limit;
             let (spec, attempt) = (Arc::clone(&generation.spec), generation.attempt);
             self.last_executor = executor.0;
-            outbox.push(Action::StartExecutor(ExecutorStart { executor, spec, attempt, memory_bytes, cluster }));
+            let start = ExecutorStart { executor, spec, attempt, memory_bytes, memory_limit, cluster };
+            outbox.push(Action::StartExecutor(start));
         }
     }
 
@@ -115,10 +122,16 @@ impl Agent {
         self.kill(executor, name, outbox);
     }
 
-    pub(super) fn exited(&mut self, executor: ExecutorId, status: ExitStatus, last_words: &str, outbox: &mut Outbox) {
-        let process = self.served_by(executor).and_then(|generation| generation.phase.process_id());
+    pub(super) fn exited(&mut self, executor: ExecutorId, exit: &ExecutorExit, outbox: &mut Outbox) {
+        let ExecutorExit { status, last_words, memory_peak_bytes } = exit;
+        let generation = self.served_by(executor);
+        let process = generation.as_ref().and_then(|generation| generation.phase.process_id());
         let process = process.map_or_else(|| "of unknown id".to_owned(), |id| id.to_string());
         let mut message = format!("executor process {process} {status}");
+        let limit = generation.and_then(|generation| generation.memory_limit);
+        if let Some(blame) = limit.and_then(|limit| limit.blame(*memory_peak_bytes, last_words)) {
+            message += &format!(": {blame}");
+        }
         if !last_words.is_empty() {
             message += &format!("; the end of its standard error: {last_words}");
         }

@@ -2,20 +2,21 @@
 //! job's finalization.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
+use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{
     AttemptReport, CollectedPart, ExecutionState, Failure, Finalization, JobDeployment, TerminalState,
 };
-use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, JobId};
+use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId, JobId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Instant;
 
 use super::action::{Action, ExecutorCommand, FinalizationOutcome, Outbound};
 use super::event::{AttemptChange, Collected, FinalizationStep, Progress};
-use super::executor_lifecycle::{ExecutorId, ExecutorPhase};
+use super::executor_lifecycle::{ExecutorId, ExecutorPhase, GenerationId};
 use super::hosted_attempt::{AttemptState, HostedAttempt};
+use super::memory_limit::MemoryLimit;
 use super::outbox::Outbox;
 
 #[derive(Debug)]
@@ -36,21 +37,6 @@ pub(crate) enum FinalizationWish {
     NeedsExecutor,
 }
 
-/// One attempt number of a job: what an executor process is started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GenerationId {
-    /// The job.
-    pub job: JobId,
-    /// The number of all its attempts.
-    pub attempt: AttemptNumber,
-}
-
-impl fmt::Display for GenerationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "attempt {} of job {}", self.attempt, self.job)
-    }
-}
-
 /// A generation with an executor, or in need of one.
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -58,6 +44,8 @@ pub(crate) struct Generation {
     pub(crate) attempt: AttemptNumber,
     pub(crate) phase: ExecutorPhase,
     pub(crate) progress: Progress,
+    /// What its executor may use.
+    pub(crate) memory_limit: Option<MemoryLimit>,
     /// When an executor that is started only to remove staged output must be ready.
     ready_by: Instant,
     /// Invariant: an attempt that is live implies a phase other than `Exited`.
@@ -65,6 +53,8 @@ pub(crate) struct Generation {
     /// What to tell the executor when it is ready; `start` holds what it has not been told.
     deployment: Option<JobDeployment>,
     finalization: Option<HostedFinalization>,
+    /// Acknowledged checkpoints of which no leader has said what became of them.
+    pub(super) acknowledged: BTreeMap<(ExecutionVertexId, CheckpointId), SubtaskState>,
 }
 
 impl Generation {
@@ -74,10 +64,12 @@ impl Generation {
             attempt,
             phase: ExecutorPhase::Exited,
             progress: Progress::default(),
+            memory_limit: None,
             ready_by: Instant::default(),
             attempts: BTreeMap::new(),
             deployment: None,
             finalization: None,
+            acknowledged: BTreeMap::new(),
         }
     }
 
@@ -90,7 +82,7 @@ impl Generation {
         self.spec.id
     }
 
-    fn id(&self, vertex: ExecutionVertexId) -> ExecutionAttemptId {
+    pub(super) fn id(&self, vertex: ExecutionVertexId) -> ExecutionAttemptId {
         ExecutionAttemptId { job: self.job(), vertex, attempt: self.attempt }
     }
 
@@ -104,6 +96,11 @@ impl Generation {
     pub(crate) fn is_settled(&self) -> bool {
         let settled = |attempt: &HostedAttempt| attempt.state == AttemptState::Acknowledged;
         self.finalization.is_none() && self.attempts.values().all(settled)
+    }
+
+    /// Whether an attempt is of this generation and has not ended.
+    pub(super) fn runs(&self, id: &ExecutionAttemptId) -> bool {
+        *id == self.id(id.vertex) && self.attempts.get(&id.vertex).is_some_and(HostedAttempt::is_live)
     }
 
     /// The slots whose attempts have not ended.

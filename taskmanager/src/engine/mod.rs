@@ -6,6 +6,7 @@ mod action;
 mod action_text;
 mod admission;
 mod agent;
+mod checkpoints;
 mod directives;
 mod event;
 mod executor_lifecycle;
@@ -14,6 +15,7 @@ mod fence;
 mod generation;
 mod hosted_attempt;
 mod hosted_job;
+mod memory_limit;
 mod outbox;
 
 #[cfg(test)]
@@ -22,7 +24,7 @@ mod agent_tests;
 pub use action::{Action, ExecutorCommand, ExecutorReport, ExecutorStart, FinalizationOutcome, Outbound, Report};
 pub use admission::{Admission, Handshake};
 pub use agent::{Agent, GenerationOverview, Settings};
-pub use event::{AttemptChange, Collected, Directive, Event, ExitStatus, FinalizationStep, Progress};
-pub use executor_lifecycle::{ExecutorId, ExecutorPhase};
+pub use event::{AttemptChange, Collected, Directive, Event, ExecutorExit, ExitStatus, FinalizationStep, Progress};
+pub use executor_lifecycle::{ExecutorId, ExecutorPhase, GenerationId};
 pub use fence::{Fence, FenceOutcome};
-pub use generation::GenerationId;
+pub use memory_limit::{LimitSource, MemoryLimit};

@@ -123,7 +123,7 @@ async fn supervise(start: ExecutorStart, spawner: Spawner, queues: Queues, inbox
         events.abort();
     }
     match exited {
-        Ok((status, last_words)) => Event::ExecutorExited { executor, status, last_words },
+        Ok(exit) => Event::ExecutorExited { executor, exit },
         Err(error) => {
             let failure = lost(format!("wait for executor process {process_id}: {error}"));
             Event::ExecutorStartFailed { executor, failure }

@@ -12,6 +12,7 @@ mod executor;
 mod failpoints;
 mod frame;
 mod http;
+mod memory_watch;
 mod metrics;
 mod process;
 mod session;

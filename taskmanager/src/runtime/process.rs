@@ -23,8 +23,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
+use super::memory_watch::MemoryWatch;
 use super::{frame, wire};
-use crate::engine::{ExecutorStart, ExitStatus};
+use crate::engine::{ExecutorExit, ExecutorStart, ExitStatus};
 
 /// The first bytes on descriptor 3: they tell a program that it is an executor.
 pub(crate) const MAGIC: &[u8] = b"TIDEMILL-EXECUTOR-1\n";
@@ -255,10 +256,8 @@ impl Process {
     }
 
     /// Waits for the end, which `kill` brings about at once, and for the whole group's.
-    pub(crate) async fn wait(
-        mut self,
-        mut kill: tokio::sync::watch::Receiver<bool>,
-    ) -> io::Result<(ExitStatus, String)> {
+    pub(crate) async fn wait(mut self, mut kill: tokio::sync::watch::Receiver<bool>) -> io::Result<ExecutorExit> {
+        let mut memory = MemoryWatch::new(self.child.id());
         let pidfd = watch(self.pidfd.try_clone()?, Interest::READABLE)?;
         let killed = async {
             // A sender that is gone means that nobody can want the process any more.
@@ -267,6 +266,7 @@ impl Process {
         tokio::select! {
             biased;
             exited = pidfd.readable() => drop(exited?),
+            () = memory.watch() => {}
             () = killed => {
                 self.kill();
                 drop(pidfd.readable().await?);
@@ -279,7 +279,7 @@ impl Process {
             (Some(code), _) => ExitStatus::Code(code),
             (None, signal) => ExitStatus::Signal(signal.unwrap_or_default()),
         };
-        Ok((status, last_words(&self.stderr)))
+        Ok(ExecutorExit { status, last_words: last_words(&self.stderr), memory_peak_bytes: memory.peak_bytes() })
     }
 }
 

@@ -11,7 +11,8 @@ use tidemill_event_log::EventLog;
 use tidemill_model::config::{
     Configuration, EVENTS_DIR, TASK_CANCELLATION_TIMEOUT, TASKMANAGER_BIND_HOST, TASKMANAGER_DATA_PORT,
     TASKMANAGER_DIR, TASKMANAGER_HOST, TASKMANAGER_HTTP_PORT, TASKMANAGER_MEMORY_MANAGED_SIZE,
-    TASKMANAGER_NUMBER_OF_TASK_SLOTS, TASKMANAGER_ORPHAN_TIMEOUT, TASKMANAGER_RESOURCE_ID,
+    TASKMANAGER_MEMORY_PROCESS_SIZE, TASKMANAGER_NUMBER_OF_TASK_SLOTS, TASKMANAGER_ORPHAN_TIMEOUT,
+    TASKMANAGER_RESOURCE_ID,
 };
 use tidemill_model::event::EventRole;
 use tidemill_model::id::{TaskManagerId, TaskManagerName};
@@ -31,7 +32,7 @@ use super::process::Spawner;
 use super::session::Sessions;
 use super::spawn::{TaskKind, spawn};
 use super::witness::Witness;
-use super::{clock, data_port, http};
+use super::{clock, data_port, http, memory_watch};
 use crate::engine::{Agent, Settings};
 
 /// Inputs that may wait for the agent; beyond that, sockets are read more slowly.
@@ -105,6 +106,12 @@ fn with_port(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// What all executors may use together: most of the machine, unless it is said.
+fn process_bytes(configuration: &Configuration) -> Option<u64> {
+    let said = configuration.get(&TASKMANAGER_MEMORY_PROCESS_SIZE);
+    said.or_else(|| Some(memory_watch::machine_bytes()? / 4 * 3))
+}
+
 async fn listen(configuration: &Configuration, port: u16, key: &'static str) -> Result<TcpListener, Error> {
     let host = configuration.get(&TASKMANAGER_BIND_HOST);
     let bound = TcpListener::bind((host.as_str(), port)).await;
@@ -138,6 +145,7 @@ impl TaskManager {
         let settings = Settings {
             task_manager: TaskManagerId(Uuid::new_v4()),
             offer: SlotOffer { count: slots, memory_bytes },
+            slot_process_bytes: process_bytes(configuration).map(|bytes| bytes / u64::from(slots.max(1))),
             orphan_timeout: configuration.get(&TASKMANAGER_ORPHAN_TIMEOUT),
             cancellation_timeout: configuration.get(&TASK_CANCELLATION_TIMEOUT),
         };

@@ -88,6 +88,7 @@ pub(crate) fn executor_start(start: &ExecutorStart, task_manager: TaskManagerId)
         cluster_id: convert::uuid_bytes(start.cluster.0),
         task_manager_id: convert::uuid_bytes(task_manager.0),
         memory_bytes: start.memory_bytes,
+        memory_limit_bytes: start.memory_limit.map(|limit| limit.bytes),
     };
     pb::ExecutorCommand { command: Some(executor_command::Command::Start(command)) }
 }

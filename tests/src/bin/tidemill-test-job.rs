@@ -6,7 +6,7 @@
 //! jobs, the second on the first one's result; `differs` builds another graph in the executor; `operators COUNT OUTPUT`
 //! writes what most operators make of the numbers below COUNT; `moody N` sends numbers that cannot be written when N is
 //! odd, or read when it is 2 modulo 4; `groups` runs without end, its source and its sums in one slot sharing group, the
-//! maps after them in another one.
+//! maps after them in another one; `leak` allocates without bound.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,6 +55,7 @@ fn main() -> Result<()> {
         "differs" => differs(&env),
         "operators" => every_operator::run(&env, number(1)?, argument(2)?.into()),
         "groups" => groups(&env),
+        "leak" => leak(&env),
         "moody" => every_operator::run_moody(&env, number(1)?),
         other => bail!("unknown mode {other:?}"),
     }
@@ -120,6 +121,15 @@ fn groups(env: &Environment) -> Result<()> {
     let sums = env.generate_sequence(0.., Some(1_000)).key_by(|n| n % 10).count();
     sums.map(|sum| sum).name("Heavy").slot_sharing_group("heavy").discard();
     env.execute("groups")?;
+    Ok(())
+}
+
+/// Keeps a mebibyte of each number, for ever.
+fn leak(env: &Environment) -> Result<()> {
+    env.generate_sequence(0.., Some(1_000))
+        .map(|n: u64| std::mem::forget(vec![1u8; 1 << 20].repeat(usize::from(n > 0))))
+        .discard();
+    env.execute("leak")?;
     Ok(())
 }
 

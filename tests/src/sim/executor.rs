@@ -12,7 +12,8 @@ use tidemill_model::execution::{
 use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, JobId};
 use tidemill_model::job::JobSpec;
 use tidemill_taskmanager::engine::{
-    AttemptChange, Event as AgentEvent, ExecutorCommand, ExecutorId, ExecutorStart, ExitStatus, FinalizationStep,
+    AttemptChange, Event as AgentEvent, ExecutorCommand, ExecutorExit, ExecutorId, ExecutorStart, ExitStatus,
+    FinalizationStep,
 };
 
 use super::clock::{MILLISECOND, Time};
@@ -139,7 +140,8 @@ impl World {
         let status = ExitStatus::Signal(process.dying.unwrap_or(9));
         self.executor_gone(place, executor);
         self.places[place].executors.remove(&executor);
-        let event = AgentEvent::ExecutorExited { executor, status, last_words: String::new() };
+        let exit = ExecutorExit { status, last_words: String::new(), memory_peak_bytes: 0 };
+        let event = AgentEvent::ExecutorExited { executor, exit };
         let boot = self.places[place].life.boot;
         let delay = said_at.saturating_sub(now) + 1;
         self.after(delay, Event::Agent { place, boot, event: Box::new(event) });

@@ -77,6 +77,7 @@ fn settings(task_manager: TaskManagerId, offer: SlotOffer, plan: &Plan) -> Setti
     Settings {
         task_manager,
         offer,
+        slot_process_bytes: None,
         orphan_timeout: plan.orphan_timeout,
         cancellation_timeout: plan.cancellation_timeout,
     }

@@ -137,6 +137,7 @@ impl TryFrom<pb::ExecutorStart> for Start {
             cluster: convert::cluster_id(&start.cluster_id, "ExecutorStart.cluster_id")?,
             task_manager: convert::task_manager_id(&start.task_manager_id, "ExecutorStart.task_manager_id")?,
             memory_bytes: start.memory_bytes,
+            memory_limit_bytes: start.memory_limit_bytes,
         })
     }
 }

@@ -28,10 +28,11 @@ pub(super) fn yield_to_servers() -> Result<(), Error> {
     Ok(())
 }
 
-/// Limits the address space of this process.
+/// Limits the private, writable memory of this process: heap and stacks, but no reserved address space, of which
+/// allocators take much and use little.
 pub(super) fn limit_memory(bytes: u64) -> Result<(), Error> {
-    let existing = rustix::process::getrlimit(Resource::As).maximum;
+    let existing = rustix::process::getrlimit(Resource::Data).maximum;
     let limit = existing.map_or(bytes, |existing| existing.min(bytes));
-    rustix::process::setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: Some(limit) })
+    rustix::process::setrlimit(Resource::Data, Rlimit { current: Some(limit), maximum: Some(limit) })
         .map_err(|error| Error::set_up("limit the memory")(io::Error::from(error)))
 }

@@ -80,6 +80,7 @@ struct Start {
     cluster: ClusterId,
     task_manager: TaskManagerId,
     memory_bytes: u64,
+    memory_limit_bytes: Option<u64>,
 }
 
 /// The role of a process that a task manager started.
@@ -110,7 +111,7 @@ pub fn detect() -> Result<Option<ExecutorRole>, Error> {
     limits::yield_to_servers()?;
     let points = tidemill_failpoint::set_from_environment();
     points.map_err(|error| Error::set_up("set its fail points")(io::Error::other(error)))?;
-    if let Some(bytes) = role.spec().settings.executor_memory_bytes {
+    if let Some(bytes) = role.start.memory_limit_bytes {
         limits::limit_memory(bytes)?;
     }
     Ok(Some(role))

@@ -125,6 +125,7 @@ impl Agent {
             cluster_id: convert::uuid_bytes(id::<ClusterId>(0xC).0),
             task_manager_id: convert::uuid_bytes(id::<TaskManagerId>(100 + index).0),
             memory_bytes: 1 << 20,
+            memory_limit_bytes: None,
         }));
         (agent, (executor_control, executor_connections))
     }

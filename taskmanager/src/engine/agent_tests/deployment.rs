@@ -16,7 +16,7 @@ fn a_deployment_starts_an_executor_and_hands_it_the_attempts_when_it_has_proved_
     check(
         bench.bring_up(ONE),
         expect![[r#"
-            start executor-1 attempt=0 memory=200
+            start executor-1 attempt=0 memory=200 limit=2000
             tell leader: executor process 101
             tell executor-1: deploy v0[0]#0 v0[1]#0
         "#]],

@@ -6,14 +6,44 @@ use super::*;
 fn an_executor_that_dies_fails_its_live_attempts_in_words() {
     let mut bench = Bench::running();
     bench.change(ONE, 0, 0, finished());
-    let last_words = "thread main overflowed its stack".to_owned();
     check(
-        bench.step(Event::ExecutorExited { executor: ONE, status: ExitStatus::Signal(9), last_words }),
+        bench.die(ONE, ExitStatus::Signal(9), "thread main overflowed its stack", 0),
         expect![[r#"
             tell leader: v0[1]#0 FAILED (executor lost: executor process 101 was killed by signal 9 (SIGKILL); the end of its standard error: thread main overflowed its stack)
         "#]],
     );
     assert!(bench.agent.is_idle());
+}
+
+#[test]
+fn an_executor_that_dies_of_its_memory_limit_says_which_it_is() {
+    let mut bench = Bench::running();
+    bench.change(ONE, 0, 0, finished());
+    check(
+        bench.die(ONE, ExitStatus::Signal(6), "memory allocation of 9 bytes failed", 1900),
+        expect![[r#"
+        tell leader: v0[1]#0 FAILED (executor lost: executor process 101 was killed by signal 6 (SIGABRT): it reached its memory limit of 0 mb (its slots' share of taskmanager.memory.process.size of the task manager); the most that it was seen to use is 0 mb; the end of its standard error: memory allocation of 9 bytes failed)
+    "#]],
+    );
+    let mut limited = spec();
+    limited.settings.executor_memory_bytes = Some(64 << 20);
+    let mut bench = Bench::registered();
+    bench.agent.settings.slot_process_bytes = Some(1 << 30);
+    bench.directed(Directive::Deploy { spec: Box::new(limited), deployment: deployment(0, &[0]) });
+    check(
+        bench.bring_up(ONE),
+        expect![[r#"
+        start executor-1 attempt=0 memory=100 limit=67108864
+        tell leader: executor process 101
+        tell executor-1: deploy v0[0]#0
+    "#]],
+    );
+    check(
+        bench.die(ONE, ExitStatus::Signal(9), "", 63 << 20),
+        expect![[r#"
+        tell leader: v0[0]#0 FAILED (executor lost: executor process 101 was killed by signal 9 (SIGKILL): it reached its memory limit of 64 mb (executor.memory.limit of the job); the most that it was seen to use is 63 mb)
+    "#]],
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_task_manager_without_an_executor_starts_one_to_finalize() {
     check(
         bench.bring_up(ONE),
         expect![[r#"
-            start executor-1 attempt=0 memory=100
+            start executor-1 attempt=0 memory=100 limit=1000
             tell leader: executor process 101
             tell executor-1: abort
         "#]],
@@ -59,7 +59,7 @@ fn an_executor_that_exited_is_started_again_to_finalize() {
     check(
         bench.bring_up(TWO),
         expect![[r#"
-            start executor-2 attempt=0 memory=100
+            start executor-2 attempt=0 memory=100 limit=1000
             tell leader: executor process 102
             tell executor-2: commit of attempt 0
         "#]],

@@ -26,12 +26,12 @@ fn a_higher_attempt_number_gets_an_executor_of_its_own_and_leaves_others_alone()
     check(
         text,
         expect![[r#"
-        tell leader: v0[1]#1 DEPLOYING
-        fetch artifact abababab
-        start executor-2 attempt=1 memory=100
-        tell leader: executor process 102
-        tell executor-2: deploy v0[1]#1
-    "#]],
+            tell leader: v0[1]#1 DEPLOYING
+            fetch artifact abababab
+            start executor-2 attempt=1 memory=100 limit=1000
+            tell leader: executor process 102
+            tell executor-2: deploy v0[1]#1
+        "#]],
     );
     check(
         bench.reconnect(5),
@@ -51,17 +51,17 @@ fn each_executor_gets_the_memory_of_its_own_attempts_slots() {
     check(
         bench.bring_up(ONE),
         expect![[r#"
-        start executor-1 attempt=0 memory=100
-        tell leader: executor process 101
-        tell executor-1: deploy v0[0]#0
-    "#]],
+            start executor-1 attempt=0 memory=100 limit=1000
+            tell leader: executor process 101
+            tell executor-1: deploy v0[0]#0
+        "#]],
     );
     bench.deploy(1, &[0, 1]);
     check(
         bench.step(Event::ArtifactReady { artifact: ARTIFACT }),
         expect![[r#"
-        start executor-2 attempt=1 memory=200
-    "#]],
+            start executor-2 attempt=1 memory=200 limit=2000
+        "#]],
     );
 }
 
