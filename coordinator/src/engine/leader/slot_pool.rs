@@ -24,8 +24,8 @@ pub struct SlotPool {
     allocated: BTreeMap<SlotId, JobId>,
     /// What jobs want beside what they hold. Invariant: a job waits at most once.
     waiting: VecDeque<(JobId, SlotRequirements)>,
-    /// Whether anything has changed since the last look at who can be granted what.
-    changed: bool,
+    /// How many at the end of `waiting` have not been looked at since slots last became free.
+    untried: usize,
 }
 
 impl SlotPool {
@@ -37,7 +37,7 @@ impl SlotPool {
     /// A task manager offers its slots.
     pub fn offer(&mut self, task_manager: TaskManagerId, count: u32) {
         self.offers.insert(task_manager, count);
-        self.changed = true;
+        self.untried = self.waiting.len();
     }
 
     /// A task manager's stream broke: jobs keep its slots, but nobody gets new ones before it has reported again. (A
@@ -57,24 +57,29 @@ impl SlotPool {
     pub fn request(&mut self, job: JobId, requirements: SlotRequirements) {
         self.waiting.retain(|(waiting, _)| *waiting != job);
         self.waiting.push_back((job, requirements));
-        self.changed = true;
+        self.untried += 1;
     }
 
     /// A job gives back what it holds and stops waiting.
     pub fn release(&mut self, job: JobId) {
+        let (held, waited) = (self.allocated.len(), self.waiting.len());
         self.allocated.retain(|_, holder| *holder != job);
         self.waiting.retain(|(waiting, _)| *waiting != job);
-        self.changed = true;
+        if (held, waited) != (self.allocated.len(), self.waiting.len()) {
+            self.untried = self.waiting.len();
+        }
     }
 
     /// Grants what can be granted, first come first served; a small request may overtake one that cannot be met.
     pub fn grant(&mut self) -> Vec<Grant> {
         let mut grants = Vec::new();
-        if !std::mem::take(&mut self.changed) || self.waiting.is_empty() {
+        let untried = std::mem::take(&mut self.untried);
+        if untried == 0 {
             return grants;
         }
         let mut free = self.free().count();
-        for (job, requirements) in std::mem::take(&mut self.waiting) {
+        // The others were looked at when as many slots were free, or more.
+        for (job, requirements) in self.waiting.split_off(self.waiting.len() - untried) {
             let wanted = usize::try_from(requirements.total()).unwrap_or(usize::MAX);
             if free < wanted {
                 self.waiting.push_back((job, requirements));
@@ -184,6 +189,24 @@ mod tests {
         assert!(missing[0].1.starts_with("needs 2 slots; 0 of 1 are free on 1 task managers"), "{}", missing[0].1);
         pool.offer(tm(2), 2);
         assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(2, 0), slot(2, 1)] }]);
+    }
+
+    #[test]
+    fn a_later_request_is_met_at_once_and_earlier_ones_when_slots_become_free() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 1);
+        pool.request(job(1), slots(2));
+        pool.request(job(2), slots(3));
+        assert_eq!(pool.grant(), vec![]);
+        pool.request(job(3), slots(1));
+        assert_eq!(pool.grant(), vec![Grant { job: job(3), slots: vec![slot(1, 0)] }]);
+        assert_eq!(pool.grant(), vec![]);
+        pool.offer(tm(2), 1);
+        assert_eq!(pool.grant(), vec![]);
+        pool.release(job(3));
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0), slot(2, 0)] }]);
+        let waiting: Vec<JobId> = pool.missing().into_iter().map(|(waiting, _)| waiting).collect();
+        assert_eq!(waiting, [job(2)]);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Dispatcher {
             .restart_limit(RESTART_LIMIT, RESTART_WINDOW)
             .spawn_with_mailbox(mailbox::bounded(MAILBOX_CAPACITY))
             .await;
-        tracing::info!(job_id = %job, leader_epoch = %self.context.epoch, "job master started");
+        tracing::debug!(job_id = %job, leader_epoch = %self.context.epoch, "job master started");
         self.masters.insert(job, master);
     }
 }
