@@ -175,12 +175,15 @@ pub struct AttemptReport {
 }
 
 /// What to do with the output that a job's sinks have staged, once per job and on one task manager.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finalization {
     /// Publish what these attempts staged, and drop what others did.
     Commit {
         /// The attempt of each sub-task that has finished: failover regions may have restarted some and not others.
         attempts: BTreeMap<ExecutionVertexId, AttemptNumber>,
+        /// The job's final checkpoint: what each sub-task left when it finished, transactions that are still open
+        /// included. None: the job takes no checkpoints.
+        checkpoint: Option<RestoreFrom>,
     },
     /// Drop whatever is staged.
     Abort,
@@ -189,7 +192,7 @@ pub enum Finalization {
 impl fmt::Display for Finalization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Commit { attempts } => match (attempts.values().min(), attempts.values().max()) {
+            Self::Commit { attempts, .. } => match (attempts.values().min(), attempts.values().max()) {
                 (Some(first), Some(last)) if first < last => write!(f, "commit of attempts {first} to {last}"),
                 (Some(only), _) => write!(f, "commit of attempt {only}"),
                 (None, _) => f.write_str("commit of no attempt"),

@@ -274,7 +274,12 @@ async fn a_program_that_hangs_before_its_execute_is_ended_by_a_cancel_and_does_n
     assert_eq!(session.state_of(&attempt(0)).await, State::Canceled(pb::Empty {}));
     until("the executor is gone", || (!runs(hanging.process_id)).then_some(())).await;
     let action = pb::Finalization::Abort.into();
-    session.send(EPOCH, FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempts: Vec::new() })).await;
+    session
+        .send(
+            EPOCH,
+            FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempts: Vec::new(), checkpoint: None }),
+        )
+        .await;
     let finalized = loop {
         match session.next().await.expect("the stream goes on") {
             ToLeader::Finalized(finalized) => break finalized,
@@ -301,7 +306,12 @@ async fn collected_records_are_at_the_leader_before_the_attempt_is_finished_and_
     assert_eq!(finished.collected, [pb::CollectedPart { collect_index: 0, subtask: 0, blob: blob.clone() }]);
     assert_eq!(leader.blobs().lock().expect("not poisoned").get(&blob).map(|data| &data[..]), Some(&b"records"[..]));
     let action = pb::Finalization::Commit.into();
-    session.send(EPOCH, FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempts: Vec::new() })).await;
+    session
+        .send(
+            EPOCH,
+            FromLeader::Finalize(pb::FinalizeJob { spec: Some(spec), action, attempts: Vec::new(), checkpoint: None }),
+        )
+        .await;
     let finalized = pb::JobFinalized { job: uuid(JOB), action, failure: None };
     assert_eq!(session.next().await, Some(ToLeader::Finalized(finalized)));
 }

@@ -233,7 +233,7 @@ impl Executor {
         let mut result = Ok(());
         for (output, subtasks) in self.flow.outputs() {
             let outcome = match (output, finalization) {
-                (FileOutput::Staged(output), Finalization::Commit { attempts }) => {
+                (FileOutput::Staged(output), Finalization::Commit { attempts, .. }) => {
                     let named: Vec<AttemptNumber> =
                         subtasks.iter().filter_map(|subtask| attempts.get(subtask).copied()).collect();
                     if named.len() < subtasks.len() {

@@ -290,14 +290,19 @@ impl TryFrom<pb::JobDeployment> for JobDeployment {
 
 /// The wire form of a finalization: the action, and the attempts (none for an abort).
 #[must_use]
-pub fn finalization_to_pb(finalization: Finalization) -> (pb::Finalization, Vec<pb::StagedAttempt>) {
+pub fn finalization_to_pb(
+    finalization: Finalization,
+) -> (pb::Finalization, Vec<pb::StagedAttempt>, Option<pb::RestoreFrom>) {
     let staged = |(vertex, attempt): (ExecutionVertexId, AttemptNumber)| pb::StagedAttempt {
         vertex: Some(vertex.into()),
         attempt: attempt.0,
     };
     match finalization {
-        Finalization::Commit { attempts } => (pb::Finalization::Commit, attempts.into_iter().map(staged).collect()),
-        Finalization::Abort => (pb::Finalization::Abort, Vec::new()),
+        Finalization::Commit { attempts, checkpoint } => {
+            let attempts = attempts.into_iter().map(staged).collect();
+            (pb::Finalization::Commit, attempts, checkpoint.map(Into::into))
+        }
+        Finalization::Abort => (pb::Finalization::Abort, Vec::new(), None),
     }
 }
 
@@ -306,14 +311,19 @@ pub fn finalization_to_pb(finalization: Finalization) -> (pb::Finalization, Vec<
 /// # Errors
 ///
 /// When the action is unspecified or unknown, or an attempt names no sub-task.
-pub fn finalization_from_pb(action: i32, attempts: Vec<pb::StagedAttempt>) -> Result<Finalization, Error> {
+pub fn finalization_from_pb(
+    action: i32,
+    attempts: Vec<pb::StagedAttempt>,
+    checkpoint: Option<pb::RestoreFrom>,
+) -> Result<Finalization, Error> {
     let staged = |staged: pb::StagedAttempt| -> Result<_, Error> {
         let vertex = required(staged.vertex, "StagedAttempt.vertex")?;
         Ok((vertex.try_into()?, AttemptNumber(staged.attempt)))
     };
     match pb::Finalization::try_from(action) {
         Ok(pb::Finalization::Commit) => {
-            Ok(Finalization::Commit { attempts: attempts.into_iter().map(staged).collect::<Result<_, _>>()? })
+            let attempts = attempts.into_iter().map(staged).collect::<Result<_, _>>()?;
+            Ok(Finalization::Commit { attempts, checkpoint: checkpoint.map(TryInto::try_into).transpose()? })
         }
         Ok(pb::Finalization::Abort) => Ok(Finalization::Abort),
         Ok(pb::Finalization::Unspecified) | Err(_) => {

@@ -2514,6 +2514,9 @@ pub struct FinalizeJob {
     /// Whose output to publish: one attempt of each sub-task.
     #[prost(message, repeated, tag = "4")]
     pub attempts: ::prost::alloc::vec::Vec<StagedAttempt>,
+    /// The job's final checkpoint, if it takes any.
+    #[prost(message, optional, tag = "5")]
+    pub checkpoint: ::core::option::Option<RestoreFrom>,
 }
 /// The job has ended: end its executor and remove whatever it left.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2898,6 +2901,9 @@ pub mod executor_command {
         pub action: i32,
         #[prost(message, repeated, tag = "3")]
         pub attempts: ::prost::alloc::vec::Vec<super::StagedAttempt>,
+        /// The job's final checkpoint, if it takes any.
+        #[prost(message, optional, tag = "4")]
+        pub checkpoint: ::core::option::Option<super::RestoreFrom>,
     }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Command {

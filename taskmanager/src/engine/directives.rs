@@ -114,7 +114,7 @@ impl Agent {
         }
         let hosted = self.jobs.entry(job).or_default();
         let mut number = AttemptNumber::default();
-        if let Finalization::Commit { attempts } = &finalization {
+        if let Finalization::Commit { attempts, .. } = &finalization {
             let superseded = |(&vertex, &attempt)| Some((vertex, attempt, hosted.higher(vertex, attempt)?));
             if let Some((vertex, attempt, current)) = attempts.iter().find_map(superseded) {
                 let reason =

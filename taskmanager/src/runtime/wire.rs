@@ -36,7 +36,7 @@ pub(crate) fn directive(message: coordinator_message::Message) -> Result<Option<
         Message::Cancel(cancel) => Directive::Cancel { attempts: attempts(cancel.attempts)? },
         Message::Acknowledge(terminal) => Directive::Acknowledge { attempts: attempts(terminal.attempts)? },
         Message::Finalize(finalize) => {
-            let finalization = convert::finalization_from_pb(finalize.action, finalize.attempts)?;
+            let finalization = convert::finalization_from_pb(finalize.action, finalize.attempts, finalize.checkpoint)?;
             Directive::Finalize { spec: spec(finalize.spec, "FinalizeJob.spec")?, finalization }
         }
         Message::Release(release) => Directive::Release { job: convert::job_id(&release.job, "ReleaseJob.job")? },
@@ -50,7 +50,7 @@ fn executor_report(report: ExecutorReport) -> pb::ExecutorReport {
 }
 
 fn job_finalized(outcome: FinalizationOutcome) -> pb::JobFinalized {
-    let (action, _) = convert::finalization_to_pb(outcome.finalization);
+    let (action, ..) = convert::finalization_to_pb(outcome.finalization);
     pb::JobFinalized {
         job: convert::uuid_bytes(outcome.job.0),
         action: action.into(),
@@ -102,8 +102,8 @@ pub(crate) fn executor_command(command: ExecutorCommand) -> pb::ExecutorCommand 
             Command::Cancel(CancelTasks { attempts: attempts.into_iter().map(Into::into).collect() })
         }
         ExecutorCommand::Finalize(finalization) => {
-            let (action, attempts) = convert::finalization_to_pb(finalization);
-            Command::Finalize(FinalizeExecutor { action: action.into(), attempts })
+            let (action, attempts, checkpoint) = convert::finalization_to_pb(finalization);
+            Command::Finalize(FinalizeExecutor { action: action.into(), attempts, checkpoint })
         }
         ExecutorCommand::Checkpoint(command) => Command::Checkpoint(command.into()),
     };

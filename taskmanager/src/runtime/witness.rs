@@ -192,7 +192,7 @@ fn describe(directive: &Directive) -> (&'static str, Option<JobId>, Option<Attem
             ("acknowledge", job, number)
         }
         Directive::Finalize { spec, finalization } => match finalization {
-            Finalization::Commit { attempts } => ("commit", Some(spec.id), attempts.values().max().copied()),
+            Finalization::Commit { attempts, .. } => ("commit", Some(spec.id), attempts.values().max().copied()),
             Finalization::Abort => ("abort", Some(spec.id), None),
         },
         Directive::Release { job } => ("release", Some(*job), None),

@@ -252,7 +252,7 @@ impl World {
             Some(io_failure("the disk is full"))
         } else {
             match finalization {
-                Finalization::Commit { attempts } => {
+                Finalization::Commit { attempts, .. } => {
                     let sinks = attempts.into_iter().filter(|(vertex, _)| vertex.vertex == SINKS);
                     let id = |(vertex, attempt)| ExecutionAttemptId { job: spec.id, vertex, attempt };
                     let attempts = sinks.map(id).collect();

@@ -142,7 +142,7 @@ impl fmt::Display for TaskManagerCommand {
             Self::Deploy { deployment, .. } => ("deploy", &deployment.start),
             Self::Cancel { attempts } => ("cancel", attempts),
             Self::Acknowledge { attempts } => ("acknowledge", attempts),
-            Self::Finalize { finalization: Finalization::Commit { attempts }, .. } => {
+            Self::Finalize { finalization: Finalization::Commit { attempts, .. }, .. } => {
                 let numbers: BTreeSet<_> = attempts.values().collect();
                 f.write_str("commit")?;
                 return numbers.into_iter().try_for_each(|number| write!(f, " #{number}"));

@@ -109,8 +109,13 @@ pub(super) fn command(
             Outbound::Acknowledge(pb::AcknowledgeTerminal { attempts: attempts.into_iter().map(Into::into).collect() })
         }
         TaskManagerCommand::Finalize { spec, finalization } => {
-            let (action, attempts) = convert::finalization_to_pb(finalization);
-            Outbound::Finalize(pb::FinalizeJob { spec: Some((*spec).into()), action: action.into(), attempts })
+            let (action, attempts, checkpoint) = convert::finalization_to_pb(finalization);
+            Outbound::Finalize(pb::FinalizeJob {
+                spec: Some((*spec).into()),
+                action: action.into(),
+                attempts,
+                checkpoint,
+            })
         }
         TaskManagerCommand::Release { job } => Outbound::Release(pb::ReleaseJob { job: convert::uuid_bytes(job.0) }),
         TaskManagerCommand::Checkpoint(command) => Outbound::Checkpoint(command.into()),

@@ -181,7 +181,7 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
     let (mut executor, events) = executor(flow);
     executor.deploy(&deployment);
     ends(&events, 2);
-    let commit = Finalization::Commit { attempts: deployment.schedule.attempt_numbers() };
+    let commit = Finalization::Commit { attempts: deployment.schedule.attempt_numbers(), checkpoint: None };
     executor.finalize(&commit).unwrap();
     executor.finalize(&commit).unwrap();
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -153,9 +153,11 @@ impl TryFrom<pb::ExecutorCommand> for Command {
                 let attempts = cancel.attempts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
                 Ok(Self::Cancel(attempts))
             }
-            Some(Pb::Finalize(finalize)) => {
-                Ok(Self::Finalize(convert::finalization_from_pb(finalize.action, finalize.attempts)?))
-            }
+            Some(Pb::Finalize(finalize)) => Ok(Self::Finalize(convert::finalization_from_pb(
+                finalize.action,
+                finalize.attempts,
+                finalize.checkpoint,
+            )?)),
             Some(Pb::Checkpoint(checkpoint)) => Ok(Self::Checkpoint(checkpoint.try_into()?)),
             Some(Pb::Start(_)) => Err(Error::Protocol { reason: "a second start".into() }),
             None => Err(Error::Protocol { reason: "a command of an unknown kind".into() }),
@@ -174,7 +176,7 @@ impl From<Event> for pb::ExecutorEvent {
                 Pb::Attempt(AttemptChanged { report: Some(report.into()), collected })
             }
             Event::Finalized { finalization, result } => {
-                let (action, _) = convert::finalization_to_pb(finalization);
+                let (action, ..) = convert::finalization_to_pb(finalization);
                 Pb::Finalized(Finalized { action: action.into(), failure: result.err().map(Into::into) })
             }
             Event::Checkpoint(report) => Pb::Checkpoint(report.into()),

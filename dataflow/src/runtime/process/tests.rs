@@ -184,8 +184,8 @@ impl Agent {
     }
 
     fn finalize(&self, finalization: Finalization) -> PbEvent {
-        let (action, attempts) = convert::finalization_to_pb(finalization);
-        self.say(Command::Finalize(FinalizeExecutor { action: action.into(), attempts }));
+        let (action, attempts, checkpoint) = convert::finalization_to_pb(finalization);
+        self.say(Command::Finalize(FinalizeExecutor { action: action.into(), attempts, checkpoint }));
         loop {
             match self.hear() {
                 PbEvent::Progress(_) => {}
@@ -210,7 +210,7 @@ fn an_executor_runs_a_job_from_ready_to_its_finalization() {
     let (ends, records) = agent.hear_ends(4);
     assert!(ends.values().all(|end| matches!(end, TerminalState::Finished { .. })), "{ends:?}");
     assert_eq!(records.len(), 1_000);
-    let commit = Finalization::Commit { attempts: deployment.schedule.attempt_numbers() };
+    let commit = Finalization::Commit { attempts: deployment.schedule.attempt_numbers(), checkpoint: None };
     agent.say(Command::Deploy(deployment.into()));
     let (again, _) = agent.hear_ends(4);
     assert_eq!(ends, again, "a repeated deployment repeats the reports and starts nothing");

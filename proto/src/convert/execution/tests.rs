@@ -158,13 +158,14 @@ fn a_malformed_deployment_names_the_field() {
 fn finalizations_round_trip_and_an_unspecified_one_is_refused() {
     let vertex = |subtask| ExecutionVertexId { vertex: JobVertexId(1), subtask: SubtaskIndex(subtask) };
     let attempts = BTreeMap::from([(vertex(0), AttemptNumber(2)), (vertex(1), AttemptNumber(3))]);
-    for finalization in [Finalization::Commit { attempts }, Finalization::Abort] {
-        let (action, attempts) = finalization_to_pb(finalization.clone());
-        assert_eq!(finalization_from_pb(action.into(), attempts), Ok(finalization));
+    let checkpoint = Some(RestoreFrom { checkpoint: CheckpointId(9), states: BTreeMap::new() });
+    for finalization in [Finalization::Commit { attempts, checkpoint }, Finalization::Abort] {
+        let (action, attempts, checkpoint) = finalization_to_pb(finalization.clone());
+        assert_eq!(finalization_from_pb(action.into(), attempts, checkpoint), Ok(finalization));
     }
     let nameless = vec![pb::StagedAttempt { vertex: None, attempt: 1 }];
-    let refused = finalization_from_pb(pb::Finalization::Commit.into(), nameless).expect_err("no sub-task");
+    let refused = finalization_from_pb(pb::Finalization::Commit.into(), nameless, None).expect_err("no sub-task");
     assert_eq!(refused, Error::Missing { field: "StagedAttempt.vertex" });
-    let refused = finalization_from_pb(0, Vec::new()).expect_err("unspecified");
+    let refused = finalization_from_pb(0, Vec::new(), None).expect_err("unspecified");
     assert_eq!(refused, Error::UnknownEnum { field: "Finalization.action", value: 0 });
 }

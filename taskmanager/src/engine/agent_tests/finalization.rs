@@ -3,7 +3,8 @@
 use super::*;
 
 fn commit(attempt: u32) -> Finalization {
-    Finalization::Commit { attempts: (0..2).map(|subtask| (vertex(subtask), AttemptNumber(attempt))).collect() }
+    let attempts = (0..2).map(|subtask| (vertex(subtask), AttemptNumber(attempt))).collect();
+    Finalization::Commit { attempts, checkpoint: None }
 }
 
 #[test]

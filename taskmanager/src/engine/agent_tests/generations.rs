@@ -105,7 +105,7 @@ fn a_generation_ends_when_all_its_attempts_are_acknowledged_and_a_newer_one_is_h
     check(acknowledge(&mut bench, &[id(1, 1)]), expect![[""]]);
     let attempts = BTreeMap::from([(vertex(0), AttemptNumber(0)), (vertex(1), AttemptNumber(1))]);
     check(
-        bench.finalize(Finalization::Commit { attempts }),
+        bench.finalize(Finalization::Commit { attempts, checkpoint: None }),
         expect![[r#"
         tell executor-2: commit of attempts 0 to 1
     "#]],

@@ -163,7 +163,8 @@ impl JobMaster {
         match kind {
             FinalizationKind::Commit => {
                 let schedule = self.job.schedule.as_ref();
-                Finalization::Commit { attempts: schedule.map(Schedule::attempt_numbers).unwrap_or_default() }
+                let attempts = schedule.map(Schedule::attempt_numbers).unwrap_or_default();
+                Finalization::Commit { attempts, checkpoint: self.job.final_checkpoint() }
             }
             FinalizationKind::Abort => Finalization::Abort,
         }

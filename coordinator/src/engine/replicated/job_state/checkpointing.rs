@@ -85,6 +85,14 @@ impl JobState {
         }
     }
 
+    /// What every sub-task left, when the job has finished its work: its sinks commit the transactions in it.
+    #[must_use]
+    pub fn final_checkpoint(&self) -> Option<RestoreFrom> {
+        let checkpoint = self.checkpoints.final_checkpoint?;
+        let states = self.checkpoints.completed.get(&checkpoint)?.states.clone();
+        Some(RestoreFrom { checkpoint, states })
+    }
+
     /// What scheduled sub-tasks of one attempt number start from; none: from nothing. All of one number start from one
     /// checkpoint (`last-completed`): between the entry that voids an attempt and the one that replaces it, none can
     /// be completed.

@@ -310,6 +310,8 @@ fn a_bounded_job_ends_with_a_final_checkpoint_of_what_its_tasks_left() {
     assert_eq!(harness.status(), "COMMITTING");
     let checkpoints = &harness.master.job().checkpoints;
     assert_eq!(checkpoints.final_checkpoint, checkpoints.latest());
+    let committed = harness.master.job().final_checkpoint().expect("it takes checkpoints");
+    assert_eq!(committed.states.len(), 4, "any task manager can commit what they left");
     let finished = harness.finalized(1, super::FinalizationKind::Commit, None);
     expect![[r#"
         propose end Finished
