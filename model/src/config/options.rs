@@ -65,6 +65,8 @@ options! {
     COORDINATOR_HISTORY_SIZE: u32 = "coordinator.history.size", COORDINATOR, count(0, 1_000_000, "100");
     /// Whether the operations of the chaos harness are let in; never in production.
     COORDINATOR_CHAOS_API: bool = "coordinator.chaos-api", COORDINATOR, flag("false");
+    /// Whether jobs get slots of the task managers with the most free ones, or else fill one task manager after the other; either way they get more where they run already, if they can.
+    CLUSTER_EVENLY_SPREAD_OUT_SLOTS: bool = "cluster.evenly-spread-out-slots", COORDINATOR, flag("true");
     /// The largest blob (a job's executable, what a `collect()` gathers) that a coordinator accepts.
     BLOB_MAX_SIZE: u64 = "blob.max-size", COORDINATOR, memory_size(MEBIBYTE, "1 gb");
     /// The largest single message between processes; large contents travel in pieces.

@@ -17,7 +17,7 @@ pub use event::{DetectorSettings, ResourceManagerAction, ResourceManagerEvent, T
 use super::message::{
     FinalizationReport, JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
 };
-use super::slot_pool::SlotPool;
+use super::slot_pool::{SlotPlacement, SlotPool};
 
 #[derive(Debug, Clone)]
 enum Link {
@@ -54,6 +54,13 @@ impl ResourceManager {
         allocated.into_iter().for_each(|(slot, job)| pool.adopt(slot, job));
         let (task_managers, jobs) = (BTreeMap::new(), BTreeSet::new());
         Self { settings, task_managers, jobs, pool, last_tick: None }
+    }
+
+    /// Chooses slots like this.
+    #[must_use]
+    pub fn with_placement(mut self, placement: SlotPlacement) -> Self {
+        self.pool.set_placement(placement);
+        self
     }
 
     /// The one door: what happened, and what is to be done.

@@ -1,6 +1,6 @@
 //! The leader's view of all slots: who holds which, and who waits for how many.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidemill_model::id::{JobId, TaskManagerId};
 use tidemill_model::job_graph::SlotRequirements;
@@ -11,13 +11,24 @@ use tidemill_model::slot::SlotId;
 pub struct Grant {
     /// To whom.
     pub job: JobId,
-    /// Which, spread over the task managers.
+    /// Which.
     pub slots: Vec<SlotId>,
+}
+
+/// Which task manager gives the next slot, among those that are as close to the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlotPlacement {
+    /// The one with the most free slots: work is spread over all.
+    #[default]
+    Spread,
+    /// The one with the fewest free slots: few are filled, and others can be taken away.
+    Pack,
 }
 
 /// Registered task managers' slots, allocations, and waiting jobs in the order of their requests.
 #[derive(Debug, Clone, Default)]
 pub struct SlotPool {
+    placement: SlotPlacement,
     /// Of task managers whose stream stands.
     offers: BTreeMap<TaskManagerId, u32>,
     /// May name slots of task managers that have not registered with this leader yet.
@@ -29,6 +40,11 @@ pub struct SlotPool {
 }
 
 impl SlotPool {
+    /// Chooses slots like this from now on.
+    pub fn set_placement(&mut self, placement: SlotPlacement) {
+        self.placement = placement;
+    }
+
     /// Notes that a job holds a slot, as the replicated schedule says.
     pub fn adopt(&mut self, slot: SlotId, job: JobId) {
         self.allocated.insert(slot, job);
@@ -57,7 +73,8 @@ impl SlotPool {
     pub fn request(&mut self, job: JobId, requirements: SlotRequirements) {
         self.waiting.retain(|(waiting, _)| *waiting != job);
         self.waiting.push_back((job, requirements));
-        self.untried += 1;
+        // A repeated request may have replaced one that nobody had looked at.
+        self.untried = (self.untried + 1).min(self.waiting.len());
     }
 
     /// A job gives back what it holds and stops waiting.
@@ -85,7 +102,7 @@ impl SlotPool {
                 self.waiting.push_back((job, requirements));
                 continue;
             }
-            let slots = self.spread(requirements.total());
+            let slots = self.choose(job, requirements.total());
             free -= wanted;
             self.allocated.extend(slots.iter().map(|&slot| (slot, job)));
             grants.push(Grant { job, slots });
@@ -93,17 +110,29 @@ impl SlotPool {
         grants
     }
 
-    /// Up to `count` free slots, always the next one from the task manager with the most free ones left.
-    fn spread(&self, count: u32) -> Vec<SlotId> {
+    /// Up to `count` free slots: on task managers that host the job already, where its inputs are, before others.
+    fn choose(&self, job: JobId, count: u32) -> Vec<SlotId> {
+        let hosts: BTreeSet<TaskManagerId> =
+            self.allocated.iter().filter(|(_, holder)| **holder == job).map(|(slot, _)| slot.task_manager).collect();
         let mut free: BTreeMap<TaskManagerId, VecDeque<SlotId>> = BTreeMap::new();
         for slot in self.free() {
             free.entry(slot.task_manager).or_default().push_back(slot);
         }
         let mut chosen = Vec::new();
         for _ in 0..count {
-            let most = free.values_mut().rev().max_by_key(|slots| slots.len());
-            let Some(slot) = most.and_then(VecDeque::pop_front) else { break };
-            chosen.push(slot);
+            let best = free.iter().min_by_key(|(id, slots)| {
+                let rank = match self.placement {
+                    SlotPlacement::Spread => usize::MAX - slots.len(),
+                    SlotPlacement::Pack => slots.len(),
+                };
+                (!hosts.contains(id), rank)
+            });
+            let Some(task_manager) = best.map(|(&id, _)| id) else { break };
+            let Some(slots) = free.get_mut(&task_manager) else { break };
+            chosen.extend(slots.pop_front());
+            if slots.is_empty() {
+                free.remove(&task_manager);
+            }
         }
         chosen
     }
@@ -175,6 +204,40 @@ mod tests {
         pool.request(job(1), slots(3));
         assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] }]);
         assert_eq!((pool.free_of(tm(1)), pool.free_of(tm(2))), (0, 1));
+    }
+
+    #[test]
+    fn a_request_that_is_repeated_before_it_is_looked_at_counts_once() {
+        let mut pool = SlotPool::default();
+        pool.request(job(1), slots(1));
+        pool.request(job(1), slots(2));
+        pool.offer(tm(1), 2);
+        pool.request(job(1), slots(1));
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0)] }]);
+    }
+
+    #[test]
+    fn packed_slots_fill_the_fullest_task_manager_first() {
+        let mut pool = SlotPool::default();
+        pool.set_placement(SlotPlacement::Pack);
+        pool.offer(tm(1), 3);
+        pool.offer(tm(2), 2);
+        pool.request(job(1), slots(3));
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(2, 0), slot(2, 1), slot(1, 0)] }]);
+    }
+
+    #[test]
+    fn a_job_that_asks_for_more_gets_it_where_it_is_already() {
+        for placement in [SlotPlacement::Spread, SlotPlacement::Pack] {
+            let mut pool = SlotPool::default();
+            pool.set_placement(placement);
+            pool.adopt(slot(2, 0), job(1));
+            pool.adopt(slot(3, 0), job(2));
+            (1..=3).for_each(|n| pool.offer(tm(n), 3));
+            pool.request(job(1), slots(2));
+            let granted = Grant { job: job(1), slots: vec![slot(2, 1), slot(2, 2)] };
+            assert_eq!(pool.grant(), vec![granted], "{placement:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tidemill_model::time::Timestamp;
 use tokio::sync::Notify;
 
 use super::handle::Error;
-use crate::engine::leader::{DetectorSettings, JobMasterSettings};
+use crate::engine::leader::{DetectorSettings, JobMasterSettings, SlotPlacement};
 use crate::engine::replicated::{Command, CommandBody, JobState, Response};
 use crate::runtime::clock::Clock;
 use crate::runtime::replicated_log::{self, Leadership, ReplicatedLog};
@@ -31,6 +31,8 @@ pub struct LeaderSettings {
     pub reconcile_timeout: Duration,
     /// How many ended jobs are remembered.
     pub history_size: u32,
+    /// Which free slots jobs get.
+    pub placement: SlotPlacement,
     /// How often engines are told that time has passed.
     pub tick: Duration,
 }
@@ -43,6 +45,7 @@ impl Default for LeaderSettings {
             heartbeat_grace: Duration::from_millis(300),
             reconcile_timeout: Duration::from_secs(10),
             history_size: 100,
+            placement: SlotPlacement::Spread,
             tick: Duration::from_millis(50),
         }
     }

@@ -99,7 +99,8 @@ impl Actor for ResourceManagerActor {
                 .flat_map(|(job, schedule)| schedule.attempts.values().map(|attempt| (attempt.slot, job.spec.id)))
                 .collect()
         });
-        let engine = ResourceManager::new(context.settings.detector(), allocated);
+        let engine =
+            ResourceManager::new(context.settings.detector(), allocated).with_placement(context.settings.placement);
         let ticks = OwnedTask::spawn("resource-manager-tick", tick(me.downgrade(), context.settings.tick));
         let (sessions, masters) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { context, engine, sessions, masters, last_session: 0, _ticks: ticks })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidemill_model::config::{self, Configuration};
 
+use crate::engine::leader::SlotPlacement;
 use crate::runtime::leader::LeaderSettings;
 use crate::runtime::raft::RaftSettings;
 
@@ -115,6 +116,11 @@ impl CoordinatorSettings {
                 heartbeat_grace: configuration.get(&config::HEARTBEAT_GRACE),
                 reconcile_timeout: configuration.get(&config::COORDINATOR_RECONCILE_TIMEOUT),
                 history_size: configuration.get(&config::COORDINATOR_HISTORY_SIZE),
+                placement: if configuration.get(&config::CLUSTER_EVENLY_SPREAD_OUT_SLOTS) {
+                    SlotPlacement::Spread
+                } else {
+                    SlotPlacement::Pack
+                },
                 ..LeaderSettings::default()
             },
             blob_size_max: configuration.get(&config::BLOB_MAX_SIZE),
