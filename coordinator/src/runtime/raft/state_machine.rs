@@ -175,7 +175,10 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let snapshot = Bytes::from(format::seal_bytes(&codec::encode(&self.state)));
+        // A hundred thousand jobs take a while: a worker thread that heartbeats need must not do it.
+        let state = std::mem::take(&mut self.state);
+        let seal = move || Bytes::from(format::seal_bytes(&codec::encode(&state)));
+        let snapshot = tokio::task::spawn_blocking(seal).await.map_err(io::Error::other)?;
         FailPoint::SnapshotBuildPre.check()?;
         write_snapshot(&self.storage, &self.meta, &snapshot)?;
         self.storage.synced().await?;
