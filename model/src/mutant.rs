@@ -64,6 +64,16 @@ mutants! {
     ComparedByName = "compared-by-name",
     /// A task manager whose session breaks forgets the ends of attempts that the leader has not acknowledged.
     ResultDroppedAtFlap = "result-dropped-at-flap",
+    /// Every leadership counts checkpoints from 1, in its memory.
+    CheckpointCounterInMemory = "checkpoint-counter-in-memory",
+    /// Sinks are told of a completed checkpoint before that is applied.
+    NotifiesBeforeCommit = "notifies-before-commit",
+    /// A checkpoint is completed after attempts that took part in it were replaced.
+    CompletionAfterFailover = "completion-after-failover",
+    /// A sink aborts the transaction of a checkpoint that is aborted, although a later checkpoint would commit it.
+    SinkAbortsOnCheckpointAbort = "sink-aborts-on-checkpoint-abort",
+    /// A task starts from the newest snapshot that lies in the storage, whether or not its checkpoint was completed.
+    RestoresNewestDirectory = "restores-newest-directory",
     /// A leader that was itself stopped takes task managers for dead that it could not hear meanwhile.
     ExpiryAfterPause = "expiry-after-pause",
 }

@@ -11,7 +11,7 @@ fn two_hundred_seeds_hold_every_invariant_and_heal() {
     // A simulation in which nothing happens proves nothing.
     assert!(totals.leaderships > 600 && totals.faults > 2000, "{totals}");
     assert!(totals.adopted > 500 && totals.published > 200 && totals.comparisons > 1000, "{totals}");
-    for name in ["RestartJob", "FailJob", "CancelJob", "RecordTakeover", "StartCommitting", "EndJob"] {
+    for name in ["FailOver", "CompleteCheckpoint", "CancelJob", "RecordTakeover", "StartCommitting", "EndJob"] {
         assert!(totals.applied(name) > 20, "{name}: {totals}");
     }
     for kind in ["Deploy", "Cancel", "Acknowledge", "Finalize", "Release"] {

@@ -32,7 +32,7 @@ impl ReplicatedLog for MemoryLog {
         let mut last_index = self.last_index.lock().unwrap_or_else(PoisonError::into_inner);
         *last_index += 1;
         let index = *last_index;
-        let response = self.state.write(index, |state| state.apply(index, TERM, &command));
+        let response = self.state.apply(index, TERM, &command);
         Box::pin(std::future::ready(Ok(Applied { index, response })))
     }
 

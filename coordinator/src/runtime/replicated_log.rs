@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::future::BoxFuture;
-use tidemill_model::id::NodeId;
-use tokio::sync::watch;
+use tidemill_model::id::{LeaderEpoch, NodeId};
+use tidemill_model::time::Timestamp;
+use tokio::sync::{mpsc, watch};
 
-use crate::engine::replicated::{ClusterState, Command, Response};
+use crate::engine::replicated::{ClusterState, Command, CommandBody, Response};
 use crate::runtime::codec;
 
 /// Why a proposal has no answer.
@@ -67,6 +68,21 @@ pub enum Leadership {
     },
 }
 
+/// An entry as it was applied here, for the leadership that decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedCommand {
+    /// Its place in the log.
+    pub index: u64,
+    /// The leadership that decided it.
+    pub epoch: LeaderEpoch,
+    /// What was decided.
+    pub body: CommandBody,
+    /// The replicated clock as it stood then.
+    pub now: Timestamp,
+    /// What applying it answered.
+    pub response: Response,
+}
+
 /// The state as applied on this replica, shared between the log (the only writer) and readers.
 #[derive(Debug, Clone)]
 pub struct SharedState {
@@ -74,11 +90,13 @@ pub struct SharedState {
     applied: watch::Sender<u64>,
     /// The last one that was asked for, with its index.
     checksum: Arc<Mutex<Option<(u64, u64)>>>,
+    follower: Arc<Mutex<Option<mpsc::Sender<AppliedCommand>>>>,
 }
 
 impl Default for SharedState {
     fn default() -> Self {
-        Self { state: Arc::default(), applied: watch::Sender::new(0), checksum: Arc::default() }
+        let applied = watch::Sender::new(0);
+        Self { state: Arc::default(), applied, checksum: Arc::default(), follower: Arc::default() }
     }
 }
 
@@ -113,6 +131,32 @@ impl SharedState {
         self.applied.subscribe()
     }
 
+    /// Every command about a job that exists already that is applied from now on, in the order of the log. There is one follower, the newest: the
+    /// receiver ends when another one comes, or when more than `capacity` commands wait for it.
+    #[must_use]
+    pub fn follow(&self, capacity: usize) -> mpsc::Receiver<AppliedCommand> {
+        let (sender, receiver) = mpsc::channel(capacity);
+        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Applies the entry at `index`, appended in `term`, and tells who follows.
+    pub fn apply(&self, index: u64, term: u64, command: &Command) -> Response {
+        self.write(index, |state| {
+            let response = state.apply(index, term, command);
+            let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(sender) = follower.as_ref().filter(|_| concerns_a_known_job(&command.body)) {
+                let (epoch, body, now) = (command.epoch, command.body.clone(), state.now);
+                let applied = AppliedCommand { index, epoch, body, now, response: response.clone() };
+                // Under the lock, so that the order is the log's. Whoever cannot keep up must not miss one.
+                if sender.try_send(applied).is_err() {
+                    *follower = None;
+                }
+            }
+            response
+        })
+    }
+
     /// Changes the state and then announces the index up to which it is now applied.
     pub fn write<T>(&self, index: u64, write: impl FnOnce(&mut ClusterState) -> T) -> T {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -121,6 +165,11 @@ impl SharedState {
         self.applied.send_replace(index);
         result
     }
+}
+
+/// Submissions have no follower: who accepts them tells the dispatcher, and waits for it.
+fn concerns_a_known_job(body: &CommandBody) -> bool {
+    body.job().is_some() && !matches!(body, CommandBody::SubmitJob { .. })
 }
 
 /// An ordered, durable log of commands, and the state that results.
@@ -146,4 +195,45 @@ pub trait ReplicatedLog: Send + Sync + 'static {
 
     /// This replica.
     fn node(&self) -> NodeId;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cancel(stamp: u64) -> Command {
+        let body = CommandBody::CancelJob { job: crate::engine::fixture::job_id(5) };
+        Command { epoch: LeaderEpoch::default(), stamp: Timestamp(stamp), body }
+    }
+
+    #[test]
+    fn who_follows_hears_of_every_command_in_the_order_of_the_log_with_the_replicated_time() {
+        let shared = SharedState::default();
+        shared.apply(1, 1, &cancel(9));
+        let mut commands = shared.follow(8);
+        shared.apply(2, 1, &cancel(3));
+        shared.apply(3, 1, &cancel(12));
+        let heard: Vec<_> = std::iter::from_fn(|| commands.try_recv().ok()).collect();
+        let heard: Vec<_> = heard.into_iter().map(|command| (command.index, command.now, command.response)).collect();
+        assert_eq!(heard, [(2, Timestamp(9), Response::UnknownJob), (3, Timestamp(12), Response::UnknownJob)]);
+    }
+
+    #[test]
+    fn who_cannot_keep_up_misses_nothing_silently() {
+        let shared = SharedState::default();
+        let mut commands = shared.follow(1);
+        for index in 1..=3 {
+            shared.apply(index, 1, &cancel(index));
+        }
+        assert_eq!(commands.blocking_recv().map(|command| command.index), Some(1));
+        assert_eq!(commands.blocking_recv(), None, "it has ended");
+    }
+
+    #[test]
+    fn a_new_follower_ends_the_former_one() {
+        let shared = SharedState::default();
+        let mut former = shared.follow(1);
+        let _new = shared.follow(1);
+        assert_eq!(former.blocking_recv(), None);
+    }
 }

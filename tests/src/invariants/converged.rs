@@ -38,6 +38,12 @@ pub enum Violation {
         /// Which.
         attempt: ExecutionAttemptId,
     },
+    /// A job takes no checkpoints any more.
+    #[error("job {job} has completed no checkpoint since all faults are over")]
+    NoCheckpoint {
+        /// Which.
+        job: JobId,
+    },
     /// The leader's copy of a job is not what is replicated.
     #[error("the leader takes job {job} for another than the replicas do")]
     CopyDiffers {

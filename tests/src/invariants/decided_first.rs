@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use tidemill_coordinator::engine::leader::TaskManagerCommand;
 use tidemill_coordinator::engine::replicated::{ClusterState, CommandBody, JobState, Response};
+use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand};
 use tidemill_model::execution::Finalization;
-use tidemill_model::id::{ExecutionAttemptId, JobId, TaskManagerId};
+use tidemill_model::id::{CheckpointId, ExecutionAttemptId, JobId, TaskManagerId};
 use tidemill_model::job::JobStatus;
 
 use crate::sim::fact::Fact;
@@ -47,6 +48,14 @@ pub enum Violation {
         /// Where.
         task_manager: TaskManagerId,
     },
+    /// Sinks were told of a completion that is not replicated.
+    #[error("sinks of job {job} were told that checkpoint {checkpoint} is complete, and it is not")]
+    Notified {
+        /// Whose.
+        job: JobId,
+        /// Of which checkpoint.
+        checkpoint: CheckpointId,
+    },
     /// Attempts were stopped that are wanted.
     #[error("attempt {attempt} was cancelled in status {status}")]
     Canceled {
@@ -75,9 +84,8 @@ impl DecidedFirst {
         let Fact::Sent { task_manager, command, state, .. } = fact else { return Ok(()) };
         let task_manager = *task_manager;
         match command {
-            TaskManagerCommand::Welcome
-            | TaskManagerCommand::HeartbeatAnswer { .. }
-            | TaskManagerCommand::Checkpoint(_) => Ok(()),
+            TaskManagerCommand::Welcome | TaskManagerCommand::HeartbeatAnswer { .. } => Ok(()),
+            TaskManagerCommand::Checkpoint(command) => notified(command, state),
             TaskManagerCommand::Deploy { deployment, .. } => {
                 self.deployed.extend(deployment.start.iter().map(|attempt| (task_manager, *attempt)));
                 deployed(task_manager, &deployment.start, state)
@@ -132,6 +140,19 @@ fn deployed(
         Some(attempt) => Err(Violation::Deployed { attempt: *attempt, task_manager }),
         None => Ok(()),
     }
+}
+
+/// Sinks commit when they are told of a completion: it has to be one.
+fn notified(command: &CheckpointCommand, state: &ClusterState) -> Result<(), Violation> {
+    let Some(attempt) = command.attempts.first().filter(|_| command.action == CheckpointAction::NotifyComplete) else {
+        return Ok(());
+    };
+    let Some(job) = state.jobs.get(&attempt.job) else { return Ok(()) };
+    // Older ones may have been subsumed since.
+    if job.status.is_terminal() || job.checkpoints.latest() >= Some(command.checkpoint) {
+        return Ok(());
+    }
+    Err(Violation::Notified { job: attempt.job, checkpoint: command.checkpoint })
 }
 
 fn finalized(job: JobId, finalization: &Finalization, state: &ClusterState) -> Result<(), Violation> {

@@ -4,6 +4,7 @@
 //! a fence that forgets to rise does not take its invariant along. What is broken is said with its evidence.
 
 pub mod acknowledged;
+pub mod checkpoint_ids;
 pub mod converged;
 pub mod decided_first;
 pub mod fence;
@@ -14,8 +15,10 @@ pub mod one_execution;
 pub mod one_leader;
 pub mod output;
 pub mod replicas_agree;
+pub mod restores;
 pub mod result_delivered;
 pub mod terminal;
+pub mod transactions;
 mod truth;
 pub mod undisturbed;
 
@@ -29,6 +32,9 @@ pub enum Violation {
     /// See [`acknowledged`].
     #[error("acknowledged: {0}")]
     Acknowledged(#[from] acknowledged::Violation),
+    /// See [`checkpoint_ids`].
+    #[error("checkpoint-ids: {0}")]
+    CheckpointIds(#[from] checkpoint_ids::Violation),
     /// See [`converged`].
     #[error("converged: {0}")]
     Converged(#[from] converged::Violation),
@@ -59,9 +65,15 @@ pub enum Violation {
     /// See [`replicas_agree`].
     #[error("replicas-agree: {0}")]
     ReplicasAgree(#[from] replicas_agree::Violation),
+    /// See [`restores`].
+    #[error("restores: {0}")]
+    Restores(#[from] restores::Violation),
     /// See [`result_delivered`].
     #[error("result-delivered: {0}")]
     ResultDelivered(#[from] result_delivered::Violation),
+    /// See [`transactions`].
+    #[error("transactions: {0}")]
+    Transactions(#[from] transactions::Violation),
     /// See [`terminal`].
     #[error("terminal: {0}")]
     Terminal(#[from] terminal::Violation),
@@ -82,6 +94,7 @@ impl Violation {
     pub fn invariant(&self) -> &'static str {
         match self {
             Self::Acknowledged(_) => "acknowledged",
+            Self::CheckpointIds(_) => "checkpoint-ids",
             Self::Converged(_) => "converged",
             Self::DecidedFirst(_) => "decided-first",
             Self::Fence(_) => "fence",
@@ -92,6 +105,8 @@ impl Violation {
             Self::OneLeader(_) => "one-leader",
             Self::Output(_) => "output",
             Self::ReplicasAgree(_) => "replicas-agree",
+            Self::Restores(_) => "restores",
+            Self::Transactions(_) => "transactions",
             Self::ResultDelivered(_) => "result-delivered",
             Self::Terminal(_) => "terminal",
             Self::Undisturbed(_) => "undisturbed",
@@ -107,6 +122,7 @@ pub(crate) struct Invariants {
     /// What has been decided, as the first replica that applied it has it.
     pub(crate) truth: Truth,
     acknowledged: acknowledged::Acknowledged,
+    checkpoint_ids: checkpoint_ids::CheckpointIds,
     decided_first: decided_first::DecidedFirst,
     fence: fence::Fence,
     in_office: in_office::InOffice,
@@ -115,7 +131,9 @@ pub(crate) struct Invariants {
     one_leader: one_leader::OneLeader,
     output: output::Output,
     replicas_agree: replicas_agree::ReplicasAgree,
+    restores: restores::Restores,
     terminal: terminal::Terminal,
+    transactions: transactions::Transactions,
     undisturbed: undisturbed::Undisturbed,
 }
 
@@ -129,10 +147,15 @@ impl Invariants {
         self.fence.observe(fact)?;
         self.decided_first.observe(fact)?;
         self.one_execution.observe(fact)?;
+        self.checkpoint_ids.observe(fact)?;
+        self.restores.observe(fact)?;
+        self.transactions.observe(fact)?;
         self.output.observe(&self.truth, fact)?;
         self.no_zombie.observe(fact);
         if news {
             self.no_zombie.decided(fact)?;
+            self.checkpoint_ids.decided(fact)?;
+            self.restores.decided(fact);
             self.terminal.decided(fact)?;
             self.undisturbed.decided(fact)?;
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use tidemill_coordinator::engine::replicated::{CommandBody, Response};
 use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 use tidemill_model::id::{ExecutionAttemptId, JobId};
+use tidemill_model::job::JobStatus;
 
 use crate::sim::fact::Fact;
 
@@ -55,7 +56,7 @@ impl NoZombie {
             | FailureKind::GraphMismatch
             | FailureKind::ExecutorLost
             | FailureKind::ConnectionLost
-            | FailureKind::Io => state.status == tidemill_model::job::JobStatus::Running,
+            | FailureKind::Io => matches!(state.status, JobStatus::Running | JobStatus::Restarting),
         };
         let mut scheduled = state.schedule.iter().flat_map(|schedule| schedule.attempt_ids(*job));
         if by_attempt && !scheduled.any(|(attempt, _)| self.failed.contains(&attempt)) {

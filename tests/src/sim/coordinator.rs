@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tidemill_coordinator::engine::replicated::{ClusterState, Command, CommandBody, Response};
-use tidemill_model::id::{JobId, LeaderEpoch};
+use tidemill_model::id::LeaderEpoch;
+use tidemill_model::time::Timestamp;
 
 use super::client::{Reply, Request};
 use super::clock::{MILLISECOND, Time};
@@ -31,7 +32,7 @@ const RETRY: Time = 20 * MILLISECOND;
 #[derive(Debug, Clone)]
 pub(crate) enum Proposer {
     Leadership,
-    Master { epoch: LeaderEpoch, job: JobId },
+    Master { epoch: LeaderEpoch },
     Client { epoch: LeaderEpoch, request: Box<Request> },
 }
 
@@ -40,7 +41,6 @@ struct Waiting {
     /// The term in which it was proposed.
     term: u64,
     proposer: Proposer,
-    command: Rc<Command>,
 }
 
 /// Where the next leadership stands.
@@ -212,10 +212,10 @@ impl World {
         let coordinator = &mut self.coordinators[node];
         let command = Rc::new(Command { epoch, stamp: coordinator.life.clock.wall(now), body });
         let Some(term) = coordinator.replica.leads(now) else {
-            let waiting = Waiting { term: 0, proposer, command };
+            let waiting = Waiting { term: 0, proposer };
             return self.answer(node, waiting, Err(Lost::NotLeader));
         };
-        coordinator.waiting.insert(proposal, Waiting { term, proposer, command: command.clone() });
+        coordinator.waiting.insert(proposal, Waiting { term, proposer });
         let work = match coordinator.slow && coordinator.random.chance(400) {
             true => coordinator.random.between(50, 2500) * MILLISECOND,
             false => coordinator.random.between(20, 400),
@@ -258,6 +258,8 @@ impl World {
                 before: &before,
                 after,
             });
+            let told = (index, self.coordinators[node].state.now, response.clone());
+            self.tell_leadership(node, command, told);
             if let Some(proposal) = entry.proposal {
                 self.resolve(node, proposal, Ok(response.clone()));
             }
@@ -267,6 +269,15 @@ impl World {
             if let Some(epoch) = self.coordinators[node].leads() {
                 self.post(node, epoch, Actor::Dispatcher, Mail::Synchronize);
             }
+        }
+    }
+
+    /// The leadership that decided it hears of every command, in the order of the log.
+    fn tell_leadership(&mut self, node: Node, command: &Command, (index, now, response): (u64, Timestamp, Response)) {
+        let Some(epoch) = self.coordinators[node].leads().filter(|epoch| *epoch == command.epoch) else { return };
+        if command.body.job().is_some() {
+            let event = JobMasterEvent::Applied { body: command.body.clone(), stamp: now, response };
+            self.post(node, epoch, Actor::Dispatcher, Mail::Applied { index, event });
         }
     }
 
@@ -290,7 +301,7 @@ impl World {
 
     fn answer(&mut self, node: Node, waiting: Waiting, outcome: Result<Response, Lost>) {
         let decided = outcome.ok().filter(|response| !matches!(response, Response::Stale { .. }));
-        let Waiting { term, proposer, command } = waiting;
+        let Waiting { term, proposer } = waiting;
         match (proposer, decided) {
             (Proposer::Leadership, Some(Response::Started(epoch))) => self.lead(node, term, epoch),
             (Proposer::Leadership, _) => {
@@ -298,20 +309,13 @@ impl World {
                     self.coordinators[node].shell = Shell::Idle { retry_at: self.now + RETRY };
                 }
             }
-            (Proposer::Master { epoch, job }, Some(response)) => {
-                let (body, stamp) = (command.body.clone(), command.stamp);
-                let mail = Mail::Master(JobMasterEvent::Applied { body, stamp, response });
-                self.post_later(node, epoch, Actor::Master(job), mail);
-            }
-            (Proposer::Client { epoch, request }, Some(response)) => {
-                if let (CommandBody::CancelJob { job }, Response::Done) = (&command.body, &response) {
-                    let mail = Mail::Canceled { job: *job, stamp: command.stamp };
-                    self.post_later(node, epoch, Actor::Dispatcher, mail);
-                }
+            // Masters hear of it from the log.
+            (Proposer::Master { .. }, Some(_)) => {}
+            (Proposer::Client { request, .. }, Some(response)) => {
                 self.reply_to(&request, Reply::Applied(response));
             }
             // A proposal without an answer ends the leadership, and only the next one reads what came of it.
-            (Proposer::Master { epoch, .. }, None) => self.end_leadership_of(node, epoch),
+            (Proposer::Master { epoch }, None) => self.end_leadership_of(node, epoch),
             (Proposer::Client { epoch, request }, None) => {
                 self.end_leadership_of(node, epoch);
                 self.reply_to(&request, Reply::Again(None));

@@ -8,7 +8,6 @@ use tidemill_coordinator::engine::leader::{
 };
 use tidemill_coordinator::engine::replicated::Command;
 use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
-use tidemill_model::time::Timestamp;
 use tidemill_taskmanager::engine::{self as agent, ExecutorId};
 
 use super::client::{Reply, Request};
@@ -52,9 +51,10 @@ pub(crate) enum Mail {
     /// Stands for what the actor is at.
     UnderWay,
     Synchronize,
-    Canceled {
-        job: JobId,
-        stamp: Timestamp,
+    /// A command of this leadership has been applied, at this index.
+    Applied {
+        index: u64,
+        event: JobMasterEvent,
     },
     Ended(JobId),
     Open {
@@ -137,6 +137,14 @@ pub(crate) enum Event {
         boot: u64,
         epoch: LeaderEpoch,
         actor: Actor,
+    },
+    /// A spawned task deletes files, whatever has become of the leadership meanwhile.
+    DeleteFiles {
+        node: Node,
+        boot: u64,
+        epoch: LeaderEpoch,
+        job: JobId,
+        paths: Vec<String>,
     },
     PortProbed {
         node: Node,

@@ -175,8 +175,7 @@ impl World {
         match command {
             ExecutorCommand::Deploy(deployment) => self.deploy(place, executor, &deployment),
             ExecutorCommand::Cancel(attempts) => self.cancel(place, executor, &attempts),
-            // Simulated programs take none.
-            ExecutorCommand::Checkpoint(_) => {}
+            ExecutorCommand::Checkpoint(command) => self.checkpoint_command(place, executor, &command),
             ExecutorCommand::Finalize(finalization) => self.finalize(place, executor, finalization),
         }
     }
@@ -185,12 +184,12 @@ impl World {
         let task_manager = self.places[place].id;
         for &attempt in &deployment.start {
             let job = self.plan.jobs.iter().find(|job| job.spec.id == attempt.job).expect("only planned jobs run");
-            let task = Task::new(attempt, job, deployment);
+            let mut task = Task::new(attempt, job, deployment);
+            self.restore(&mut task, deployment.restore.as_ref());
             let Some(process) = self.executor(place, executor) else { return };
             process.hosted.insert(attempt);
             process.tasks.insert(attempt.vertex, task);
             if attempt.vertex.vertex == SINKS {
-                self.storage.stage(attempt);
                 let ended = self.watch.truth().jobs.get(&attempt.job).is_none_or(|state| state.status.is_terminal());
                 if ended {
                     self.storage.excused.insert(attempt.job);
@@ -209,7 +208,7 @@ impl World {
         let Some(process) = self.executor(place, executor) else { return };
         let mut tasks = std::mem::take(&mut process.tasks);
         for task in tasks.values_mut() {
-            if let Some(state) = self.step_task(task) {
+            if let Some(state) = self.step_task((place, executor), task) {
                 let attempt = task.attempt;
                 if state.is_terminal() {
                     task.ended = true;
@@ -259,7 +258,7 @@ impl World {
                     self.publish(spec.id, attempts)
                 }
                 Finalization::Abort => {
-                    self.storage.drop_staged(spec.id);
+                    self.storage.drop_pending(spec.id);
                     None
                 }
             }
@@ -270,11 +269,14 @@ impl World {
     fn publish(&mut self, job: JobId, attempts: Vec<ExecutionAttemptId>) -> Option<Failure> {
         match self.storage.publish(job, &attempts) {
             Publication::Done => {
+                for transaction in self.storage.of_attempts(&attempts) {
+                    self.commit(transaction);
+                }
+                self.storage.drop_pending(job);
                 let planned = self.plan.jobs.iter().find(|planned| planned.spec.id == job);
-                let expected = planned.map(expected_output).unwrap_or_default();
-                let content = self.storage.published.get(&job).map_or(&[][..], Vec::as_slice);
+                let (content, expected) = (self.storage.content(job), planned.map(expected_output).unwrap_or_default());
                 let attempts = &attempts;
-                self.watch.observe(&Fact::Published { job, attempts, content, expected: &expected });
+                self.note(&Fact::Published { job, attempts, content: &content, expected: &expected });
                 None
             }
             Publication::Repeated => None,

@@ -103,6 +103,20 @@ pub enum Fact<'a> {
         /// What a run without failures makes visible, sorted.
         expected: &'a [Written],
     },
+    /// A sink's transaction has become visible.
+    Committed {
+        /// The attempt that wrote it.
+        sink: ExecutionAttemptId,
+        /// What is in it, in its order.
+        records: &'a [Written],
+    },
+    /// Files of a job's checkpoints have been deleted.
+    Deleted {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        paths: &'a [String],
+    },
     /// A client has been told that its submission is accepted.
     SubmissionAcknowledged {
         /// Which job.

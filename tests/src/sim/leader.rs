@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tidemill_coordinator::engine::leader::{
-    Deletion, DetectorSettings, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, ResourceManager,
+    DetectorSettings, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, ResourceManager,
     ResourceManagerEvent, SessionId,
 };
-use tidemill_coordinator::engine::replicated::{CommandBody, Response};
 use tidemill_model::id::{JobId, LeaderEpoch};
 use tidemill_model::slot::SlotId;
 
@@ -37,6 +36,8 @@ const HISTORY: u32 = 100;
 #[derive(Debug)]
 struct Master {
     engine: JobMaster,
+    /// The state that it started from was applied up to here.
+    started_at: u64,
     mailbox: VecDeque<Mail>,
 }
 
@@ -176,11 +177,7 @@ impl World {
         match mail {
             Mail::UnderWay => {}
             Mail::Synchronize => self.synchronize(node, epoch),
-            Mail::Canceled { job, stamp } => {
-                let body = CommandBody::CancelJob { job };
-                let event = JobMasterEvent::Applied { body, stamp, response: Response::Done };
-                self.post(node, epoch, Actor::Master(job), Mail::Master(event));
-            }
+            Mail::Applied { index, event } => self.decided(node, epoch, actor, index, event),
             Mail::Ended(job) => {
                 if let Some(leadership) = self.coordinators[node].leadership(epoch) {
                     leadership.masters.remove(&job);
@@ -231,6 +228,25 @@ impl World {
         }
     }
 
+    /// Job masters hear of decisions in the order of the log, from the dispatcher.
+    fn decided(&mut self, node: Node, epoch: LeaderEpoch, actor: Actor, index: u64, event: JobMasterEvent) {
+        match (actor, &event) {
+            (Actor::Dispatcher, JobMasterEvent::Applied { body, .. }) => {
+                if let Some(job) = body.job() {
+                    self.post(node, epoch, Actor::Master(job), Mail::Applied { index, event });
+                }
+            }
+            (Actor::Master(job), _) => {
+                let Some(leadership) = self.coordinators[node].leadership(epoch) else { return };
+                // Earlier ones are in the state that it started from.
+                if leadership.masters.get(&job).is_some_and(|master| index > master.started_at) {
+                    self.step_master(node, epoch, job, event);
+                }
+            }
+            (Actor::Dispatcher | Actor::ResourceManager, _) => {}
+        }
+    }
+
     fn session_of(&mut self, node: Node, epoch: LeaderEpoch, connection: ConnectionId) -> Option<SessionId> {
         self.coordinators[node].leadership(epoch)?.session_of.get(&connection).copied()
     }
@@ -239,6 +255,7 @@ impl World {
     fn synchronize(&mut self, node: Node, epoch: LeaderEpoch) {
         let coordinator = &mut self.coordinators[node];
         let now = coordinator.life.clock.instant(self.now);
+        let started_at = coordinator.applied;
         let Shell::Leading(leadership) = &mut coordinator.shell else { return };
         let settings = JobMasterSettings { reconcile_timeout: self.plan.reconcile_timeout, history_size: HISTORY };
         let missing: Vec<_> = coordinator
@@ -250,7 +267,7 @@ impl World {
         for job in missing {
             let id = job.spec.id;
             let Some(leadership) = self.coordinators[node].leadership(epoch) else { return };
-            let master = Master { engine: JobMaster::new(settings, job, now), mailbox: VecDeque::new() };
+            let master = Master { engine: JobMaster::new(settings, job, now), started_at, mailbox: VecDeque::new() };
             leadership.masters.insert(id, master);
             // It is known to the resource manager once it has started, and not before.
             self.post(
@@ -271,15 +288,15 @@ impl World {
         for action in master.engine.step(now, event) {
             match action {
                 JobMasterAction::Propose(body) => {
-                    self.propose(node, epoch, body, Proposer::Master { epoch, job });
+                    self.propose(node, epoch, body, Proposer::Master { epoch });
                 }
                 JobMasterAction::RequestSlots { requirements } => {
                     let event = ResourceManagerEvent::SlotsRequested { job, requirements };
                     self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
                 }
                 JobMasterAction::DeleteFiles { paths } => {
-                    let event = JobMasterEvent::FilesDeleted { paths, outcome: Deletion::Done };
-                    self.post(node, epoch, Actor::Master(job), Mail::Master(event));
+                    let (delay, boot) = (self.moment(), self.coordinators[node].life.boot);
+                    self.after(delay, Event::DeleteFiles { node, boot, epoch, job, paths });
                 }
                 JobMasterAction::ReleaseSlots => {
                     let event = ResourceManagerEvent::SlotsReleased { job };

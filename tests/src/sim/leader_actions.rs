@@ -2,8 +2,8 @@
 //! sessions, probed ports.
 
 use tidemill_coordinator::engine::leader::{
-    AddressedCommand, JobMasterEvent, ResourceManagerAction, ResourceManagerEvent, SessionId, TaskManagerCommand,
-    TaskManagerMessage,
+    AddressedCommand, Deletion, JobMasterEvent, ResourceManagerAction, ResourceManagerEvent, SessionId,
+    TaskManagerCommand, TaskManagerMessage,
 };
 use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
 
@@ -63,6 +63,18 @@ impl World {
         let refused = there && !self.places[place].life.up;
         let event = ResourceManagerEvent::PortProbed { task_manager: id, refused };
         self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
+    }
+
+    pub(crate) fn delete_files(&mut self, node: Node, boot: u64, epoch: LeaderEpoch, job: JobId, paths: Vec<String>) {
+        if !self.coordinators[node].life.is(boot) {
+            return;
+        }
+        let outcome = if self.nemesis.active && self.random.chance(100) { Deletion::Failed } else { Deletion::Done };
+        if outcome == Deletion::Done {
+            self.storage.delete(job, &paths);
+            self.note(&Fact::Deleted { job, paths: &paths });
+        }
+        self.post(node, epoch, Actor::Master(job), Mail::Master(JobMasterEvent::FilesDeleted { paths, outcome }));
     }
 
     fn forward(

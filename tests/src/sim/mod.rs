@@ -8,6 +8,7 @@
 //!
 //! A seed says everything: two runs of it are equal event by event, which [`Outcome::hash`] shows.
 
+mod checkpoint;
 mod client;
 mod clock;
 mod connection;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidemill_model::checkpoint::CheckpointSettings;
 use tidemill_model::id::{BlobId, JobId, JobVertexId};
 use tidemill_model::job::{ArtifactProgram, JobSettings, JobSpec, Program};
 use tidemill_model::job_graph::{JobEdge, JobGraph, JobVertex, OperatorDescriptor, Partitioning, SlotSharingGroup};
@@ -110,7 +111,16 @@ fn job(number: u64, capacity: u64, random: &mut Random) -> Job {
         edges: vec![JobEdge { source: SOURCES, target: SINKS, partitioning }],
     };
     let restart = RestartStrategy::FixedDelay { attempts: 1000, delay: Duration::from_millis(random.between(0, 400)) };
-    let settings = JobSettings { restart, ..JobSettings::default() };
+    let checkpointing = random.chance(600).then(|| CheckpointSettings {
+        interval: Duration::from_millis(random.between(200, 1500)),
+        pause_min: Duration::from_millis(random.between(0, 200)),
+        timeout: Duration::from_millis(random.between(800, 4000)),
+        concurrent_max: u32::try_from(random.between(1, 3)).expect("small"),
+        failures_tolerable: if random.chance(800) { u32::MAX } else { 2 },
+        retained: u32::try_from(random.between(1, 3)).expect("small"),
+        ..CheckpointSettings::default()
+    });
+    let settings = JobSettings { restart, checkpointing, ..JobSettings::default() };
     let program = Program::Artifact(artifact(number));
     let spec = JobSpec { id: job_id(number), name: format!("job-{number}"), graph, program, settings };
     Job { spec, records, poison, submit_at, cancel_at }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use tidemill_coordinator::engine::replicated::JobState;
 use tidemill_model::execution::ExecutionState;
 use tidemill_model::id::ExecutionAttemptId;
 use tidemill_model::job::JobStatus;
@@ -24,6 +23,8 @@ impl World {
     pub(crate) fn look(&mut self) {
         if self.nemesis.active {
             self.heal_everything();
+            let counts = self.watch.truth().jobs.iter().map(|(&job, state)| (job, state.checkpoints.completed_count));
+            self.healed_at = counts.collect();
             return self.after(SECOND, Event::Look);
         }
         self.sweep_connections();
@@ -78,6 +79,12 @@ impl World {
             if state.status != JobStatus::Running {
                 continue;
             }
+            // It goes on taking checkpoints: one since all faults are over.
+            let settings = state.spec.settings.checkpointing.as_ref();
+            if settings.is_some() && state.checkpoints.completed_count <= self.healed_at.get(&job).copied().unwrap_or(0)
+            {
+                return Err(converged::Violation::NoCheckpoint { job });
+            }
             let scheduled = state.schedule.iter().flat_map(|schedule| schedule.attempt_ids(job));
             if let Some((attempt, _)) = scheduled.into_iter().find(|(attempt, _)| !running.contains(attempt)) {
                 return Err(converged::Violation::NotRunning { attempt });
@@ -85,7 +92,7 @@ impl World {
         }
         let super::coordinator::Shell::Leading(leadership) = &self.coordinators[leader].shell else { return Ok(()) };
         for (&job, master) in leadership.jobs() {
-            if !self.watch.truth().jobs.get(&job).is_some_and(|replicated| same(replicated, master.job())) {
+            if self.watch.truth().jobs.get(&job) != Some(master.job()) {
                 return Err(converged::Violation::CopyDiffers { job });
             }
             let observed = master.observe();
@@ -130,18 +137,9 @@ impl World {
             return Err(nothing_left::Violation::Folder { job, task_manager }.into());
         }
         let left = |attempt: &&ExecutionAttemptId| ended(attempt.job) && !self.storage.excused.contains(&attempt.job);
-        if let Some(attempt) = self.storage.staged.keys().find(left) {
-            return Err(nothing_left::Violation::Staged { attempt: *attempt }.into());
+        if let Some(attempt) = self.storage.pending().find(|attempt| left(&attempt)) {
+            return Err(nothing_left::Violation::Staged { attempt }.into());
         }
         Ok(())
     }
-}
-
-/// Whether a leader's copy of a job is the replicated one, but for times: the leader applies its own stamps, replicas
-/// the later of that and the one before.
-fn same(replicated: &JobState, copy: &JobState) -> bool {
-    replicated.status.name() == copy.status.name()
-        && replicated.schedule == copy.schedule
-        && replicated.terminal == copy.terminal
-        && replicated.restarts == copy.restarts
 }

@@ -73,6 +73,8 @@ impl Totals {
             | Fact::Sent { .. }
             | Fact::Directed { .. }
             | Fact::TaskStopped { .. }
+            | Fact::Committed { .. }
+            | Fact::Deleted { .. }
             | Fact::Told { .. }
             | Fact::SubmissionAcknowledged { .. }
             | Fact::CancellationAcknowledged { .. }

@@ -59,6 +59,7 @@ fn tag(event: &Event) -> u64 {
         Event::Mail { node, .. } => process(4, *node),
         Event::ActorWakes { node, .. } => process(5, *node),
         Event::ActorTick { node, .. } => process(6, *node),
+        Event::DeleteFiles { node, .. } => process(24, *node),
         Event::PortProbed { node, .. } => process(7, *node),
         Event::Pump { connection, .. } => (8 << 32) | connection.0,
         Event::Gone { connection, .. } => (9 << 32) | connection.0,
@@ -95,6 +96,8 @@ fn weight(fact: &Fact<'_>) -> u64 {
                 | u64::from(attempt.vertex.subtask.0)
         }
         Fact::Published { attempts, .. } => attempts.len() as u64,
+        Fact::Committed { records, .. } => (records.len() as u64) << 9,
+        Fact::Deleted { paths, .. } => (paths.len() as u64) << 11,
         Fact::SubmissionAcknowledged { .. } => 11,
         Fact::CancellationAcknowledged { .. } => 12,
         Fact::StatusRead { status, .. } => status.map_or(13, |status| status.name().len() as u64),
@@ -125,6 +128,8 @@ fn line(fact: &Fact<'_>) -> Option<String> {
         Fact::TaskStopped { attempt, task_manager } => format!("task manager {task_manager}: stopped {attempt}"),
         Fact::Told { attempt, state } => format!("{attempt} is {}", state.name()),
         Fact::Published { job, .. } => format!("job {job}: output published"),
+        Fact::Committed { sink, records } => format!("{sink}: {} records are visible", records.len()),
+        Fact::Deleted { job, paths } => format!("job {job}: deleted {}", paths.join(" ")),
         Fact::SubmissionAcknowledged { job } => format!("client of {job}: accepted"),
         Fact::CancellationAcknowledged { job } => format!("client of {job}: cancellation accepted"),
         Fact::StatusRead { job, status } => {

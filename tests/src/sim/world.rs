@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 
-use tidemill_model::id::NodeId;
+use tidemill_model::id::{JobId, NodeId};
 
 use super::client::Client;
 use super::clock::{MILLISECOND, ProcessClock, SECOND, Time};
@@ -68,6 +68,8 @@ pub(crate) struct World {
     pub(crate) last_proposal: u64,
     pub(crate) last_connection: u64,
     pub(crate) last_process: u32,
+    /// How many checkpoints of each job had been completed when the faults ended.
+    pub(crate) healed_at: BTreeMap<JobId, u64>,
     /// Set when all is well after the faults have ended.
     pub(crate) converged: bool,
 }
@@ -101,6 +103,7 @@ impl World {
             last_proposal: 0,
             last_connection: 0,
             last_process: 1000,
+            healed_at: BTreeMap::new(),
             converged: false,
             plan,
         };
@@ -166,6 +169,7 @@ impl World {
             Event::Mail { node, boot, epoch, actor, mail } => self.mail(node, boot, epoch, actor, *mail),
             Event::ActorWakes { node, boot, epoch, actor } => self.actor_wakes(node, boot, epoch, actor),
             Event::ActorTick { node, boot, epoch, actor } => self.actor_ticked(node, boot, epoch, actor),
+            Event::DeleteFiles { node, boot, epoch, job, paths } => self.delete_files(node, boot, epoch, job, paths),
             Event::PortProbed { node, boot, epoch, task_manager, place } => {
                 self.port_probed(node, boot, epoch, task_manager, place);
             }
@@ -197,6 +201,7 @@ impl World {
             | Event::Mail { node, .. }
             | Event::ActorWakes { node, .. }
             | Event::ActorTick { node, .. }
+            | Event::DeleteFiles { node, .. }
             | Event::PortProbed { node, .. }
             | Event::Request { to: node, .. } => Some(Process::Coordinator(*node)),
             Event::AgentTick { place, .. }

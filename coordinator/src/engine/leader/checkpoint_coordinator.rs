@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tidemill_model::checkpoint::{AbortReason, CheckpointOutcome, CheckpointReport, CheckpointSettings, SubtaskState};
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId};
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Instant;
 
 use self::pending::PendingCheckpoint;
@@ -110,7 +111,7 @@ impl CheckpointCoordinator {
     pub(super) fn new(settings: CheckpointSettings) -> Self {
         Self {
             settings,
-            ids: 0..0,
+            ids: if mutant::active(Mutant::CheckpointCounterInMemory) { 1..u64::MAX } else { 0..0 },
             reserving: false,
             pending: BTreeMap::new(),
             inherited: Some(BTreeMap::new()),
@@ -317,6 +318,9 @@ impl CheckpointCoordinator {
                 continue;
             }
             pending.proposed = true;
+            if mutant::active(Mutant::NotifiesBeforeCommit) {
+                wishes.push(Wish::Notify(id, participants.running.values().copied().collect()));
+            }
             wishes.push(Wish::Propose(Proposal::Complete {
                 id,
                 attempts: participants.attempts(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tidemill_event_log::EventLog;
 use tidemill_model::id::{JobId, LeaderEpoch};
-use tidemill_model::time::Timestamp;
 use tokio::sync::Notify;
 
 use super::handle::Error;
@@ -64,7 +63,6 @@ impl LeaderSettings {
 /// A command that this leadership had decided.
 #[derive(Debug)]
 pub(super) struct Decided {
-    pub(super) stamp: Timestamp,
     pub(super) response: Response,
     pub(super) log_index: u64,
 }
@@ -101,7 +99,7 @@ impl LeaderContext {
         let applied = self.log.propose(Command { epoch: self.epoch, stamp, body }).await;
         let decided = match applied {
             Ok(applied) if matches!(applied.response, Response::Stale { .. }) => Err(Error::NotLeader),
-            Ok(applied) => Ok(Decided { stamp, response: applied.response, log_index: applied.index }),
+            Ok(applied) => Ok(Decided { response: applied.response, log_index: applied.index }),
             Err(replicated_log::Error::NotLeader { .. }) => Err(Error::NotLeader),
             Err(replicated_log::Error::Unknown { reason }) => Err(Error::Unknown { reason }),
             Err(replicated_log::Error::Stopped { reason }) => Err(Error::Stopped { reason }),
@@ -128,8 +126,9 @@ impl LeaderContext {
         }
     }
 
-    pub(super) fn job(&self, job: JobId) -> Option<JobState> {
-        self.log.state().read(|state| state.jobs.get(&job).cloned())
+    /// A job as it stands, and up to which index that is applied.
+    pub(super) fn job(&self, job: JobId) -> (u64, Option<JobState>) {
+        self.log.state().read_with_index(|index, state| (index, state.jobs.get(&job).cloned()))
     }
 
     pub(super) fn unfinished(&self) -> Vec<JobId> {

@@ -10,13 +10,14 @@ use kameo::message::{Context, Message};
 use kameo::supervision::RestartPolicy;
 use kameo::{Actor, mailbox};
 use tidemill_model::id::JobId;
-use tidemill_model::time::Timestamp;
+use tokio::sync::mpsc;
 
 use super::context::{LeaderContext, MAILBOX_CAPACITY};
-use super::job_master::{self, Happened, JobMasterActor, deliver};
+use super::job_master::{self, Decided, JobMasterActor, deliver};
 use super::resource_manager::ResourceManagerActor;
 use crate::engine::leader::JobMasterEvent;
-use crate::engine::replicated::{CommandBody, Response};
+use crate::runtime::replicated_log::AppliedCommand;
+use crate::runtime::spawn::spawn;
 
 /// A job master that panics more often than this within [`RESTART_WINDOW`] stays down until the next leadership.
 const RESTART_LIMIT: u32 = 5;
@@ -36,12 +37,6 @@ pub(super) struct Submitted(pub(super) JobId);
 /// Asks for a job's master.
 pub(super) struct Find(pub(super) JobId);
 
-/// A client's cancellation has been applied.
-pub(super) struct Canceled {
-    pub(super) job: JobId,
-    pub(super) stamp: Timestamp,
-}
-
 /// A job has ended and released everything.
 pub(super) struct Ended(pub(super) JobId);
 
@@ -51,6 +46,9 @@ impl Actor for Dispatcher {
 
     async fn on_start((context, resource_manager): Self::Args, me: ActorRef<Self>) -> Result<Self, Infallible> {
         let mut dispatcher = Self { context, resource_manager, masters: BTreeMap::new() };
+        // Before the masters read the state: what they read already they know by its index.
+        let commands = dispatcher.context.log.state().follow(MAILBOX_CAPACITY);
+        spawn("dispatcher-follow", follow(me.downgrade(), commands));
         for job in dispatcher.context.unfinished() {
             dispatcher.start(job, &me).await;
         }
@@ -64,6 +62,21 @@ impl Actor for Dispatcher {
     async fn on_stop(&mut self, _: WeakActorRef<Self>, _: kameo::error::ActorStopReason) -> Result<(), Infallible> {
         self.masters.values().for_each(ActorRef::kill);
         Ok(())
+    }
+}
+
+/// Job masters hear of decisions in the order in which they were applied: their copy of a job would differ from the
+/// replicas' otherwise, and with it what they restore.
+async fn follow(dispatcher: WeakActorRef<Dispatcher>, mut commands: mpsc::Receiver<AppliedCommand>) {
+    while let Some(command) = commands.recv().await {
+        let Some(dispatcher) = dispatcher.upgrade() else { return };
+        if dispatcher.tell(command).await.is_err() {
+            return;
+        }
+    }
+    // Another leadership follows, or this one could not keep up: it ends with its dispatcher.
+    if let Some(dispatcher) = dispatcher.upgrade() {
+        dispatcher.kill();
     }
 }
 
@@ -89,7 +102,8 @@ impl Message<Submitted> for Dispatcher {
     type Reply = ();
 
     async fn handle(&mut self, Submitted(job): Submitted, context: &mut Context<Self, ()>) {
-        let unfinished = self.context.job(job).is_some_and(|state| !state.status.is_terminal());
+        let (_, state) = self.context.job(job);
+        let unfinished = state.is_some_and(|state| !state.status.is_terminal());
         if unfinished && !self.masters.contains_key(&job) {
             let me = context.actor_ref().clone();
             self.start(job, &me).await;
@@ -105,14 +119,18 @@ impl Message<Find> for Dispatcher {
     }
 }
 
-impl Message<Canceled> for Dispatcher {
+impl Message<AppliedCommand> for Dispatcher {
     type Reply = ();
 
-    async fn handle(&mut self, Canceled { job, stamp }: Canceled, _: &mut Context<Self, ()>) {
-        if let Some(master) = self.masters.get(&job) {
-            let body = CommandBody::CancelJob { job };
-            let event = JobMasterEvent::Applied { body, stamp, response: Response::Done };
-            deliver(master.tell(Happened(event)).try_send());
+    async fn handle(&mut self, command: AppliedCommand, _: &mut Context<Self, ()>) {
+        let AppliedCommand { index, epoch, body, now, response } = command;
+        if epoch != self.context.epoch {
+            return;
+        }
+        // One that has no master yet will be started from a state that contains this.
+        if let Some(master) = body.job().and_then(|job| self.masters.get(&job)) {
+            let event = JobMasterEvent::Applied { body, stamp: now, response };
+            deliver(master.tell(Decided { index, event }).try_send());
         }
     }
 }

@@ -200,18 +200,14 @@ impl LeaderHandle {
         self.resource_manager.ask(resource_manager::Observe).await.unwrap_or_default()
     }
 
-    /// Proposes in a task of its own: a caller that goes away must not keep the actors from hearing the outcome.
+    /// Proposes in a task of its own: a caller that goes away must not keep the dispatcher from hearing of a new job.
+    /// Masters hear what was decided from the log.
     async fn propose(&self, body: CommandBody) -> Result<Decided, Error> {
         let handle = self.clone();
         let proposal = spawn("propose", async move {
             let decided = handle.context.propose(body.clone()).await?;
             if matches!(body, CommandBody::SubmitJob { .. }) {
                 FailPoint::JobSubmitPostPropose.hit();
-            }
-            if let (CommandBody::CancelJob { job }, Response::Done) = (&body, &decided.response) {
-                let (job, stamp) = (*job, decided.stamp);
-                let told = handle.dispatcher.tell(dispatcher::Canceled { job, stamp }).await;
-                told.map_err(|_| Error::Unknown { reason: "the leadership ended meanwhile".to_owned() })?;
             }
             if let (CommandBody::SubmitJob { spec }, Response::Submitted { .. }) = (&body, &decided.response) {
                 // The job is durable: if this leadership has ended meanwhile, the next one starts it.

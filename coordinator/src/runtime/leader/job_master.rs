@@ -8,7 +8,7 @@ use kameo::error::{Infallible, SendError};
 use kameo::message::{Context, Message};
 use tidemill_model::id::JobId;
 
-use super::context::{Decided, LeaderContext, MAILBOX_CAPACITY};
+use super::context::{LeaderContext, MAILBOX_CAPACITY};
 use super::dispatcher::{self, Dispatcher};
 use super::handle::JobObservation;
 use super::resource_manager::{self, ResourceManagerActor};
@@ -29,12 +29,20 @@ pub(super) struct Arguments {
 pub(super) struct JobMasterActor {
     arguments: Arguments,
     engine: JobMaster,
+    /// It was started from the state as applied up to here: earlier decisions are in it.
+    started_at: u64,
     /// Present while the engine depends on the time. A master that is started again has ticks of its own.
     ticks: Option<OwnedTask>,
 }
 
 /// Something happened to the job.
 pub(super) struct Happened(pub(super) JobMasterEvent);
+
+/// A decision about the job has been applied, at this index.
+pub(super) struct Decided {
+    pub(super) index: u64,
+    pub(super) event: JobMasterEvent,
+}
 
 /// Asks for what is observed.
 pub(super) struct Observe;
@@ -45,7 +53,8 @@ impl Actor for JobMasterActor {
 
     async fn on_start(arguments: Arguments, me: ActorRef<Self>) -> Result<Self, Infallible> {
         let context = &arguments.context;
-        let job = context.job(arguments.job).expect("the dispatcher starts masters of jobs that are in the state");
+        let (started_at, job) = context.job(arguments.job);
+        let job = job.expect("the dispatcher starts masters of jobs that are in the state");
         let engine = JobMaster::new(context.settings.job_master(), job, context.clock.now());
         deliver(
             arguments
@@ -54,7 +63,7 @@ impl Actor for JobMasterActor {
                 .try_send(),
         );
         deliver(me.tell(Happened(JobMasterEvent::Started)).try_send());
-        let mut actor = Self { arguments, engine, ticks: None };
+        let mut actor = Self { arguments, engine, started_at, ticks: None };
         actor.keep_time(&me);
         Ok(actor)
     }
@@ -87,15 +96,17 @@ impl Message<Happened> for JobMasterActor {
     type Reply = ();
 
     async fn handle(&mut self, Happened(event): Happened, context: &mut Context<Self, ()>) {
-        let leadership = &self.arguments.context;
-        let now = leadership.clock.now();
-        let span = tracing::info_span!("job", job_id = %self.arguments.job, leader_epoch = %leadership.epoch);
-        span.in_scope(|| {
-            for action in self.engine.step(now, event) {
-                self.act(action, context.actor_ref());
-            }
-        });
-        self.keep_time(context.actor_ref());
+        self.step(event, context.actor_ref());
+    }
+}
+
+impl Message<Decided> for JobMasterActor {
+    type Reply = ();
+
+    async fn handle(&mut self, Decided { index, event }: Decided, context: &mut Context<Self, ()>) {
+        if index > self.started_at {
+            self.step(event, context.actor_ref());
+        }
     }
 }
 
@@ -119,12 +130,24 @@ impl JobMasterActor {
         }
     }
 
-    fn act(&self, action: JobMasterAction, me: &ActorRef<Self>) {
+    fn step(&mut self, event: JobMasterEvent, me: &ActorRef<Self>) {
+        let leadership = &self.arguments.context;
+        let now = leadership.clock.now();
+        let span = tracing::info_span!("job", job_id = %self.arguments.job, leader_epoch = %leadership.epoch);
+        span.in_scope(|| {
+            for action in self.engine.step(now, event) {
+                self.act(action);
+            }
+        });
+        self.keep_time(me);
+    }
+
+    fn act(&self, action: JobMasterAction) {
         let job = self.arguments.job;
         let resource_manager = &self.arguments.resource_manager;
         match action {
             JobMasterAction::Propose(body) => {
-                spawn("propose", propose(self.arguments.context.clone(), me.clone(), body));
+                spawn("propose", propose(self.arguments.context.clone(), body));
             }
             JobMasterAction::RequestSlots { requirements } => {
                 deliver(resource_manager.tell(resource_manager::RequestSlots { job, requirements }).try_send());
@@ -149,11 +172,10 @@ impl JobMasterActor {
 }
 
 #[tracing::instrument(skip_all, fields(leader_epoch = %context.epoch, command = body.name()))]
-async fn propose(context: Arc<LeaderContext>, master: ActorRef<JobMasterActor>, body: CommandBody) {
-    // Without an answer the leadership ends, and what came of the proposal is for the next one to see.
-    let Ok(Decided { stamp, response, .. }) = context.propose(body.clone()).await else { return };
-    let told = master.tell(Happened(JobMasterEvent::Applied { body, stamp, response })).await;
-    if told.is_err() {
-        tracing::debug!("the job master ended before its proposal did");
+async fn propose(context: Arc<LeaderContext>, body: CommandBody) {
+    // The dispatcher hears of it when it is applied. Without an answer the leadership ends, and what came of the proposal
+    // is for the next one to see.
+    if let Err(error) = context.propose(body).await {
+        tracing::debug!(%error, "a proposal has no answer");
     }
 }

@@ -126,7 +126,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (response, membership) = match entry.payload {
                 EntryPayload::Blank => (self.shared.write(index, |_| Response::Done), None),
                 EntryPayload::Normal(command) => {
-                    let response = self.shared.write(index, |state| state.apply(index, term, &command));
+                    let response = self.shared.apply(index, term, &command);
                     self.witness.applied(index, &command, &response);
                     (response, None)
                 }

@@ -11,30 +11,31 @@ use super::{JobMaster, JobMasterAction};
 use crate::engine::leader::message::TaskManagerCommand;
 use crate::engine::replicated::JobState;
 
-/// Failures of scheduled attempts that nothing has been decided about.
+/// Failures of scheduled attempts that nothing has been decided about, in the order in which they were observed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Failing {
-    failed: BTreeSet<ExecutionVertexId>,
-    /// The first one, unless a later one cannot pass. Invariant: there is one when anything has failed.
-    cause: Option<Failure>,
-}
+pub(super) struct Failing(Vec<(ExecutionVertexId, Failure)>);
 
 impl Failing {
     pub(super) fn note(&mut self, vertex: ExecutionVertexId, failure: Failure) {
-        self.failed.insert(vertex);
-        // A failure that cannot pass outranks the lost connections that it caused elsewhere.
-        if self.cause.as_ref().is_none_or(|known| known.kind.recoverable() && !failure.kind.recoverable()) {
-            self.cause = Some(failure);
-        }
+        self.0.push((vertex, failure));
     }
 
+    /// What has failed, and why: the first failure that cannot pass, which outranks the lost connections that it caused
+    /// elsewhere, or else the first one.
     pub(super) fn take(&mut self) -> Option<(BTreeSet<ExecutionVertexId>, Failure)> {
-        let cause = self.cause.take()?;
-        Some((std::mem::take(&mut self.failed), cause))
+        let failures = std::mem::take(&mut self.0);
+        let lasting = failures.iter().find(|(_, failure)| !failure.kind.recoverable());
+        let cause = lasting.or(failures.first())?.1.clone();
+        Some((failures.into_iter().map(|(vertex, _)| vertex).collect(), cause))
     }
 
     pub(super) fn is_none(&self) -> bool {
-        self.cause.is_none()
+        self.0.is_empty()
+    }
+
+    /// `no-zombie`: what had failed meanwhile of attempts that are replaced needs no other replacement.
+    fn forget(&mut self, replaced: &BTreeSet<ExecutionVertexId>) {
+        self.0.retain(|(vertex, _)| !replaced.contains(vertex));
     }
 }
 
@@ -55,6 +56,7 @@ impl JobMaster {
             .filter(|(attempt, _)| self.job.awaiting.contains(&attempt.vertex))
             .map(|(attempt, slot)| (attempt, slot.task_manager))
             .collect();
+        self.failing.forget(&self.job.awaiting);
         if let Some(reconciliation) = &mut self.reconciliation {
             let adopted = replaced.iter().filter(|(attempt, _)| {
                 self.executions.get(&attempt.vertex).is_some_and(|state| *state != ExecutionState::Reconciling)

@@ -7,6 +7,7 @@ use tidemill_model::checkpoint::{ExternalizedRetention, RestoreFrom, SubtaskStat
 use tidemill_model::execution::TerminalState;
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionVertexId};
 use tidemill_model::job::JobStatus;
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Timestamp;
 
 use super::JobState;
@@ -36,7 +37,8 @@ impl JobState {
             return self.refused();
         };
         let scheduled = self.schedule.iter().flat_map(|schedule| &schedule.attempts);
-        let current = scheduled.map(|(vertex, scheduled)| (vertex, &scheduled.attempt)).eq(attempts);
+        let current = scheduled.map(|(vertex, scheduled)| (vertex, &scheduled.attempt)).eq(attempts)
+            || mutant::active(Mutant::CompletionAfterFailover);
         let whole = self.spec.graph.execution_vertices().all(|vertex| states.contains_key(&vertex));
         if !current || !whole || !self.checkpoints.completable(id) {
             return Response::Superseded;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use tidemill_model::execution::{ExecutionState, FailureKind};
+use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 use tidemill_model::job::JobSpec;
 use tidemill_model::job_graph::Partitioning;
+use tidemill_model::time::{Instant, Timestamp};
 
-use super::{Harness, JobMasterEvent, granted_slots, host};
-use crate::engine::fixture::{attempt, finished, report, spec};
-use crate::engine::replicated::JobState;
+use super::{Harness, JobMasterAction, JobMasterEvent, granted_slots, host};
+use crate::engine::fixture::{attempt, failure, finished, report, spec};
+use crate::engine::replicated::{CommandBody, JobState, Response};
 
 /// Two pipelines side by side: `v0[i]` forwards to `v1[i]`.
 fn pipelines() -> JobSpec {
@@ -57,6 +58,29 @@ fn a_region_that_fails_while_another_waits_is_replaced_with_it() {
         tm-2 <- deploy v0[1]#1 v1[1]#1
     "#]]
     .assert_eq(&harness.tick_after(Duration::from_secs(1)));
+}
+
+#[test]
+fn what_else_fails_of_a_region_that_is_about_to_be_replaced_causes_no_second_failover() {
+    let mut harness = Harness::run(spec(5));
+    let failed = |harness: &Harness, vertex, kind| {
+        let state = ExecutionState::Terminal(TerminalState::Failed(failure(kind)));
+        let report = report(attempt(&harness.spec, vertex, 0, 0), state);
+        JobMasterEvent::AttemptChanged { task_manager: host(0), report }
+    };
+    let first = failed(&harness, 0, FailureKind::ExecutorLost);
+    let decided = harness.master.step(Instant::default(), first);
+    let [JobMasterAction::Propose(_), JobMasterAction::Propose(body @ CommandBody::FailOver { .. })] = &decided[..]
+    else {
+        panic!("the end and the failover are proposed: {decided:?}");
+    };
+    let second = failed(&harness, 1, FailureKind::ConnectionLost);
+    assert_eq!(harness.master.step(Instant::default(), second).len(), 1, "its end is proposed, and nothing else");
+    let applied = JobMasterEvent::Applied { body: body.clone(), stamp: Timestamp(9), response: Response::Done };
+    let actions = harness.step(applied);
+    assert!(!actions.contains("failover"), "{actions}");
+    assert!(!harness.tick_after(Duration::from_secs(1)).contains("failover"));
+    assert_eq!(harness.master.job().restarts, 1);
 }
 
 #[test]
