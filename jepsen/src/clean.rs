@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -55,12 +56,14 @@ fn named(folder: &str) -> Vec<String> {
     names(folder).into_iter().filter_map(run).collect()
 }
 
-/// The processes that carry a run's name in their environment.
+/// This user's processes that carry a run's name in their environment; another user's runs have locks elsewhere.
 fn processes() -> Vec<(String, u32)> {
     let own = std::process::id();
+    let user = rustix::process::geteuid().as_raw();
+    let is_own = |id: &u32| fs::metadata(format!("/proc/{id}")).is_ok_and(|process| process.uid() == user);
     let prefix = format!("{}=", lock::VARIABLE);
     let mut found = Vec::new();
-    for id in procfs::living().into_keys().filter(|id| *id != own) {
+    for id in procfs::living().into_keys().filter(|id| *id != own && is_own(id)) {
         let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
         let environment = String::from_utf8_lossy(&environment).into_owned();
         if let Some(run) = environment.split('\0').find_map(|pair| pair.strip_prefix(&prefix)) {

@@ -10,10 +10,10 @@ use rustix::fs::{FlockOperation, flock};
 /// The variable by which processes of a run are known.
 pub const VARIABLE: &str = "TIDEMILL_JEPSEN_RUN";
 
-/// Where lock files, and runs that are not told otherwise, are.
+/// Where this user's lock files, and runs that are not told otherwise, are.
 #[must_use]
 pub fn folder() -> PathBuf {
-    std::env::temp_dir().join("tidemill-jepsen")
+    std::env::temp_dir().join(format!("tidemill-jepsen-{}", rustix::process::geteuid().as_raw()))
 }
 
 /// A run's lock, held until it goes out of scope or its process dies.
