@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help chaos demo test test-failpoints verify verify-unsafe fix sim sim-soak mutants bench bench-control bench-disk \
+.PHONY: help chaos chaos-mutants demo test test-failpoints verify verify-unsafe fix sim sim-soak mutants bench bench-control bench-disk \
   soak-elections microbench golden setup build-release
 
 # Where everything that is built goes; set it to share one folder between checkouts.
@@ -85,6 +85,16 @@ sim-soak: setup ## The same with 20,000 seeds, optimised; FIRST=n for others.
 mutants: setup ## Known bugs put back one by one: which invariant finds each, with which seed.
 	$(ENVIRONMENT)
 	cargo run -q -p tidemill-tests --features mutants --bin tidemill-sim -- --matrix --count 400
+
+chaos-mutants: setup ## Known bugs put back in real processes, one by one: does the checker named for each find it?
+	$(ENVIRONMENT)
+	servers="-p tidemill-coordinator -p tidemill-taskmanager --bins --features tidemill-coordinator/raft"
+	cargo build $$servers --features tidemill-coordinator/mutants,tidemill-taskmanager/mutants
+	mkdir -p "$(CARGO_TARGET_DIR)/mutants"
+	cp "$(CARGO_TARGET_DIR)"/debug/tidemill-{coordinator,taskmanager} "$(CARGO_TARGET_DIR)/mutants/"
+	cargo build --workspace --bins
+	cp "$(CARGO_TARGET_DIR)"/debug/tidemill-jepsen{,-job} "$(CARGO_TARGET_DIR)/mutants/"
+	"$(CARGO_TARGET_DIR)/mutants/tidemill-jepsen" mutants
 
 fix: setup ## Formatting and what Clippy can repair by itself.
 	$(ENVIRONMENT)

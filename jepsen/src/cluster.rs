@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tidemill::job_client::{ClusterStatus, JobClient};
 use tidemill_model::id::JobId;
+use tidemill_model::mutant;
 
+use crate::binaries::Binaries;
 use crate::clients::{Clients, http_get};
 use crate::clock;
 use crate::host::{Host, Role};
@@ -27,40 +29,6 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// Task slots of each task manager.
 const SLOTS: u8 = 2;
-
-/// Where the binaries are.
-#[derive(Debug, Clone)]
-pub struct Binaries {
-    /// `tidemill-coordinator`.
-    pub coordinator: PathBuf,
-    /// `tidemill-taskmanager`.
-    pub task_manager: PathBuf,
-    /// `tidemill-jepsen-job`.
-    pub job: PathBuf,
-}
-
-impl Binaries {
-    /// Finds them in `$TIDEMILL_BIN_DIR`, else beside this executable.
-    ///
-    /// # Errors
-    ///
-    /// When one is missing.
-    pub fn find() -> anyhow::Result<Self> {
-        let folder = match std::env::var_os("TIDEMILL_BIN_DIR") {
-            Some(folder) => PathBuf::from(folder),
-            None => {
-                std::env::current_exe().context("find own executable")?.parent().map(Path::to_owned).unwrap_or_default()
-            }
-        };
-        let find = |name: &str| {
-            let path = folder.join(name);
-            let found = path.canonicalize();
-            found.with_context(|| format!("find {}: build it, or name its folder by TIDEMILL_BIN_DIR", path.display()))
-        };
-        let (coordinator, task_manager) = (find("tidemill-coordinator")?, find("tidemill-taskmanager")?);
-        Ok(Self { coordinator, task_manager, job: find("tidemill-jepsen-job")? })
-    }
-}
 
 /// Where a run's files are.
 #[derive(Debug, Clone)]
@@ -197,7 +165,10 @@ impl Cluster {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        vec![(crate::lock::VARIABLE.to_owned(), self.run.clone()), ("RUST_BACKTRACE".to_owned(), "0".to_owned())]
+        let mut environment =
+            vec![(crate::lock::VARIABLE.to_owned(), self.run.clone()), ("RUST_BACKTRACE".to_owned(), "0".to_owned())];
+        environment.extend(self.binaries.mutant.map(|mutant| (mutant::VARIABLE.to_owned(), mutant.name().to_owned())));
+        environment
     }
 
     fn coordinator(&self, host: Host) -> Program {

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use tidemill_model::mutant::Mutant;
 
+use crate::binaries::Binaries;
 use crate::check::verdict::{Totals, Verdict};
 use crate::clean;
-use crate::cluster::{Binaries, Containment};
+use crate::cluster::Containment;
 use crate::lock::{self, Lock};
+use crate::mutants;
 use crate::process::cgroup;
+use crate::record::Run;
 use crate::report::{self, figures};
 use crate::run::{self, Setup};
 use crate::rundir::{Environment, RunDir, Verdicts};
@@ -56,6 +60,18 @@ enum Command {
         /// The run's folder.
         run: PathBuf,
     },
+    /// Puts known bugs back, one by one, and sees whether the checker named for each finds it; needs servers that are
+    /// built with the feature `mutants`.
+    Mutants {
+        /// Only these.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// What chance is made from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[command(flatten)]
+        placement: Placement,
+    },
     /// Removes what runs that died have left: processes, namespaces, cgroups, lock files.
     Clean,
 }
@@ -71,18 +87,29 @@ struct RunArguments {
     /// How long the random suite breaks things, in seconds.
     #[arg(long, default_value_t = 60)]
     time: u64,
+    /// A known bug to put back, in servers that are built with the feature `mutants`.
+    #[arg(long)]
+    mutant: Option<Mutant>,
     #[command(flatten)]
     placement: Placement,
 }
 
-#[derive(Debug, clap::Args)]
-struct Placement {
+/// Where a run takes place and what it leaves.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Placement {
     /// The network between hosts.
     #[arg(long, value_enum, default_value_t = NetKind::Auto)]
     net: NetKind,
     /// The run's folder; below the temporary folder, if it is not given.
     #[arg(long)]
     out: Option<PathBuf>,
+}
+
+impl Placement {
+    /// The same, with a folder of its own below.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        Self { net: self.net, out: self.out.as_ref().map(|out| out.join(name)) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,14 +144,14 @@ pub fn execute(arguments: &Arguments) -> anyhow::Result<u8> {
                 Suite::Smoke => schedule::smoke(seed),
                 Suite::Random => schedule::random(seed, Duration::from_secs(arguments.time)),
             };
-            run_schedule(&schedule, &arguments.placement)
+            code_of(run_schedule(&schedule, &arguments.placement, arguments.mutant))
         }
         Command::Replay { schedule, placement } => {
             let text = std::fs::read_to_string(schedule).with_context(|| format!("read {}", schedule.display()))?;
             let schedule = serde_json::from_str(&text).with_context(|| format!("read {}", schedule.display()))?;
-            run_schedule(&schedule, placement)
+            code_of(run_schedule(&schedule, placement, None))
         }
-        Command::Check { run } => judge(&RunDir::new(run)),
+        Command::Check { run } => code_of(judge(&RunDir::new(run))),
         Command::Report { run } => {
             report::write(&RunDir::new(run))?;
             println!("{}", run.join("report.html").display());
@@ -136,6 +163,7 @@ pub fn execute(arguments: &Arguments) -> anyhow::Result<u8> {
             println!("{}\n{}", run.join("history.edn").display(), run.join("history.jsonl").display());
             Ok(0)
         }
+        Command::Mutants { only, seed, placement } => mutants::hunt(only, *seed, placement),
         Command::Clean => {
             for line in clean::all()? {
                 println!("{line}");
@@ -143,6 +171,10 @@ pub fn execute(arguments: &Arguments) -> anyhow::Result<u8> {
             Ok(0)
         }
     }
+}
+
+fn code_of(verdicts: anyhow::Result<Verdicts>) -> anyhow::Result<u8> {
+    Ok(verdicts?.totals.exit_code)
 }
 
 fn doctor() -> u8 {
@@ -157,8 +189,13 @@ fn doctor() -> u8 {
     0
 }
 
-fn run_schedule(schedule: &Schedule, placement: &Placement) -> anyhow::Result<u8> {
-    let binaries = Binaries::find()?;
+/// Carries a schedule out, stores what was recorded, and judges it: also what there is of a run that broke off.
+pub(crate) fn run_schedule(
+    schedule: &Schedule,
+    placement: &Placement,
+    mutant: Option<Mutant>,
+) -> anyhow::Result<Verdicts> {
+    let binaries = Binaries { mutant, ..Binaries::find()? };
     let lock = Lock::fresh()?;
     let path =
         placement.out.clone().unwrap_or_else(|| lock::folder().join(format!("{}-{}", schedule.suite, lock.run())));
@@ -172,17 +209,19 @@ fn run_schedule(schedule: &Schedule, placement: &Placement) -> anyhow::Result<u8
     folder.begin(schedule, &environment(schedule, &path, net.name(), containment))?;
     println!("suite {} seed {} in {}", schedule.suite, schedule.seed, path.display());
     let setup = Setup { run: lock.run().to_owned(), net, containment, binaries, folder: path.clone() };
-    let mut recorded = run::carry_out(setup, schedule)?;
+    let mut recorded = Run::default();
+    let carried = run::carry_out(setup, schedule, &mut recorded);
     cgroup::remove_all(lock.run())?;
     recorded.leftovers.extend(clean::left_of(lock.run()));
     folder.store(&recorded)?;
     drop(lock);
-    let code = judge(&folder)?;
-    if code == 0 {
+    let verdicts = judge(&folder)?;
+    carried?;
+    if verdicts.totals.exit_code == 0 {
         // What a success left on disk tells nothing; of a failure everything is kept.
         drop(std::fs::remove_dir_all(folder.file("data")));
     }
-    Ok(code)
+    Ok(verdicts)
 }
 
 /// The network that is asked for; by itself it takes the kernel's, and proxies where that cannot be built.
@@ -216,15 +255,16 @@ fn environment(schedule: &Schedule, path: &Path, net: &str, containment: Contain
     }
 }
 
-/// Judges a stored run, writes the result and the report, prints both; the exit code.
-fn judge(folder: &RunDir) -> anyhow::Result<u8> {
+/// Judges a stored run, writes the result and the report, prints both.
+fn judge(folder: &RunDir) -> anyhow::Result<Verdicts> {
     let run = folder.load()?;
     let findings = check::all(&run);
     let totals = Totals::of(&findings);
     let figures = figures::of(&run);
-    folder.write("result.json", &Verdicts { totals, findings: findings.clone(), figures: figures.clone() })?;
+    let verdicts = Verdicts { totals, findings, figures };
+    folder.write("result.json", &verdicts)?;
     report::write(folder)?;
-    for finding in &findings {
+    for finding in &verdicts.findings {
         let verdict = &finding.verdict;
         println!("{:8} {} {}: {}", verdict.name(), finding.checker, finding.phase, verdict.reason());
         if let Verdict::Invalid { ops, .. } = verdict {
@@ -233,10 +273,10 @@ fn judge(folder: &RunDir) -> anyhow::Result<u8> {
             }
         }
     }
-    for (name, value) in &figures {
+    for (name, value) in &verdicts.figures {
         println!("{name}: {value:.2}");
     }
     println!("report: {}", folder.file("report.html").display());
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
-    Ok(totals.exit_code)
+    Ok(verdicts)
 }

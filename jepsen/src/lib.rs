@@ -3,6 +3,7 @@
 //!
 //! `topo`, `process` and `nemesis` act on the machine; `check`, `export` and `report` are pure functions of a run's folder.
 
+pub mod binaries;
 pub mod caps;
 pub mod check;
 pub mod clean;
@@ -15,6 +16,7 @@ pub mod export;
 pub mod history;
 pub mod host;
 pub mod lock;
+pub mod mutants;
 pub mod nemesis;
 pub mod observe;
 pub mod process;

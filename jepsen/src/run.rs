@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tidemill_model::id::JobId;
 
+use crate::binaries::Binaries;
 use crate::client::{Client, Preference, Recorder, Request};
 use crate::clock;
-use crate::cluster::{Binaries, Cluster, Containment, Folders};
+use crate::cluster::{Cluster, Containment, Folders};
 use crate::history::CallKind;
 use crate::host::{Host, Role};
 use crate::nemesis;
@@ -58,12 +59,12 @@ pub fn hosts(schedule: &Schedule) -> Vec<Host> {
     coordinators.chain(task_managers).chain([Host::client()]).collect()
 }
 
-/// Carries a schedule out.
+/// Carries a schedule out, and records what happens, as far as it gets.
 ///
 /// # Errors
 ///
 /// When the harness cannot go on; what the cluster does wrong is no error but part of the record.
-pub fn carry_out(setup: Setup, schedule: &Schedule) -> anyhow::Result<Run> {
+pub fn carry_out(setup: Setup, schedule: &Schedule, run: &mut Run) -> anyhow::Result<()> {
     process::adopt_orphans()?;
     let folder = setup.folder.clone();
     let sub = |name: &str| folder.join(name);
@@ -81,14 +82,14 @@ pub fn carry_out(setup: Setup, schedule: &Schedule) -> anyhow::Result<Run> {
         let output = read_output(&folders.output)?;
         Ok((output.buckets.values().filter(|buckets| buckets.len() > 2).count() >= slots).then_some(()))
     })?;
-    let mut run = Stepper::new(&cluster, job, schedule.seed).carry_out(&mut cluster, schedule)?;
-    end_stream(&mut cluster, job, &mut run)?;
+    let stepped = Stepper::new(&cluster, job, schedule.seed).carry_out(&mut cluster, schedule, run);
+    let ended = end_stream(&mut cluster, job, run);
     run.leftovers.extend(cluster.stop()?);
     run.output = read_output(&folders.output)?;
     run.complaints = crate::check::logs::complaints(&folders.logs)?;
     // The network and the cgroups go with the cluster.
     cluster.clients.stop();
-    Ok(run)
+    stepped.and(ended)
 }
 
 /// What a run's phases share.
@@ -128,10 +129,19 @@ impl Stepper {
         Self { stage, recorder, seen, workers, watch, chance: Stream::new(seed, "targets") }
     }
 
-    fn carry_out(mut self, cluster: &mut Cluster, schedule: &Schedule) -> anyhow::Result<Run> {
-        let mut run = Run::default();
+    /// Whatever goes wrong, what has been recorded until then is kept.
+    fn carry_out(mut self, cluster: &mut Cluster, schedule: &Schedule, run: &mut Run) -> anyhow::Result<()> {
+        let stepped = self.step_through(cluster, schedule, run);
+        self.stage.end();
+        drop(self.watch);
+        run.history = self.recorder.history();
+        self.seen.move_into(run);
+        stepped
+    }
+
+    fn step_through(&mut self, cluster: &mut Cluster, schedule: &Schedule, run: &mut Run) -> anyhow::Result<()> {
         for phase in &schedule.phases {
-            self.phase(cluster, phase, &mut run)?;
+            self.phase(cluster, phase, run)?;
         }
         self.stage.enter("quiet");
         cluster.net.heal()?;
@@ -145,11 +155,7 @@ impl Stepper {
             }
         })?;
         println!("last reads");
-        self.last_reads(cluster)?;
-        drop(self.watch);
-        run.history = self.recorder.history();
-        self.seen.move_into(&mut run);
-        Ok(run)
+        self.last_reads(cluster)
     }
 
     fn phase(&mut self, cluster: &mut Cluster, phase: &Phase, run: &mut Run) -> anyhow::Result<()> {

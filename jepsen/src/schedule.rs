@@ -153,6 +153,29 @@ pub fn smoke(seed: u64) -> Schedule {
     Schedule { suite: "smoke".to_owned(), seed, coordinators: 3, task_managers: 2, phases }
 }
 
+/// A leader that dies once.
+#[must_use]
+pub fn kill_once(seed: u64) -> Schedule {
+    let mut chance = Stream::new(seed, "schedule");
+    let kill = fault(&mut chance, 1_000, Fault::Kill, Target::Leader, 2_000);
+    alone(seed, phase("kill-leader", 12_000, 1, vec![kill]))
+}
+
+/// A leader that stands still again and again, and wakes up when another one leads.
+#[must_use]
+pub fn pause_often(seed: u64) -> Schedule {
+    let mut chance = Stream::new(seed, "schedule");
+    let pauses = (0..6).map(|number| fault(&mut chance, 1_000 + number * 6_000, Fault::Pause, Target::Leader, 3_000));
+    let pauses = pauses.collect();
+    alone(seed, phase("pause-leader", 42_000, 3, pauses))
+}
+
+/// A phase behind a short one that is the measure of its output.
+fn alone(seed: u64, phase_of_faults: Phase) -> Schedule {
+    let phases = vec![phase("baseline", 4_000, 0, Vec::new()), phase_of_faults];
+    Schedule { suite: "directed".to_owned(), seed, coordinators: 3, task_managers: 2, phases }
+}
+
 /// How long before its end a phase begins no fault: the longest fault, and time to recover.
 const RECOVERY_MS: u64 = 12_000;
 
@@ -199,6 +222,8 @@ mod tests {
         for seed in 0..200 {
             check(&smoke(seed));
             check(&random(seed, Duration::from_secs(60)));
+            check(&kill_once(seed));
+            check(&pause_often(seed));
         }
     }
 

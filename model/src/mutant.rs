@@ -76,6 +76,16 @@ mutants! {
     RestoresNewestDirectory = "restores-newest-directory",
     /// A leader that was itself stopped takes task managers for dead that it could not hear meanwhile.
     ExpiryAfterPause = "expiry-after-pause",
+    /// A leader answers reads from what it has applied, without asking a quorum whether it still leads.
+    ReadsWithoutQuorum = "reads-without-quorum",
+}
+
+impl Mutant {
+    /// Whether it lies in the log itself: a simulation models that, so only real processes show such a bug.
+    #[must_use]
+    pub fn is_of_the_log(self) -> bool {
+        matches!(self, Self::ReadsWithoutQuorum)
+    }
 }
 
 impl fmt::Display for Mutant {

@@ -69,6 +69,6 @@ pub fn all(run: &Run) -> Vec<Finding> {
     say("L4", WHOLE, fence::one_execution(&run.events));
     say("P1", WHOLE, logs::check(&run.complaints));
     say("Z1", WHOLE, logs::nothing_left(&run.leftovers));
-    say("V1", WHOLE, vacuity::operations(&run.history));
+    say("V1", WHOLE, vacuity::operations(run));
     findings
 }

@@ -1,12 +1,16 @@
 //! V1: enough happened for the other verdicts to mean something.
 
+use std::time::Duration;
+
 use super::lead;
 use super::verdict::Verdict;
-use crate::history::Op;
+use crate::clock::nanos;
 use crate::record::{PhaseTimes, Proof, Run};
 
-/// How many answers each kind of operation needs in a whole run.
-const OK_PER_OP: usize = 20;
+/// How many answers each kind of operation needs in a run of a minute and a half, or longer.
+const OK_PER_OP: u64 = 20;
+/// A shorter run needs one in so many seconds.
+const OK_PER_OP_S: u64 = 5;
 /// How many answers a phase needs.
 const OK_PER_PHASE: usize = 50;
 /// Every kind of operation of the workload.
@@ -36,14 +40,17 @@ pub fn phase(run: &Run, phase: &PhaseTimes) -> Verdict {
     Verdict::valid(format!("{fired} faults fired, {changes} leader changes, {answered} answers"))
 }
 
-/// Whether every kind of operation was answered often enough.
+/// Whether every kind of operation was answered often enough for the length of the run.
 #[must_use]
-pub fn operations(history: &[Op]) -> Verdict {
-    let answered = |name: &str| history.iter().filter(|op| op.is_ok() && op.call_kind.name() == name).count();
+pub fn operations(run: &Run) -> Verdict {
+    let time: u64 = run.phases.iter().map(|phase| phase.to - phase.from).sum();
+    let needed = OK_PER_OP.min(time / nanos(Duration::from_secs(OK_PER_OP_S))).max(1);
+    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+    let answered = |name: &str| run.history.iter().filter(|op| op.is_ok() && op.call_kind.name() == name).count();
     for name in OPS {
         let count = answered(name);
-        if count < OK_PER_OP {
-            return Verdict::unknown(format!("{name} was answered {count} times, at least {OK_PER_OP} are needed"));
+        if count < needed {
+            return Verdict::unknown(format!("{name} was answered {count} times, at least {needed} are needed"));
         }
     }
     let counts: Vec<String> = OPS.iter().map(|name| format!("{name} {}", answered(name))).collect();

@@ -67,12 +67,13 @@ fn matrix(seeds: u64) -> anyhow::Result<()> {
     // What a mutant breaks may panic: the matrix says so, in its own words.
     std::panic::set_hook(Box::new(|_| {}));
     let mut alive = 0;
-    for &mutant in Mutant::ALL {
+    let hunted: Vec<Mutant> = Mutant::ALL.iter().copied().filter(|mutant| !mutant.is_of_the_log()).collect();
+    for &mutant in &hunted {
         let row = hunt(mutant, seeds);
         println!("{row}");
         alive += usize::from(!row.killed());
     }
-    println!("{} of {} mutants killed", Mutant::ALL.len() - alive, Mutant::ALL.len());
+    println!("{} of {} mutants killed", hunted.len() - alive, hunted.len());
     anyhow::ensure!(alive == 0, "{alive} mutants are not killed");
     Ok(())
 }
