@@ -92,8 +92,8 @@ impl World {
             TaskManagerMessage::Finalized(report) => {
                 self.tell(node, epoch, job, JobMasterEvent::Finalized { task_manager, report });
             }
-            TaskManagerMessage::Executor { process_id, .. } => {
-                self.tell(node, epoch, job, JobMasterEvent::ExecutorStarted { task_manager, process_id });
+            TaskManagerMessage::Executor(executor) => {
+                self.tell(node, epoch, job, JobMasterEvent::ExecutorStarted { task_manager, executor });
             }
             TaskManagerMessage::Heartbeat { progress, .. } => {
                 for (_, records_in, records_out) in progress {

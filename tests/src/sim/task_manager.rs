@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 
 use tidemill_coordinator::engine::leader::{
-    AddressedCommand, FinalizationKind, FinalizationReport, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
+    AddressedCommand, ExecutorProcess, FinalizationKind, FinalizationReport, TaskManagerCommand, TaskManagerHello,
+    TaskManagerMessage,
 };
 use tidemill_model::execution::{Finalization, TaskManagerLocation};
 use tidemill_model::id::{ClusterId, LeaderEpoch, TaskManagerId, TaskManagerName};
 use tidemill_model::slot::SlotOffer;
 use tidemill_taskmanager::engine::{
-    Action, Agent, Directive, Event as AgentEvent, ExecutorId, FinalizationOutcome, FinalizationStep, Outbound,
-    Settings,
+    Action, Agent, Directive, Event as AgentEvent, ExecutorId, ExecutorReport, FinalizationOutcome, FinalizationStep,
+    Outbound, Settings,
 };
 use uuid::Uuid;
 
@@ -242,23 +243,22 @@ fn directive(command: TaskManagerCommand) -> Option<Directive> {
     })
 }
 
+fn executor(report: ExecutorReport) -> ExecutorProcess {
+    let (generation, process_id) = (report.generation, report.process_id);
+    ExecutorProcess { job: generation.job, attempt: generation.attempt, process_id }
+}
+
 fn message(outbound: Outbound) -> TaskManagerMessage {
     match outbound {
         Outbound::Report(report) => TaskManagerMessage::Report {
             attempts: report.attempts,
-            executors: report
-                .executors
-                .into_iter()
-                .map(|executor| (executor.generation.job, executor.process_id))
-                .collect(),
+            executors: report.executors.into_iter().map(executor).collect(),
             finalized: report.finalized.into_iter().map(finalized).collect(),
             hosted: report.hosted,
             checkpoints: report.checkpoints,
         },
         Outbound::Attempt(report) => TaskManagerMessage::Attempt(report),
-        Outbound::Executor(executor) => {
-            TaskManagerMessage::Executor { job: executor.generation.job, process_id: executor.process_id }
-        }
+        Outbound::Executor(report) => TaskManagerMessage::Executor(executor(report)),
         Outbound::Checkpoint(report) => TaskManagerMessage::Checkpoint(report),
         Outbound::Finalized(outcome) => TaskManagerMessage::Finalized(finalized(outcome)),
     }

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, TaskManagerLocation};
-use tidemill_model::id::{ExecutionAttemptId, ExecutionVertexId, TaskManagerId, TaskManagerName};
+use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::JobStatus;
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::slot::SlotId;
@@ -45,7 +45,7 @@ pub struct JobMaster {
     stopping: BTreeMap<ExecutionAttemptId, TaskManagerId>,
     /// Task managers that may have something of the job; those without a scheduled attempt are to drop it.
     hosts: BTreeSet<TaskManagerId>,
-    process_ids: BTreeMap<TaskManagerId, u32>,
+    process_ids: BTreeMap<(TaskManagerId, AttemptNumber), u32>,
     progress: BTreeMap<TaskManagerId, (u64, u64)>,
     /// A command that changes the status is under way: nothing else is decided until it is applied.
     deciding: bool,
@@ -115,8 +115,8 @@ impl JobMaster {
             }
             JobMasterEvent::CheckpointReported { report } => self.checkpoint_reported(now, report, &mut actions),
             JobMasterEvent::Finalized { task_manager, report } => self.finalized(task_manager, &report),
-            JobMasterEvent::ExecutorStarted { task_manager, process_id } => {
-                self.process_ids.insert(task_manager, process_id);
+            JobMasterEvent::ExecutorStarted { task_manager, executor } => {
+                self.process_ids.insert((task_manager, executor.attempt), executor.process_id);
             }
             JobMasterEvent::Progressed { task_manager, records_in, records_out } => {
                 self.progress.insert(task_manager, (records_in, records_out));
@@ -155,7 +155,7 @@ impl JobMaster {
                 report: AttemptReport { attempt, state },
                 task_manager: location.map(|location| location.name.clone()),
                 slot: slot.index,
-                process_id: self.process_ids.get(&slot.task_manager).copied(),
+                process_id: self.process_ids.get(&(slot.task_manager, attempt.attempt)).copied(),
             }
         };
         schedule.attempt_ids(self.job.spec.id).map(observe).collect()

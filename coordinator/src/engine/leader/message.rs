@@ -5,7 +5,7 @@ use std::fmt;
 
 use tidemill_model::checkpoint::{CheckpointCommand, CheckpointReport};
 use tidemill_model::execution::{AttemptReport, Failure, Finalization, JobDeployment, TaskManagerLocation};
-use tidemill_model::id::{ExecutionAttemptId, JobId, LeaderEpoch, TaskManagerId};
+use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, LeaderEpoch, TaskManagerId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::slot::SlotOffer;
 
@@ -40,7 +40,7 @@ pub enum TaskManagerMessage {
         /// Attempts that it runs, and ended ones not yet acknowledged.
         attempts: Vec<AttemptReport>,
         /// Executor processes by job.
-        executors: Vec<(JobId, u32)>,
+        executors: Vec<ExecutorProcess>,
         /// Finalizations not yet acknowledged by a release.
         finalized: Vec<FinalizationReport>,
         /// Every job of which it keeps anything, be it only a folder.
@@ -62,12 +62,18 @@ pub enum TaskManagerMessage {
     /// What became of a checkpoint at one attempt.
     Checkpoint(CheckpointReport),
     /// An executor process has been started.
-    Executor {
-        /// For which job.
-        job: JobId,
-        /// Its process id.
-        process_id: u32,
-    },
+    Executor(ExecutorProcess),
+}
+
+/// An executor process: a job has one for each attempt number that a task manager runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecutorProcess {
+    /// For which job.
+    pub job: JobId,
+    /// The number of the attempts that it runs.
+    pub attempt: AttemptNumber,
+    /// Its process id.
+    pub process_id: u32,
 }
 
 /// Which of the two finalizations.

@@ -10,8 +10,8 @@ mod slot_pool;
 
 pub use job_master::{AttemptObservation, Deletion, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings};
 pub use message::{
-    AddressedCommand, FinalizationKind, FinalizationReport, JobReport, SessionId, TaskManagerCommand, TaskManagerHello,
-    TaskManagerMessage,
+    AddressedCommand, ExecutorProcess, FinalizationKind, FinalizationReport, JobReport, SessionId, TaskManagerCommand,
+    TaskManagerHello, TaskManagerMessage,
 };
 #[cfg(test)]
 pub(crate) use placement::place;

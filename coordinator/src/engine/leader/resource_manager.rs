@@ -15,7 +15,7 @@ use tidemill_model::time::Instant;
 pub use event::{DetectorSettings, ResourceManagerAction, ResourceManagerEvent, TaskManagerObservation};
 
 use super::message::{
-    FinalizationReport, JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
+    ExecutorProcess, FinalizationReport, JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
 };
 use super::slot_pool::{SlotPlacement, SlotPool};
 
@@ -186,8 +186,8 @@ impl ResourceManager {
                 let (job, message) = (report.attempt.job, TaskManagerMessage::Checkpoint(report));
                 self.forward_or_release(session, id, job, message, actions);
             }
-            TaskManagerMessage::Executor { job, process_id } => {
-                let message = TaskManagerMessage::Executor { job, process_id };
+            TaskManagerMessage::Executor(executor) => {
+                let (job, message) = (executor.job, TaskManagerMessage::Executor(executor));
                 self.forward_or_release(session, id, job, message, actions);
             }
         }
@@ -218,7 +218,7 @@ impl ResourceManager {
         location: TaskManagerLocation,
         session: SessionId,
         reports: BTreeMap<JobId, JobReport>,
-        executors: Vec<(JobId, u32)>,
+        executors: Vec<ExecutorProcess>,
         actions: &mut Vec<ResourceManagerAction>,
     ) {
         let id = location.id;
@@ -230,8 +230,8 @@ impl ResourceManager {
                 ResourceManagerAction::Send { session, task_manager: id, command }
             });
         }
-        for (job, process_id) in executors.into_iter().filter(|(job, _)| self.jobs.contains(job)) {
-            let message = TaskManagerMessage::Executor { job, process_id };
+        for executor in executors.into_iter().filter(|executor| self.jobs.contains(&executor.job)) {
+            let (job, message) = (executor.job, TaskManagerMessage::Executor(executor));
             actions.push(ResourceManagerAction::Forward { job, task_manager: id, message });
         }
     }

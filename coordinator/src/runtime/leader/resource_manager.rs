@@ -163,8 +163,8 @@ impl ResourceManagerActor {
             }
             TaskManagerMessage::Finalized(report) => self.tell(job, JobMasterEvent::Finalized { task_manager, report }),
             TaskManagerMessage::Checkpoint(report) => self.tell(job, JobMasterEvent::CheckpointReported { report }),
-            TaskManagerMessage::Executor { process_id, .. } => {
-                self.tell(job, JobMasterEvent::ExecutorStarted { task_manager, process_id });
+            TaskManagerMessage::Executor(executor) => {
+                self.tell(job, JobMasterEvent::ExecutorStarted { task_manager, executor });
             }
             TaskManagerMessage::Heartbeat { progress, .. } => {
                 for (_, records_in, records_out) in progress {

@@ -2,7 +2,7 @@
 
 use tidemill_model::checkpoint::CheckpointReport;
 use tidemill_model::execution::AttemptReport;
-use tidemill_model::id::{ClusterId, LeaderEpoch, TaskManagerName};
+use tidemill_model::id::{AttemptNumber, ClusterId, LeaderEpoch, TaskManagerName};
 use tidemill_model::slot::SlotOffer;
 use tidemill_proto::convert::{self, Error};
 use tidemill_proto::pb;
@@ -10,7 +10,8 @@ use tidemill_proto::version::check_version;
 use tonic::Status;
 
 use crate::engine::leader::{
-    AddressedCommand, FinalizationKind, FinalizationReport, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
+    AddressedCommand, ExecutorProcess, FinalizationKind, FinalizationReport, TaskManagerCommand, TaskManagerHello,
+    TaskManagerMessage,
 };
 use crate::runtime::leader::LeaderSettings;
 
@@ -51,26 +52,24 @@ pub(super) fn message(message: pb::TaskManagerMessage) -> Result<TaskManagerMess
         Inbound::Attempt(attempt) => Ok(TaskManagerMessage::Attempt(AttemptReport::try_from(attempt)?)),
         Inbound::Finalized(finalized) => Ok(TaskManagerMessage::Finalized(finalization(finalized)?)),
         Inbound::Checkpoint(report) => Ok(TaskManagerMessage::Checkpoint(report.try_into()?)),
-        Inbound::Executor(executor) => {
-            let job = convert::job_id(&executor.job, "ExecutorReport.job")?;
-            Ok(TaskManagerMessage::Executor { job, process_id: executor.process_id })
-        }
+        Inbound::Executor(executor) => Ok(TaskManagerMessage::Executor(self::executor(&executor)?)),
     }
 }
 
 fn report(report: pb::Report) -> Result<TaskManagerMessage, Error> {
-    let executors = report
-        .executors
-        .into_iter()
-        .map(|executor| Ok((convert::job_id(&executor.job, "ExecutorReport.job")?, executor.process_id)));
     let hosted = report.hosted.iter().map(|job| convert::job_id(job, "Report.hosted"));
     Ok(TaskManagerMessage::Report {
         hosted: hosted.collect::<Result<_, Error>>()?,
         attempts: report.attempts.into_iter().map(AttemptReport::try_from).collect::<Result<_, Error>>()?,
-        executors: executors.collect::<Result<_, Error>>()?,
+        executors: report.executors.iter().map(executor).collect::<Result<_, Error>>()?,
         finalized: report.finalized.into_iter().map(finalization).collect::<Result<_, Error>>()?,
         checkpoints: report.checkpoints.into_iter().map(CheckpointReport::try_from).collect::<Result<_, Error>>()?,
     })
+}
+
+fn executor(report: &pb::ExecutorReport) -> Result<ExecutorProcess, Error> {
+    let job = convert::job_id(&report.job, "ExecutorReport.job")?;
+    Ok(ExecutorProcess { job, attempt: AttemptNumber(report.attempt), process_id: report.process_id })
 }
 
 fn finalization(finalized: pb::JobFinalized) -> Result<FinalizationReport, Error> {

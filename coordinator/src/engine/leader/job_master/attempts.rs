@@ -74,7 +74,7 @@ impl JobMaster {
 
     pub(super) fn lost(&mut self, task_manager: TaskManagerId, reason: &str) {
         self.registered.remove(&task_manager);
-        self.process_ids.remove(&task_manager);
+        self.process_ids.retain(|(host, _), _| *host != task_manager);
         self.progress.remove(&task_manager);
         self.hosts.remove(&task_manager);
         self.stopping.retain(|_, host| *host != task_manager);

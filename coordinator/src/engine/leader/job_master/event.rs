@@ -10,7 +10,7 @@ use tidemill_model::job_graph::SlotRequirements;
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::Timestamp;
 
-use crate::engine::leader::message::{FinalizationReport, JobReport, TaskManagerCommand};
+use crate::engine::leader::message::{ExecutorProcess, FinalizationReport, JobReport, TaskManagerCommand};
 use crate::engine::replicated::{CommandBody, Response};
 
 /// Limits of a job's master.
@@ -71,8 +71,8 @@ pub enum JobMasterEvent {
     ExecutorStarted {
         /// Where.
         task_manager: TaskManagerId,
-        /// Its process id.
-        process_id: u32,
+        /// Which.
+        executor: ExecutorProcess,
     },
     /// Records have flowed.
     Progressed {

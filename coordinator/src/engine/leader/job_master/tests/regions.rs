@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use expect_test::expect;
 use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
+use tidemill_model::id::AttemptNumber;
 use tidemill_model::job::JobSpec;
 use tidemill_model::job_graph::Partitioning;
 use tidemill_model::time::{Instant, Timestamp};
 
 use super::{Harness, JobMasterAction, JobMasterEvent, granted_slots, host};
 use crate::engine::fixture::{attempt, failure, finished, report, spec};
+use crate::engine::leader::ExecutorProcess;
 use crate::engine::replicated::{CommandBody, JobState, Response};
 
 /// Two pipelines side by side: `v0[i]` forwards to `v1[i]`.
@@ -43,6 +45,19 @@ fn only_the_region_of_a_failure_is_replaced() {
     let numbers: Vec<u32> =
         harness.master.job().schedule.iter().flat_map(|s| s.attempts.values().map(|a| a.attempt.0)).collect();
     assert_eq!(numbers, [0, 1, 0, 1]);
+}
+
+#[test]
+fn people_see_the_process_of_each_attempt_number() {
+    let mut harness = Harness::run(pipelines());
+    let process = |attempt, process_id| JobMasterEvent::ExecutorStarted {
+        task_manager: host(1),
+        executor: ExecutorProcess { job: spec(5).id, attempt: AttemptNumber(attempt), process_id },
+    };
+    harness.step(process(0, 70));
+    harness.step(process(1, 71));
+    let processes: Vec<Option<u32>> = harness.master.observe().iter().map(|attempt| attempt.process_id).collect();
+    assert_eq!(processes, [None, Some(70), None, Some(70)]);
 }
 
 #[test]
