@@ -221,7 +221,10 @@ impl World {
             false => coordinator.random.between(20, 400),
         };
         coordinator.queue_free_at = coordinator.queue_free_at.max(now) + work;
-        let (delay, boot) = (coordinator.queue_free_at - now, coordinator.life.boot);
+        // Each proposal is a task of its own: one that is not run for a while is overtaken by later ones.
+        let straggles =
+            if coordinator.random.chance(30) { coordinator.random.between(1, 800) * MILLISECOND } else { 0 };
+        let (delay, boot) = (coordinator.queue_free_at - now + straggles, coordinator.life.boot);
         self.after(delay, Event::Append { node, boot, proposal, command });
     }
 
