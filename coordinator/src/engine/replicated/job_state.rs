@@ -184,6 +184,8 @@ impl JobState {
         }
         let seed = u64::try_from(self.spec.id.0.as_u128() >> 64).unwrap_or_default();
         match self.spec.settings.restart.decide(&self.failures, now, seed) {
+            // Of a job that was never started again its strategy says nothing that its user does not know.
+            RestartDecision::GiveUp(_) if self.restarts == 0 => return self.fail(cause, now),
             RestartDecision::GiveUp(reason) => {
                 let message = format!("{}; it is not started again: {reason}", cause.message);
                 return self.fail(&Failure { message, ..cause.clone() }, now);
