@@ -75,7 +75,7 @@ impl Environment {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let env = tidemill::Environment::from_args()?;
+    /// # let env = tidemill::Environment::with_arguments(["-D", "restart-strategy.type=none"])?;
     /// use std::io::Write;
     /// use std::time::Duration;
     ///
