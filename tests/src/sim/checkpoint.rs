@@ -104,7 +104,7 @@ impl World {
         // Small state is in the metadata.
         let path = self.random.chance(600).then(|| format!("{checkpoint}/{}/{}", attempt.attempt, attempt.vertex));
         let state = self.storage.store(attempt.job, path, snapshot, task.base.clone());
-        if let Some(own @ StateHandle::File { .. }) = state.0.first() {
+        if let Some(own) = state.0.first() {
             task.written.push((checkpoint, own.clone()));
         }
         state
@@ -112,8 +112,9 @@ impl World {
 
     /// A checkpoint is committed: every transaction up to it becomes visible, and its files may be built on.
     fn notified(&mut self, task: &mut Task, checkpoint: CheckpointId) {
-        if let Some((_, file)) = task.written.iter().find(|(id, _)| *id == checkpoint) {
-            task.base = vec![file.clone()];
+        // Never on an older one: its files are garbage once this is confirmed.
+        if let Some((_, own)) = task.written.iter().find(|(id, _)| *id == checkpoint) {
+            task.base = own.path().map(|_| own.clone()).into_iter().collect();
         }
         task.written.retain(|(id, _)| *id > checkpoint);
         if let Work::Sink(sink) = &mut task.work {
