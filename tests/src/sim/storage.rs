@@ -80,11 +80,12 @@ impl Storage {
         Some(records)
     }
 
-    /// A sink starts from a snapshot: whatever of its sub-task is pending and not in there is aborted.
+    /// A sink starts from a snapshot: whatever of its sub-task is pending and not in there is aborted. Not what newer
+    /// attempts have begun: one that a late command starts although it was replaced must not undo their work.
     pub(crate) fn abort_all_but(&mut self, sink: ExecutionAttemptId, kept: &[Transaction]) {
         self.pending.retain(|transaction, _| {
             let own = transaction.sink.job == sink.job && transaction.sink.vertex == sink.vertex;
-            !own || kept.contains(transaction)
+            !own || kept.contains(transaction) || transaction.sink.attempt > sink.attempt
         });
     }
 
