@@ -5,7 +5,7 @@
 //! restore does: of those that the restored snapshot does not list.
 
 use tidemill_model::checkpoint::{
-    CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport, RestoreFrom, StateHandle, SubtaskState,
+    CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport, RestoreFrom, SubtaskState,
 };
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId};
 use tidemill_model::mutant::{self, Mutant};
