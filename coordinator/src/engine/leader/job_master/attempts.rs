@@ -26,7 +26,10 @@ impl JobMaster {
             return;
         }
         let Some(known) = self.executions.get_mut(&report.attempt.vertex) else { return };
-        if let ExecutionState::Terminal(_) = known {
+        // One that was only presumed dead, with its task manager, which is back: what has been decided about it must stop
+        // it. What was replicated, or said by the attempt itself, never changes.
+        let presumed = !self.job.terminal.contains_key(&report.attempt.vertex) && !report.state.is_terminal();
+        if let (ExecutionState::Terminal(_), false) = (&*known, presumed) {
             if self.job.terminal.contains_key(&report.attempt.vertex) && report.state.is_terminal() {
                 self.acknowledge([report.attempt], actions);
             }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use expect_test::expect;
 use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
-use tidemill_model::time::Timestamp;
+use tidemill_model::time::{Instant, Timestamp};
 
-use super::{CommandBody, Harness, JobMasterEvent};
-use crate::engine::fixture::{attempt, failure, finished, report};
+use super::{CommandBody, Harness, JobMasterAction, JobMasterEvent, Response};
+use crate::engine::fixture::{attempt, failure, finished, report, task_manager};
 
 #[test]
 fn a_new_leader_adopts_every_running_attempt_and_restarts_none() {
@@ -141,4 +141,17 @@ fn what_is_left_of_a_superseded_attempt_is_cancelled_beside_the_deployment_or_el
     "#]]
     .assert_eq(&harness.register(2, superseded.clone()));
     assert_eq!(harness.register(3, superseded), "tm-3 <- release\n");
+}
+
+#[test]
+fn an_attempt_whose_task_manager_returns_before_the_failover_is_applied_is_told_to_stop() {
+    let mut harness = Harness::running();
+    let lost = JobMasterEvent::TaskManagerLost { task_manager: task_manager(2).id, reason: "silent".into() };
+    let proposed = harness.master.step(Instant::default(), lost);
+    let Some(JobMasterAction::Propose(body)) = proposed.into_iter().next() else { panic!("a failover") };
+    let running = harness.running_reports(1);
+    harness.register(2, running);
+    let applied = JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done };
+    let told = harness.step(applied);
+    assert!(told.contains("tm-2 <- cancel v0[1]#0 v1[1]#0\n"), "{told}");
 }
