@@ -27,8 +27,10 @@ use crate::engine::Event;
 /// Messages that may wait for the leader; a leader that lets more pile up is left, and the next report says it all.
 const OUTBOUND_CAPACITY: usize = 1024;
 
-/// How long a coordinator may take to welcome or refuse.
-const WELCOME_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a coordinator may take to welcome or refuse: at first, doubled with each round over all of them, and at most.
+/// The first is far below the silence after which a leader gives a task manager up: coordinators that answer nothing, tried
+/// before the one that leads, must not cost the tasks that run here (`undisturbed`).
+const WELCOME_TIMEOUTS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 
 /// Why a session did not come about or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +39,8 @@ enum Error {
     Connect { address: String, reason: String },
     #[error("register at coordinator {address}: {message}")]
     Refused { address: String, message: String, kind: pb::ErrorKind, leader: Option<String> },
-    #[error("register at coordinator {address}: no welcome within {WELCOME_TIMEOUT:?}")]
-    NoWelcome { address: String },
+    #[error("register at coordinator {address}: no welcome within {patience:?}")]
+    NoWelcome { address: String, patience: Duration },
     #[error("hear the leader {address}: {reason}")]
     Lost { address: String, reason: String },
     #[error("leave coordinator {address}: the agent refused its leadership")]
@@ -68,6 +70,7 @@ impl Sessions {
         let mut turn = rand::random_range(0..count.max(1));
         let mut hint = None;
         let mut misses = 0;
+        let mut patience = WELCOME_TIMEOUTS.0;
         let mut told = String::new();
         while !self.inbox.is_closed() {
             // A coordinator's hint is followed at once, but only once: two that name each other must not be believed.
@@ -79,7 +82,7 @@ impl Sessions {
                     self.coordinators.addresses().get(turn).cloned().unwrap_or_default()
                 }
             };
-            let error = self.session(&address).await;
+            let error = self.session(&address, patience).await;
             // Asking again will not help: a person must look, and is told once.
             if let Error::Refused { kind: pb::ErrorKind::User, .. } = &error
                 && told != error.to_string()
@@ -92,6 +95,7 @@ impl Sessions {
                     warn!(%address, "session lost: {reason}");
                     self.metrics.session_losses.inc();
                     self.backoff.reset();
+                    patience = WELCOME_TIMEOUTS.0;
                     misses = 0;
                     self.backoff.pause().await;
                 }
@@ -113,18 +117,19 @@ impl Sessions {
             // Every coordinator is tried once before a pause.
             if misses >= count.max(1) {
                 misses = 0;
+                patience = (patience * 2).min(WELCOME_TIMEOUTS.1);
                 self.backoff.pause().await;
             }
         }
     }
 
     /// Registers at one coordinator and serves the stream to its end.
-    async fn session(&self, address: &str) -> Error {
-        match timeout(WELCOME_TIMEOUT, self.open(address)).await {
+    async fn session(&self, address: &str, patience: Duration) -> Error {
+        match timeout(patience, self.open(address)).await {
             Err(_) => {
                 // The agent may have taken the session for open already.
                 let _agent_ended = self.inbox.send(Input::Event(Event::SessionLost)).await;
-                Error::NoWelcome { address: address.to_owned() }
+                Error::NoWelcome { address: address.to_owned(), patience }
             }
             Ok(Err(error)) => error,
             Ok(Ok(session)) => {

@@ -11,8 +11,8 @@ use super::network::Process;
 use super::raft::Node;
 use super::world::World;
 
-/// How long a coordinator may take to welcome or refuse.
-const WELCOME_TIMEOUT: Time = 3 * SECOND;
+/// How long a coordinator may take to welcome or refuse: at first, and at most.
+const WELCOME_TIMEOUTS: (Time, Time) = (500 * MILLISECOND, 3 * SECOND);
 
 /// How often a task manager says that it is there.
 const HEARTBEAT: Time = 500 * MILLISECOND;
@@ -41,13 +41,15 @@ pub(crate) struct Search {
     hint: Option<Node>,
     followed: bool,
     misses: usize,
+    patience: Time,
     backoff: Time,
 }
 
 impl Search {
     pub(crate) fn new(turn: Node) -> Self {
         let session = Session::Pausing;
-        Self { session, generation: 0, turn, hint: None, followed: false, misses: 0, backoff: BACKOFF.0 }
+        let (patience, backoff) = (WELCOME_TIMEOUTS.0, BACKOFF.0);
+        Self { session, generation: 0, turn, hint: None, followed: false, misses: 0, patience, backoff }
     }
 }
 
@@ -120,7 +122,8 @@ impl World {
         self.connections.insert(connection, fresh);
         let hello = self.places[place].hello();
         self.send_up(connection, Upward::Hello(Box::new(hello)));
-        self.session_later(place, WELCOME_TIMEOUT, SessionTimer::NoWelcome);
+        let patience = self.places[place].search.patience;
+        self.session_later(place, patience, SessionTimer::NoWelcome);
     }
 
     /// Every coordinator is tried once before a pause.
@@ -130,6 +133,7 @@ impl World {
         search.misses += 1;
         if search.misses >= count {
             search.misses = 0;
+            search.patience = (search.patience * 2).min(WELCOME_TIMEOUTS.1);
             return self.pause_search(place);
         }
         let delay = self.network.delay();
@@ -142,6 +146,7 @@ impl World {
         self.session_lost(place);
         let search = &mut self.places[place].search;
         search.backoff = BACKOFF.0;
+        search.patience = WELCOME_TIMEOUTS.0;
         search.misses = 0;
         self.pause_search(place);
     }
