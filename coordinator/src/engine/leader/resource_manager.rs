@@ -41,7 +41,8 @@ struct TaskManager {
 pub struct ResourceManager {
     settings: DetectorSettings,
     task_managers: BTreeMap<TaskManagerId, TaskManager>,
-    jobs: BTreeSet<JobId>,
+    /// The jobs that have a master, each with the task managers that said to keep something of it.
+    jobs: BTreeMap<JobId, BTreeSet<TaskManagerId>>,
     pool: SlotPool,
     last_tick: Option<Instant>,
 }
@@ -52,7 +53,7 @@ impl ResourceManager {
     pub fn new(settings: DetectorSettings, allocated: impl IntoIterator<Item = (SlotId, JobId)>) -> Self {
         let mut pool = SlotPool::default();
         allocated.into_iter().for_each(|(slot, job)| pool.adopt(slot, job));
-        let (task_managers, jobs) = (BTreeMap::new(), BTreeSet::new());
+        let (task_managers, jobs) = (BTreeMap::new(), BTreeMap::new());
         Self { settings, task_managers, jobs, pool, last_tick: None }
     }
 
@@ -76,10 +77,7 @@ impl ResourceManager {
             ResourceManagerEvent::SlotsRequested { job, requirements } => self.pool.request(job, requirements),
             ResourceManagerEvent::SlotsReleased { job } => self.pool.release(job),
             ResourceManagerEvent::JobStarted { job } => self.job_started(now, job, &mut actions),
-            ResourceManagerEvent::JobEnded { job } => {
-                self.jobs.remove(&job);
-                self.pool.release(job);
-            }
+            ResourceManagerEvent::JobEnded { job } => self.job_ended(job, &mut actions),
             ResourceManagerEvent::Tick => self.tick(now, &mut actions),
         }
         self.grant(&mut actions);
@@ -160,6 +158,11 @@ impl ResourceManager {
                 known.link = Link::Registered { session };
                 let (location, count) = (known.hello.location.clone(), known.hello.slots.count);
                 self.pool.offer(id, count);
+                for job in hosted.iter().chain(attempts.iter().map(|report| &report.attempt.job)) {
+                    if let Some(hosts) = self.jobs.get_mut(job) {
+                        hosts.insert(id);
+                    }
+                }
                 let mut reports = self.split(attempts, finalized, hosted);
                 for report in checkpoints {
                     reports.entry(report.attempt.job).or_default().checkpoints.push(report);
@@ -200,7 +203,7 @@ impl ResourceManager {
         finalized: Vec<FinalizationReport>,
         hosted: Vec<JobId>,
     ) -> BTreeMap<JobId, JobReport> {
-        let jobs = self.jobs.iter().copied().chain(hosted);
+        let jobs = self.jobs.keys().copied().chain(hosted);
         let mut reports: BTreeMap<JobId, JobReport> = jobs.map(|job| (job, JobReport::default())).collect();
         for report in attempts {
             reports.entry(report.attempt.job).or_default().attempts.push(report);
@@ -223,14 +226,14 @@ impl ResourceManager {
     ) {
         let id = location.id;
         for (job, report) in reports {
-            actions.push(if self.jobs.contains(&job) {
+            actions.push(if self.jobs.contains_key(&job) {
                 ResourceManagerAction::Registered { job, location: location.clone(), report }
             } else {
                 let command = TaskManagerCommand::Release { job };
                 ResourceManagerAction::Send { session, task_manager: id, command }
             });
         }
-        for executor in executors.into_iter().filter(|executor| self.jobs.contains(&executor.job)) {
+        for executor in executors.into_iter().filter(|executor| self.jobs.contains_key(&executor.job)) {
             let (job, message) = (executor.job, TaskManagerMessage::Executor(executor));
             actions.push(ResourceManagerAction::Forward { job, task_manager: id, message });
         }
@@ -244,7 +247,7 @@ impl ResourceManager {
         message: TaskManagerMessage,
         actions: &mut Vec<ResourceManagerAction>,
     ) {
-        actions.push(if self.jobs.contains(&job) {
+        actions.push(if self.jobs.contains_key(&job) {
             ResourceManagerAction::Forward { job, task_manager, message }
         } else {
             let command = TaskManagerCommand::Release { job };
@@ -274,13 +277,26 @@ impl ResourceManager {
     /// job was released, so they run nothing of it. Of a known job, whose master starts again, only their own reports
     /// can say what they run.
     fn job_started(&mut self, now: Instant, job: JobId, actions: &mut Vec<ResourceManagerAction>) {
-        if !self.jobs.insert(job) {
+        if self.jobs.contains_key(&job) {
             return self.have_reported_again(now, actions);
         }
+        self.jobs.insert(job, BTreeSet::new());
         for known in self.task_managers.values() {
             if matches!(known.link, Link::Registered { .. }) {
                 let (location, report) = (known.hello.location.clone(), JobReport::default());
                 actions.push(ResourceManagerAction::Registered { job, location, report });
+            }
+        }
+    }
+
+    /// `nothing-left`: a report may have crossed the end of the job's master, which had released it only where it knew of
+    /// a task manager.
+    fn job_ended(&mut self, job: JobId, actions: &mut Vec<ResourceManagerAction>) {
+        self.pool.release(job);
+        for task_manager in self.jobs.remove(&job).unwrap_or_default() {
+            if let Some(session) = self.session(task_manager) {
+                let command = TaskManagerCommand::Release { job };
+                actions.push(ResourceManagerAction::Send { session, task_manager, command });
             }
         }
     }

@@ -104,6 +104,20 @@ fn the_folder_of_a_job_whose_release_was_lost_is_released_at_the_next_report() {
 }
 
 #[test]
+fn a_report_that_crosses_the_end_of_the_job_s_master_is_answered_by_a_release() {
+    let mut manager = manager();
+    manager.step(at(0), Event::JobStarted { job: job_id(5) });
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), hello(2, 2));
+    let hosts = Event::Message { session: SessionId(1), message: report_message(vec![], vec![job_id(5)]) };
+    assert_eq!(manager.step(at(1), hosts), vec![registered(task_manager(1), vec![])]);
+    assert_eq!(manager.step(at(1), reported(2, vec![])), vec![registered(task_manager(2), vec![])]);
+    // The master has decided to go, and hears of no report any more.
+    let release = TaskManagerCommand::Release { job: job_id(5) };
+    assert_eq!(manager.step(at(2), Event::JobEnded { job: job_id(5) }), vec![send(1, 1, release)]);
+}
+
+#[test]
 fn a_new_session_of_the_same_incarnation_supersedes_the_old_one() {
     let mut manager = manager();
     manager.step(at(0), hello(1, 1));
