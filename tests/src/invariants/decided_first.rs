@@ -70,16 +70,16 @@ pub enum Violation {
 #[derive(Debug, Default)]
 pub(super) struct DecidedFirst {
     deployed: BTreeSet<(TaskManagerId, ExecutionAttemptId)>,
+    /// What any schedule has named, and where.
+    scheduled: BTreeSet<(TaskManagerId, ExecutionAttemptId)>,
     /// Attempts whose ends have been applied.
     ended: BTreeSet<ExecutionAttemptId>,
 }
 
 impl DecidedFirst {
     pub(super) fn observe(&mut self, fact: &Fact<'_>) -> Result<(), Violation> {
-        if let Fact::Applied { command, response: Response::Done, .. } = fact
-            && let CommandBody::RecordTerminal { ended, .. } = &command.body
-        {
-            self.ended.extend(ended.iter().map(|(attempt, _)| *attempt));
+        if let Fact::Applied { command, response: Response::Done, .. } = fact {
+            self.applied(&command.body);
         }
         let Fact::Sent { task_manager, command, state, .. } = fact else { return Ok(()) };
         let task_manager = *task_manager;
@@ -88,12 +88,42 @@ impl DecidedFirst {
             TaskManagerCommand::Checkpoint(command) => notified(command, state),
             TaskManagerCommand::Deploy { deployment, .. } => {
                 self.deployed.extend(deployment.start.iter().map(|attempt| (task_manager, *attempt)));
-                deployed(task_manager, &deployment.start, state)
+                self.deployed(task_manager, &deployment.start, state)
             }
             TaskManagerCommand::Acknowledge { attempts } => self.acknowledged(task_manager, attempts, state),
             TaskManagerCommand::Finalize { spec, finalization } => finalized(spec.id, finalization, state),
             TaskManagerCommand::Release { job } => self.released(task_manager, *job, state),
             TaskManagerCommand::Cancel { attempts } => canceled(attempts, state),
+        }
+    }
+
+    fn applied(&mut self, body: &CommandBody) {
+        if let CommandBody::RecordTerminal { ended, .. } = body {
+            self.ended.extend(ended.iter().map(|(attempt, _)| *attempt));
+        }
+        if let CommandBody::RecordSchedule { job, schedule } = body {
+            let scheduled = schedule.attempt_ids(*job);
+            self.scheduled.extend(scheduled.map(|(attempt, slot)| (slot.task_manager, attempt)));
+        }
+    }
+
+    /// A deployment may be sent late, when another entry has replaced its attempts: the order to cancel them is behind it.
+    /// What the leader's replica has never applied may not be sent at all.
+    fn deployed(
+        &self,
+        task_manager: TaskManagerId,
+        attempts: &[ExecutionAttemptId],
+        state: &ClusterState,
+    ) -> Result<(), Violation> {
+        let decided = |attempt: &&ExecutionAttemptId| {
+            let Some(job) = state.jobs.get(&attempt.job) else { return false };
+            let past = job.last_attempt >= Some(attempt.attempt) && self.scheduled.contains(&(task_manager, **attempt));
+            // A job that is being stopped has its schedule still: what was decided before may be under way.
+            wants(job, attempt) || past
+        };
+        match attempts.iter().find(|attempt| !decided(attempt)) {
+            Some(attempt) => Err(Violation::Deployed { attempt: *attempt, task_manager }),
+            None => Ok(()),
         }
     }
 
@@ -127,19 +157,6 @@ impl DecidedFirst {
 
 fn wants(job: &JobState, attempt: &ExecutionAttemptId) -> bool {
     job.schedule.as_ref().is_some_and(|schedule| schedule.wants(attempt))
-}
-
-fn deployed(
-    task_manager: TaskManagerId,
-    attempts: &[ExecutionAttemptId],
-    state: &ClusterState,
-) -> Result<(), Violation> {
-    // A job that is being stopped has its schedule still: what was decided before may be under way.
-    let decided = |attempt: &&ExecutionAttemptId| state.jobs.get(&attempt.job).is_some_and(|job| wants(job, attempt));
-    match attempts.iter().find(|attempt| !decided(attempt)) {
-        Some(attempt) => Err(Violation::Deployed { attempt: *attempt, task_manager }),
-        None => Ok(()),
-    }
 }
 
 /// Sinks commit when they are told of a completion: it has to be one.
