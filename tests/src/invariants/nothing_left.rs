@@ -30,6 +30,16 @@ pub enum Violation {
         /// Where.
         task_manager: TaskManagerId,
     },
+    /// A slot that nobody uses, and nobody gets.
+    #[error("{free} slots of {task_manager} are free, and all but {used} should be")]
+    Slot {
+        /// Whose.
+        task_manager: TaskManagerId,
+        /// How many the leader takes for free.
+        free: u32,
+        /// How many schedules name.
+        used: usize,
+    },
     /// Staged output.
     #[error("output of attempt {attempt} is staged, and its job has ended")]
     Staged {

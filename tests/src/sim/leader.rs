@@ -290,8 +290,12 @@ impl World {
                 JobMasterAction::Propose(body) => {
                     self.propose(node, epoch, body, Proposer::Master { epoch });
                 }
-                JobMasterAction::RequestSlots { requirements } => {
-                    let event = ResourceManagerEvent::SlotsRequested { job, requirements };
+                JobMasterAction::RequestSlots { request, requirements } => {
+                    let event = ResourceManagerEvent::SlotsRequested { job, request, requirements };
+                    self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
+                }
+                JobMasterAction::ReturnSlots { slots } => {
+                    let event = ResourceManagerEvent::SlotsReturned { job, slots };
                     self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
                 }
                 JobMasterAction::DeleteFiles { paths } => {

@@ -2,7 +2,7 @@
 //! sessions, probed ports.
 
 use tidemill_coordinator::engine::leader::{
-    AddressedCommand, Deletion, JobMasterEvent, ResourceManagerAction, ResourceManagerEvent, SessionId,
+    AddressedCommand, Deletion, Grant, JobMasterEvent, ResourceManagerAction, ResourceManagerEvent, SessionId,
     TaskManagerCommand, TaskManagerMessage,
 };
 use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
@@ -43,7 +43,8 @@ impl World {
                 self.forward(node, epoch, job, task_manager, message);
             }
             ResourceManagerAction::Granted { grant, locations } => {
-                self.tell(node, epoch, grant.job, JobMasterEvent::SlotsGranted { slots: grant.slots, locations });
+                let Grant { job, request, slots } = grant;
+                self.tell(node, epoch, job, JobMasterEvent::SlotsGranted { request, slots, locations });
             }
             ResourceManagerAction::ProbePort { task_manager, data_address } => {
                 let Some(place) = self.places.iter().position(|place| place.address == data_address) else { return };

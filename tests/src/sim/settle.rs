@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tidemill_model::execution::ExecutionState;
 use tidemill_model::id::ExecutionAttemptId;
 use tidemill_model::job::JobStatus;
+use tidemill_model::slot::SlotId;
 
 use super::client::Wish;
 use super::clock::{MILLISECOND, SECOND, Time};
@@ -45,7 +46,8 @@ impl World {
         }
         self.jobs_are_where_they_should_be(leader)?;
         self.clients_know()?;
-        self.nothing_is_left()
+        self.nothing_is_left()?;
+        self.slots_are_free(leader)
     }
 
     fn replicas_have_caught_up(&self, leader: Node) -> Result<(), converged::Violation> {
@@ -110,6 +112,23 @@ impl World {
             let decided = self.watch.truth().jobs.get(&job).map(|state| &state.status);
             if decided.is_some_and(JobStatus::is_terminal) || client.wish == Wish::Nothing {
                 result_delivered::check(job, client.result.as_ref(), decided)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A job keeps the slots of its schedule and no others.
+    fn slots_are_free(&self, leader: Node) -> Result<(), Violation> {
+        let super::coordinator::Shell::Leading(leadership) = &self.coordinators[leader].shell else { return Ok(()) };
+        let unfinished = self.watch.truth().jobs.values().filter(|job| !job.status.is_terminal());
+        let attempts =
+            unfinished.filter_map(|job| job.schedule.as_ref()).flat_map(|schedule| schedule.attempts.values());
+        let used: BTreeSet<SlotId> = attempts.map(|attempt| attempt.slot).collect();
+        for observed in leadership.resource_manager.observe(self.coordinators[leader].life.clock.instant(self.now)) {
+            let task_manager = observed.location.id;
+            let used = used.iter().filter(|slot| slot.task_manager == task_manager).count();
+            if observed.free_slots as usize + used != observed.slots.count as usize {
+                return Err(nothing_left::Violation::Slot { task_manager, free: observed.free_slots, used }.into());
             }
         }
         Ok(())

@@ -109,7 +109,9 @@ impl JobMaster {
                 self.registered(now, location, report, &mut actions);
             }
             JobMasterEvent::TaskManagerLost { task_manager, reason } => self.lost(task_manager, &reason),
-            JobMasterEvent::SlotsGranted { slots, locations } => self.slots.granted(&slots, locations),
+            JobMasterEvent::SlotsGranted { request, slots, locations } => {
+                self.slots_granted(request, &slots, locations, &mut actions);
+            }
             JobMasterEvent::AttemptChanged { task_manager, report } => {
                 self.attempt_changed(task_manager, report, &mut actions);
             }

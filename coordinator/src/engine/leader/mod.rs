@@ -18,4 +18,4 @@ pub(crate) use placement::place;
 pub use resource_manager::{
     DetectorSettings, ResourceManager, ResourceManagerAction, ResourceManagerEvent, TaskManagerObservation,
 };
-pub use slot_pool::{Grant, SlotPlacement, SlotPool};
+pub use slot_pool::{Grant, SlotPlacement, SlotPool, SlotRequestId};

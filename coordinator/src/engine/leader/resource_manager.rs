@@ -74,7 +74,10 @@ impl ResourceManager {
             ResourceManagerEvent::PortProbed { task_manager, refused } => {
                 self.port_probed(task_manager, refused, &mut actions);
             }
-            ResourceManagerEvent::SlotsRequested { job, requirements } => self.pool.request(job, requirements),
+            ResourceManagerEvent::SlotsRequested { job, request, requirements } => {
+                self.pool.request(job, request, requirements);
+            }
+            ResourceManagerEvent::SlotsReturned { job, slots } => self.pool.give_back(job, &slots),
             ResourceManagerEvent::SlotsReleased { job } => self.pool.release(job),
             ResourceManagerEvent::JobStarted { job } => self.job_started(now, job, &mut actions),
             ResourceManagerEvent::JobEnded { job } => self.job_ended(job, &mut actions),

@@ -6,11 +6,18 @@ use tidemill_model::id::{JobId, TaskManagerId};
 use tidemill_model::job_graph::SlotRequirements;
 use tidemill_model::slot::SlotId;
 
+/// One request of a job for slots: its later ones have greater numbers. 0 stands for the replicated schedule, by which a
+/// job holds slots without having asked this leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct SlotRequestId(pub u64);
+
 /// Slots given to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// To whom.
     pub job: JobId,
+    /// Which of its requests this answers.
+    pub request: SlotRequestId,
     /// Which.
     pub slots: Vec<SlotId>,
 }
@@ -25,6 +32,13 @@ pub enum SlotPlacement {
     Pack,
 }
 
+/// Who has a slot, or waits for some, and by which of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Allocation {
+    job: JobId,
+    request: SlotRequestId,
+}
+
 /// Registered task managers' slots, allocations, and waiting jobs in the order of their requests.
 #[derive(Debug, Clone, Default)]
 pub struct SlotPool {
@@ -32,9 +46,9 @@ pub struct SlotPool {
     /// Of task managers whose stream stands.
     offers: BTreeMap<TaskManagerId, u32>,
     /// May name slots of task managers that have not registered with this leader yet.
-    allocated: BTreeMap<SlotId, JobId>,
+    allocated: BTreeMap<SlotId, Allocation>,
     /// What jobs want beside what they hold. Invariant: a job waits at most once.
-    waiting: VecDeque<(JobId, SlotRequirements)>,
+    waiting: VecDeque<(Allocation, SlotRequirements)>,
     /// How many at the end of `waiting` have not been looked at since slots last became free.
     untried: usize,
 }
@@ -47,7 +61,7 @@ impl SlotPool {
 
     /// Notes that a job holds a slot, as the replicated schedule says.
     pub fn adopt(&mut self, slot: SlotId, job: JobId) {
-        self.allocated.insert(slot, job);
+        self.allocated.insert(slot, Allocation { job, request: SlotRequestId::default() });
     }
 
     /// A task manager offers its slots.
@@ -68,20 +82,36 @@ impl SlotPool {
         self.allocated.retain(|slot, _| slot.task_manager != task_manager);
     }
 
-    /// A job asks for slots beside those that it holds, for all its slot sharing groups at once or none. A repeated
-    /// request replaces the job's earlier one.
-    pub fn request(&mut self, job: JobId, requirements: SlotRequirements) {
-        self.waiting.retain(|(waiting, _)| *waiting != job);
-        self.waiting.push_back((job, requirements));
+    /// A job asks for slots beside those that it holds, for all its slot sharing groups at once or none. A later request
+    /// replaces the job's earlier one; one for no slots withdraws it.
+    pub fn request(&mut self, job: JobId, request: SlotRequestId, requirements: SlotRequirements) {
+        self.waiting.retain(|(waiting, _)| waiting.job != job);
+        self.untried = self.untried.min(self.waiting.len());
+        if requirements.total() == 0 {
+            return;
+        }
+        self.waiting.push_back((Allocation { job, request }, requirements));
         // A repeated request may have replaced one that nobody had looked at.
         self.untried = (self.untried + 1).min(self.waiting.len());
+    }
+
+    /// A job gives back slots that it has no use for, each by the request that brought it: a slot that has come to it anew
+    /// meanwhile, with its task manager, is its own still.
+    pub fn give_back(&mut self, job: JobId, slots: &BTreeMap<SlotId, SlotRequestId>) {
+        let held = self.allocated.len();
+        let returned =
+            |slot: &SlotId, holder: &Allocation| holder.job == job && slots.get(slot) == Some(&holder.request);
+        self.allocated.retain(|slot, holder| !returned(slot, holder));
+        if held != self.allocated.len() {
+            self.untried = self.waiting.len();
+        }
     }
 
     /// A job gives back what it holds and stops waiting.
     pub fn release(&mut self, job: JobId) {
         let (held, waited) = (self.allocated.len(), self.waiting.len());
-        self.allocated.retain(|_, holder| *holder != job);
-        self.waiting.retain(|(waiting, _)| *waiting != job);
+        self.allocated.retain(|_, holder| holder.job != job);
+        self.waiting.retain(|(waiting, _)| waiting.job != job);
         if (held, waited) != (self.allocated.len(), self.waiting.len()) {
             self.untried = self.waiting.len();
         }
@@ -96,16 +126,16 @@ impl SlotPool {
         }
         let mut free = self.free().count();
         // The others were looked at when as many slots were free, or more.
-        for (job, requirements) in self.waiting.split_off(self.waiting.len() - untried) {
+        for (asking, requirements) in self.waiting.split_off(self.waiting.len() - untried) {
             let wanted = usize::try_from(requirements.total()).unwrap_or(usize::MAX);
             if free < wanted {
-                self.waiting.push_back((job, requirements));
+                self.waiting.push_back((asking, requirements));
                 continue;
             }
-            let slots = self.choose(job, requirements.total());
+            let slots = self.choose(asking.job, requirements.total());
             free -= wanted;
-            self.allocated.extend(slots.iter().map(|&slot| (slot, job)));
-            grants.push(Grant { job, slots });
+            self.allocated.extend(slots.iter().map(|&slot| (slot, asking)));
+            grants.push(Grant { job: asking.job, request: asking.request, slots });
         }
         grants
     }
@@ -113,7 +143,7 @@ impl SlotPool {
     /// Up to `count` free slots: on task managers that host the job already, where its inputs are, before others.
     fn choose(&self, job: JobId, count: u32) -> Vec<SlotId> {
         let hosts: BTreeSet<TaskManagerId> =
-            self.allocated.iter().filter(|(_, holder)| **holder == job).map(|(slot, _)| slot.task_manager).collect();
+            self.allocated.iter().filter(|(_, holder)| holder.job == job).map(|(slot, _)| slot.task_manager).collect();
         let mut free: BTreeMap<TaskManagerId, VecDeque<SlotId>> = BTreeMap::new();
         for slot in self.free() {
             free.entry(slot.task_manager).or_default().push_back(slot);
@@ -164,7 +194,7 @@ impl SlotPool {
                 self.offers.len()
             )
         };
-        self.waiting.iter().map(|(job, requirements)| (*job, reason(requirements))).collect()
+        self.waiting.iter().map(|(waiting, requirements)| (waiting.job, reason(requirements))).collect()
     }
 }
 
@@ -174,6 +204,8 @@ mod tests {
     use expect_test::expect;
     use tidemill_model::job_graph::SlotSharingGroup;
     use uuid::Uuid;
+
+    const FIRST: SlotRequestId = SlotRequestId(1);
 
     fn tm(n: u128) -> TaskManagerId {
         TaskManagerId(Uuid::from_u128(n))
@@ -201,19 +233,58 @@ mod tests {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 2);
         pool.offer(tm(2), 2);
-        pool.request(job(1), slots(3));
-        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] }]);
+        pool.request(job(1), FIRST, slots(3));
+        assert_eq!(
+            pool.grant(),
+            vec![Grant { job: job(1), request: FIRST, slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] }]
+        );
         assert_eq!((pool.free_of(tm(1)), pool.free_of(tm(2))), (0, 1));
     }
 
     #[test]
     fn a_request_that_is_repeated_before_it_is_looked_at_counts_once() {
         let mut pool = SlotPool::default();
-        pool.request(job(1), slots(1));
-        pool.request(job(1), slots(2));
+        pool.request(job(1), FIRST, slots(1));
+        pool.request(job(1), SlotRequestId(2), slots(2));
         pool.offer(tm(1), 2);
-        pool.request(job(1), slots(1));
-        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0)] }]);
+        pool.request(job(1), SlotRequestId(3), slots(1));
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), request: SlotRequestId(3), slots: vec![slot(1, 0)] }]);
+    }
+
+    #[test]
+    fn a_request_that_is_withdrawn_is_not_met() {
+        let mut pool = SlotPool::default();
+        pool.request(job(1), FIRST, slots(2));
+        pool.request(job(1), SlotRequestId(2), SlotRequirements::default());
+        pool.offer(tm(1), 2);
+        assert_eq!((pool.grant(), pool.missing()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_slot_that_is_given_back_goes_to_who_waits_for_it() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 2);
+        pool.request(job(1), FIRST, slots(2));
+        pool.request(job(2), FIRST, slots(1));
+        assert_eq!(pool.grant().len(), 1);
+        pool.give_back(job(2), &[(slot(1, 1), FIRST)].into());
+        assert_eq!(pool.grant(), vec![], "nobody gives back what another one holds");
+        pool.give_back(job(1), &[(slot(1, 1), FIRST)].into());
+        assert_eq!(pool.grant(), vec![Grant { job: job(2), request: FIRST, slots: vec![slot(1, 1)] }]);
+    }
+
+    #[test]
+    fn a_slot_that_came_anew_with_its_task_manager_is_not_given_back_by_an_older_request() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 1);
+        pool.request(job(1), FIRST, slots(1));
+        pool.grant();
+        pool.withdraw(tm(1));
+        pool.request(job(1), SlotRequestId(2), slots(1));
+        pool.offer(tm(1), 1);
+        pool.grant();
+        pool.give_back(job(1), &[(slot(1, 0), FIRST)].into());
+        assert_eq!(pool.free_of(tm(1)), 0);
     }
 
     #[test]
@@ -222,8 +293,11 @@ mod tests {
         pool.set_placement(SlotPlacement::Pack);
         pool.offer(tm(1), 3);
         pool.offer(tm(2), 2);
-        pool.request(job(1), slots(3));
-        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(2, 0), slot(2, 1), slot(1, 0)] }]);
+        pool.request(job(1), FIRST, slots(3));
+        assert_eq!(
+            pool.grant(),
+            vec![Grant { job: job(1), request: FIRST, slots: vec![slot(2, 0), slot(2, 1), slot(1, 0)] }]
+        );
     }
 
     #[test]
@@ -234,8 +308,8 @@ mod tests {
             pool.adopt(slot(2, 0), job(1));
             pool.adopt(slot(3, 0), job(2));
             (1..=3).for_each(|n| pool.offer(tm(n), 3));
-            pool.request(job(1), slots(2));
-            let granted = Grant { job: job(1), slots: vec![slot(2, 1), slot(2, 2)] };
+            pool.request(job(1), FIRST, slots(2));
+            let granted = Grant { job: job(1), request: FIRST, slots: vec![slot(2, 1), slot(2, 2)] };
             assert_eq!(pool.grant(), vec![granted], "{placement:?}");
         }
     }
@@ -244,30 +318,30 @@ mod tests {
     fn a_job_waits_for_all_its_slots_and_says_what_is_missing() {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 1);
-        pool.request(job(1), slots(2));
-        pool.request(job(2), slots(1));
-        assert_eq!(pool.grant(), vec![Grant { job: job(2), slots: vec![slot(1, 0)] }]);
+        pool.request(job(1), FIRST, slots(2));
+        pool.request(job(2), FIRST, slots(1));
+        assert_eq!(pool.grant(), vec![Grant { job: job(2), request: FIRST, slots: vec![slot(1, 0)] }]);
         let missing = pool.missing();
         assert_eq!(missing.len(), 1);
         assert!(missing[0].1.starts_with("needs 2 slots; 0 of 1 are free on 1 task managers"), "{}", missing[0].1);
         pool.offer(tm(2), 2);
-        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(2, 0), slot(2, 1)] }]);
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), request: FIRST, slots: vec![slot(2, 0), slot(2, 1)] }]);
     }
 
     #[test]
     fn a_later_request_is_met_at_once_and_earlier_ones_when_slots_become_free() {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 1);
-        pool.request(job(1), slots(2));
-        pool.request(job(2), slots(3));
+        pool.request(job(1), FIRST, slots(2));
+        pool.request(job(2), FIRST, slots(3));
         assert_eq!(pool.grant(), vec![]);
-        pool.request(job(3), slots(1));
-        assert_eq!(pool.grant(), vec![Grant { job: job(3), slots: vec![slot(1, 0)] }]);
+        pool.request(job(3), FIRST, slots(1));
+        assert_eq!(pool.grant(), vec![Grant { job: job(3), request: FIRST, slots: vec![slot(1, 0)] }]);
         assert_eq!(pool.grant(), vec![]);
         pool.offer(tm(2), 1);
         assert_eq!(pool.grant(), vec![]);
         pool.release(job(3));
-        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: vec![slot(1, 0), slot(2, 0)] }]);
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), request: FIRST, slots: vec![slot(1, 0), slot(2, 0)] }]);
         let waiting: Vec<JobId> = pool.missing().into_iter().map(|(waiting, _)| waiting).collect();
         assert_eq!(waiting, [job(2)]);
     }
@@ -277,20 +351,20 @@ mod tests {
         let mut pool = SlotPool::default();
         pool.adopt(slot(1, 0), job(1));
         pool.offer(tm(1), 1);
-        pool.request(job(2), slots(1));
+        pool.request(job(2), FIRST, slots(1));
         assert_eq!(pool.grant(), vec![]);
         pool.release(job(1));
-        assert_eq!(pool.grant(), vec![Grant { job: job(2), slots: vec![slot(1, 0)] }]);
+        assert_eq!(pool.grant(), vec![Grant { job: job(2), request: FIRST, slots: vec![slot(1, 0)] }]);
     }
 
     #[test]
     fn a_lost_task_manager_takes_its_slots_along() {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 1);
-        pool.request(job(1), slots(1));
+        pool.request(job(1), FIRST, slots(1));
         pool.grant();
         pool.withdraw(tm(1));
-        pool.request(job(1), slots(1));
+        pool.request(job(1), FIRST, slots(1));
         assert_eq!(pool.grant(), vec![]);
     }
 
@@ -299,7 +373,7 @@ mod tests {
         let mut pool = SlotPool::default();
         pool.offer(tm(1), 2);
         pool.offer(tm(2), 2);
-        pool.request(job(1), groups(2, 3));
+        pool.request(job(1), FIRST, groups(2, 3));
         assert_eq!(pool.grant(), vec![]);
         assert_eq!((pool.free_of(tm(1)), pool.free_of(tm(2))), (2, 2));
         expect![[r#"
@@ -308,7 +382,7 @@ mod tests {
         .assert_eq(&(pool.missing()[0].1.clone() + "\n"));
         pool.offer(tm(3), 1);
         let granted = vec![slot(1, 0), slot(2, 0), slot(1, 1), slot(2, 1), slot(3, 0)];
-        assert_eq!(pool.grant(), vec![Grant { job: job(1), slots: granted }]);
+        assert_eq!(pool.grant(), vec![Grant { job: job(1), request: FIRST, slots: granted }]);
         assert_eq!(pool.missing(), vec![]);
     }
 }

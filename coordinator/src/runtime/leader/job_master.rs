@@ -149,8 +149,12 @@ impl JobMasterActor {
             JobMasterAction::Propose(body) => {
                 spawn("propose", propose(self.arguments.context.clone(), body));
             }
-            JobMasterAction::RequestSlots { requirements } => {
-                deliver(resource_manager.tell(resource_manager::RequestSlots { job, requirements }).try_send());
+            JobMasterAction::RequestSlots { request, requirements } => {
+                let requested = resource_manager::RequestSlots { job, request, requirements };
+                deliver(resource_manager.tell(requested).try_send());
+            }
+            JobMasterAction::ReturnSlots { slots } => {
+                deliver(resource_manager.tell(resource_manager::ReturnSlots { job, slots }).try_send());
             }
             JobMasterAction::DeleteFiles { paths } => {
                 // There is no checkpoint storage yet that a coordinator could reach: the files stay listed.

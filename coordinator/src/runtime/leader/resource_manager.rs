@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use super::context::LeaderContext;
 use super::job_master::{Happened, JobMasterActor, deliver};
 use crate::engine::leader::{
-    AddressedCommand, JobMasterEvent, ResourceManager, ResourceManagerAction, ResourceManagerEvent, SessionId,
-    TaskManagerCommand, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
+    AddressedCommand, Grant, JobMasterEvent, ResourceManager, ResourceManagerAction, ResourceManagerEvent, SessionId,
+    SlotRequestId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
 };
 use crate::runtime::spawn::{OwnedTask, spawn};
 
@@ -63,7 +63,14 @@ pub(super) struct JobEnded(pub(super) JobId);
 /// A job needs slots.
 pub(super) struct RequestSlots {
     pub(super) job: JobId,
+    pub(super) request: SlotRequestId,
     pub(super) requirements: SlotRequirements,
+}
+
+/// A job has no use for some of its slots.
+pub(super) struct ReturnSlots {
+    pub(super) job: JobId,
+    pub(super) slots: BTreeMap<SlotId, SlotRequestId>,
 }
 
 /// A job needs no slots.
@@ -148,7 +155,8 @@ impl ResourceManagerActor {
             }
             ResourceManagerAction::Forward { job, task_manager, message } => self.forward(job, task_manager, message),
             ResourceManagerAction::Granted { grant, locations } => {
-                self.tell(grant.job, JobMasterEvent::SlotsGranted { slots: grant.slots, locations });
+                let Grant { job, request, slots } = grant;
+                self.tell(job, JobMasterEvent::SlotsGranted { request, slots, locations });
             }
             ResourceManagerAction::ProbePort { task_manager, data_address } => {
                 spawn("probe-port", probe(me.clone(), task_manager, data_address));
@@ -289,7 +297,9 @@ macro_rules! events {
 }
 events! {
     Inbound Inbound { session, message } => ResourceManagerEvent::Message { session, message };
-    RequestSlots RequestSlots { job, requirements } => ResourceManagerEvent::SlotsRequested { job, requirements };
+    RequestSlots RequestSlots { job, request, requirements } =>
+        ResourceManagerEvent::SlotsRequested { job, request, requirements };
+    ReturnSlots ReturnSlots { job, slots } => ResourceManagerEvent::SlotsReturned { job, slots };
     ReleaseSlots ReleaseSlots(job) => ResourceManagerEvent::SlotsReleased { job };
     Probed Probed { task_manager, refused } => ResourceManagerEvent::PortProbed { task_manager, refused };
     Tick Tick => ResourceManagerEvent::Tick;

@@ -11,6 +11,7 @@ use tidemill_model::slot::SlotId;
 use tidemill_model::time::Timestamp;
 
 use crate::engine::leader::message::{ExecutorProcess, FinalizationReport, JobReport, TaskManagerCommand};
+use crate::engine::leader::slot_pool::SlotRequestId;
 use crate::engine::replicated::{CommandBody, Response};
 
 /// Limits of a job's master.
@@ -43,6 +44,8 @@ pub enum JobMasterEvent {
     },
     /// The slots that were asked for.
     SlotsGranted {
+        /// Which request this answers.
+        request: SlotRequestId,
         /// Which.
         slots: Vec<SlotId>,
         /// Where they are.
@@ -119,8 +122,15 @@ pub enum JobMasterAction {
     Propose(CommandBody),
     /// Ask the resource manager for these slots, all at once, beside those that the job holds.
     RequestSlots {
-        /// How many for which slot sharing group.
+        /// Replaces the one before, unless that has been granted already.
+        request: SlotRequestId,
+        /// How many for which slot sharing group; none withdraws the one before.
         requirements: SlotRequirements,
+    },
+    /// Give back slots that the job has no use for.
+    ReturnSlots {
+        /// Which, each with the request that brought it.
+        slots: BTreeMap<SlotId, SlotRequestId>,
     },
     /// Delete files of the job's checkpoints, which nothing needs any more.
     DeleteFiles {

@@ -11,15 +11,20 @@ use tidemill_model::time::Instant;
 use super::{JobMaster, JobMasterAction};
 use crate::engine::leader::message::TaskManagerCommand;
 use crate::engine::leader::placement::{HeldSlots, SlotKey, place};
+use crate::engine::leader::slot_pool::SlotRequestId;
 use crate::engine::replicated::{CommandBody, JobState};
 
 /// The slots that the job holds, and where its request for more stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Slots {
     held: HeldSlots,
+    /// Every slot that the resource manager takes for the job's, with the request that brought it. Invariant: each is held,
+    /// scheduled, or given back.
+    owned: BTreeMap<SlotId, SlotRequestId>,
     locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
     /// What was asked for, in the order in which it is granted; none: nothing is asked for.
     requested: Option<Vec<SlotKey>>,
+    last_request: SlotRequestId,
 }
 
 impl Slots {
@@ -28,6 +33,7 @@ impl Slots {
         let mut slots = Self::default();
         let Some(schedule) = &job.schedule else { return slots };
         slots.locations.clone_from(&schedule.task_managers);
+        slots.owned = schedule.attempts.values().map(|at| (at.slot, SlotRequestId::default())).collect();
         for vertex in &job.spec.graph.vertices {
             for (id, scheduled) in &schedule.attempts {
                 if id.vertex == vertex.id {
@@ -38,10 +44,26 @@ impl Slots {
         slots
     }
 
-    pub(super) fn granted(&mut self, slots: &[SlotId], locations: BTreeMap<TaskManagerId, TaskManagerLocation>) {
+    /// What answers an earlier request than the last one serves no purpose any more.
+    fn granted(
+        &mut self,
+        request: SlotRequestId,
+        slots: &[SlotId],
+        locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
+    ) {
+        self.owned.extend(slots.iter().map(|&slot| (slot, request)));
         self.locations.extend(locations);
-        let Some(requested) = self.requested.take() else { return };
+        let Some(requested) = self.requested.take_if(|_| request == self.last_request) else { return };
         self.held.extend(requested.into_iter().zip(slots.iter().copied()));
+    }
+
+    /// Takes out what is neither held nor scheduled.
+    fn surplus(&mut self, schedule: Option<&Schedule>) -> BTreeMap<SlotId, SlotRequestId> {
+        let scheduled = schedule.iter().flat_map(|schedule| schedule.attempts.values().map(|at| at.slot));
+        let used: BTreeSet<SlotId> = self.held.values().copied().chain(scheduled).collect();
+        let (owned, surplus) = std::mem::take(&mut self.owned).into_iter().partition(|(slot, _)| used.contains(slot));
+        self.owned = owned;
+        surplus
     }
 
     /// Whether some were asked for and have not been granted.
@@ -52,11 +74,31 @@ impl Slots {
     /// A task manager is gone, with its slots.
     pub(super) fn lose(&mut self, task_manager: TaskManagerId) {
         self.held.retain(|_, slot| slot.task_manager != task_manager);
+        self.owned.retain(|slot, _| slot.task_manager != task_manager);
         self.locations.remove(&task_manager);
     }
 }
 
 impl JobMaster {
+    pub(super) fn slots_granted(
+        &mut self,
+        request: SlotRequestId,
+        slots: &[SlotId],
+        locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        self.slots.granted(request, slots, locations);
+        self.return_surplus(actions);
+    }
+
+    /// Slots that the job has no use for are others' at once.
+    fn return_surplus(&mut self, actions: &mut Vec<JobMasterAction>) {
+        let slots = self.slots.surplus(self.job.schedule.as_ref());
+        if !slots.is_empty() {
+            actions.push(JobMasterAction::ReturnSlots { slots });
+        }
+    }
+
     /// Once the pause is over and what is replaced has stopped, slots for what awaits an attempt, and then attempts.
     pub(super) fn drive_scheduling(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
         if self.start_at.is_some_and(|start_at| now < start_at) || !self.stopping.is_empty() {
@@ -64,7 +106,7 @@ impl JobMaster {
         }
         let missing = self.missing_slots();
         if missing.is_empty() {
-            self.slots.requested = None;
+            self.withdraw_request(actions);
             let (next, awaiting) = (self.job.next_attempt(), &self.job.awaiting);
             let schedule = place(&self.job.spec.graph, next, awaiting, &self.slots.held, &self.slots.locations);
             tracing::debug!(job_id = %self.job.spec.id, plan = %schedule, "schedule");
@@ -78,7 +120,20 @@ impl JobMaster {
             *requirements.0.entry(group.clone()).or_default() += 1;
         }
         self.slots.requested = Some(missing);
-        actions.push(JobMasterAction::RequestSlots { requirements });
+        self.request_slots(requirements, actions);
+    }
+
+    /// What was asked for is not needed any more: a task manager with held slots has come back.
+    fn withdraw_request(&mut self, actions: &mut Vec<JobMasterAction>) {
+        if self.slots.requested.take().is_some() {
+            self.request_slots(SlotRequirements::default(), actions);
+        }
+    }
+
+    fn request_slots(&mut self, requirements: SlotRequirements, actions: &mut Vec<JobMasterAction>) {
+        let request = SlotRequestId(self.slots.last_request.0 + 1);
+        self.slots.last_request = request;
+        actions.push(JobMasterAction::RequestSlots { request, requirements });
     }
 
     /// The slots that sub-tasks without an attempt need and the job does not hold, group by group.
@@ -105,6 +160,7 @@ impl JobMaster {
             }
         }
         self.release_unused_hosts(actions);
+        self.return_surplus(actions);
     }
 
     /// Task managers that have nothing scheduled any more drop what they have of the job.

@@ -19,6 +19,7 @@ use tidemill_model::time::{Instant, Timestamp};
 use super::{JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings};
 use crate::engine::fixture::{attempt, failure, report, schedule, spec, task_manager};
 use crate::engine::leader::message::{FinalizationKind, FinalizationReport, JobReport};
+use crate::engine::leader::slot_pool::SlotRequestId;
 use crate::engine::replicated::{CommandBody, JobState, Response};
 
 const SETTINGS: JobMasterSettings = JobMasterSettings { reconcile_timeout: Duration::from_secs(10), history_size: 10 };
@@ -28,6 +29,8 @@ struct Harness {
     spec: JobSpec,
     master: JobMaster,
     now: Duration,
+    /// The number of the last request for slots.
+    request: SlotRequestId,
 }
 
 impl Harness {
@@ -37,7 +40,12 @@ impl Harness {
 
     fn inherit(job: JobState) -> Self {
         let spec = job.spec.clone();
-        Self { spec, master: JobMaster::new(SETTINGS, job, Instant::default()), now: Duration::ZERO }
+        Self {
+            spec,
+            master: JobMaster::new(SETTINGS, job, Instant::default()),
+            now: Duration::ZERO,
+            request: SlotRequestId::default(),
+        }
     }
 
     /// The replicated state of a job that runs by [`schedule`] with attempt 0.
@@ -72,6 +80,9 @@ impl Harness {
             for action in self.master.step(Instant::from_origin(self.now), event) {
                 lines += &describe(&action);
                 lines.push('\n');
+                if let JobMasterAction::RequestSlots { request, .. } = action {
+                    self.request = request;
+                }
                 if let JobMasterAction::Propose(body) = action {
                     let mut replica = self.master.job().clone();
                     let response = replica.apply(&body, Timestamp(9));
@@ -92,17 +103,23 @@ impl Harness {
     }
 
     fn grant(&mut self) -> String {
-        self.step(granted())
+        self.step(granted_slots(self.request, &[(1, 0), (2, 0)]))
+    }
+
+    /// These slots, each of a task manager, as the answer to the last request.
+    fn grant_slots(&mut self, slots: &[(u128, u32)]) -> String {
+        self.step(granted_slots(self.request, slots))
     }
 
     /// Slots 0 and 1 of each of task managers 1 and 2, dealt out as the pool does.
     fn grant_four(&mut self) -> String {
-        self.step(granted_slots(&[(1, 0), (2, 0), (1, 1), (2, 1)]))
+        self.step(granted_slots(self.request, &[(1, 0), (2, 0), (1, 1), (2, 1)]))
     }
 
     /// What the master wants of its slots, with the answer to its proposal held back.
     fn grant_unapplied(&mut self) -> String {
-        let actions = self.master.step(Instant::from_origin(self.now), granted());
+        let granted = granted_slots(self.request, &[(1, 0), (2, 0)]);
+        let actions = self.master.step(Instant::from_origin(self.now), granted);
         actions.iter().map(|action| describe(action) + "\n").collect()
     }
 
@@ -146,16 +163,12 @@ impl Harness {
     }
 }
 
-/// A slot on each of task managers 1 and 2.
-fn granted() -> JobMasterEvent {
-    granted_slots(&[(1, 0), (2, 0)])
-}
-
-fn granted_slots(slots: &[(u128, u32)]) -> JobMasterEvent {
+/// The answer to a request.
+fn granted_slots(request: SlotRequestId, slots: &[(u128, u32)]) -> JobMasterEvent {
     let slot = |&(n, index): &(u128, u32)| SlotId { task_manager: task_manager(n).id, index };
     let slots = slots.iter().map(slot).collect();
     let locations = [1, 2, 3].map(|n| (task_manager(n).id, task_manager(n))).into();
-    JobMasterEvent::SlotsGranted { slots, locations }
+    JobMasterEvent::SlotsGranted { request, slots, locations }
 }
 
 /// Sub-task i runs on task manager i + 1.
@@ -196,7 +209,12 @@ fn describe(action: &JobMasterAction) -> String {
             | CommandBody::SubmitJob { .. }
             | CommandBody::Chaos(_) => format!("propose {}", body.name()),
         },
-        JobMasterAction::RequestSlots { requirements } => format!("request {requirements}"),
+        JobMasterAction::RequestSlots { requirements, .. } => format!("request {requirements}"),
+        JobMasterAction::ReturnSlots { slots } => {
+            let slots: Vec<String> =
+                slots.keys().map(|slot| format!("{}/{}", name(slot.task_manager), slot.index)).collect();
+            format!("return {}", slots.join(" "))
+        }
         JobMasterAction::DeleteFiles { paths } => format!("delete {}", paths.join(" ")),
         JobMasterAction::ReleaseSlots => "release slots".to_owned(),
         JobMasterAction::Ended => "ended".to_owned(),

@@ -9,7 +9,7 @@ use tidemill_model::job_graph::{CoLocationGroup, JobGraph, JobVertex, SlotSharin
 use tidemill_model::slot::SlotId;
 
 use crate::engine::fixture::{place_all, spec, task_manager};
-use crate::engine::leader::slot_pool::SlotPool;
+use crate::engine::leader::slot_pool::{SlotPool, SlotRequestId};
 
 /// A vertex of each given group and parallelism, unconnected.
 fn graph(vertices: &[(&str, u32)]) -> JobGraph {
@@ -27,7 +27,7 @@ fn graph(vertices: &[(&str, u32)]) -> JobGraph {
 fn schedule(graph: &JobGraph, hosts: u128, count: u32) -> Schedule {
     let mut pool = SlotPool::default();
     (1..=hosts).for_each(|n| pool.offer(task_manager(n).id, count));
-    pool.request(spec(5).id, graph.slot_requirements());
+    pool.request(spec(5).id, SlotRequestId(1), graph.slot_requirements());
     let grants = pool.grant();
     let locations = (1..=hosts).map(|n| (task_manager(n).id, task_manager(n))).collect();
     place_all(graph, AttemptNumber(0), &grants[0].slots, &locations)

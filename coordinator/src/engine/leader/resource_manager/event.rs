@@ -6,10 +6,10 @@ use std::time::Duration;
 use tidemill_model::execution::TaskManagerLocation;
 use tidemill_model::id::{JobId, TaskManagerId};
 use tidemill_model::job_graph::SlotRequirements;
-use tidemill_model::slot::SlotOffer;
+use tidemill_model::slot::{SlotId, SlotOffer};
 
 use crate::engine::leader::message::{JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage};
-use crate::engine::leader::slot_pool::Grant;
+use crate::engine::leader::slot_pool::{Grant, SlotRequestId};
 
 /// When a silent task manager is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,17 @@ pub enum ResourceManagerEvent {
     SlotsRequested {
         /// Which job.
         job: JobId,
-        /// How many for which slot sharing group.
+        /// Which of its requests; a later one replaces it.
+        request: SlotRequestId,
+        /// How many for which slot sharing group; none withdraws what it had asked for.
         requirements: SlotRequirements,
+    },
+    /// A job has no use for some of its slots.
+    SlotsReturned {
+        /// Which job.
+        job: JobId,
+        /// Which slots, each with the request that brought it.
+        slots: BTreeMap<SlotId, SlotRequestId>,
     },
     /// A job needs no slots any more.
     SlotsReleased {

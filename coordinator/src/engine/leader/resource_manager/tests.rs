@@ -9,7 +9,9 @@ use tidemill_model::job_graph::{SlotRequirements, SlotSharingGroup};
 use tidemill_model::slot::{SlotId, SlotOffer};
 use tidemill_model::time::Instant;
 
-use super::super::{Grant, JobReport, SessionId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage};
+use super::super::{
+    Grant, JobReport, SessionId, SlotRequestId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
+};
 use super::{DetectorSettings, ResourceManager, ResourceManagerAction as Action, ResourceManagerEvent as Event};
 use crate::engine::fixture::{attempt, job_id, report, spec, task_manager};
 
@@ -39,7 +41,7 @@ fn reported(session: u64, attempts: Vec<AttemptReport>) -> Event {
 fn request(job: u64, groups: &[(&str, u32)]) -> Event {
     let group = |&(name, count): &(&str, u32)| (SlotSharingGroup(name.into()), count);
     let requirements = SlotRequirements(groups.iter().map(group).collect());
-    Event::SlotsRequested { job: job_id(job), requirements }
+    Event::SlotsRequested { job: job_id(job), request: SlotRequestId(1), requirements }
 }
 
 fn heartbeat(session: u64) -> Event {
@@ -77,7 +79,7 @@ fn a_task_manager_is_welcomed_first_and_counts_only_after_its_report() {
         manager.step(at(1), reported(1, vec![])),
         vec![
             registered(task_manager(1), vec![]),
-            Action::Granted { grant: Grant { job: job_id(5), slots }, locations }
+            Action::Granted { grant: Grant { job: job_id(5), request: SlotRequestId(1), slots }, locations }
         ]
     );
 }
@@ -253,7 +255,7 @@ fn a_job_whose_groups_need_more_slots_than_there_are_waits_with_the_reason_until
     let actions = manager.step(at(3), reported(2, vec![]));
     let slot = |n, index| SlotId { task_manager: task_manager(n).id, index };
     let granted = Action::Granted {
-        grant: Grant { job: job_id(5), slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] },
+        grant: Grant { job: job_id(5), request: SlotRequestId(1), slots: vec![slot(1, 0), slot(2, 0), slot(1, 1)] },
         locations: [1, 2].map(|n| (task_manager(n).id, task_manager(n))).into(),
     };
     assert_eq!(actions, vec![registered(task_manager(2), vec![]), granted]);

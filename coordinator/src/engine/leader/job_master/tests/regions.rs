@@ -9,7 +9,7 @@ use tidemill_model::job::JobSpec;
 use tidemill_model::job_graph::Partitioning;
 use tidemill_model::time::{Instant, Timestamp};
 
-use super::{Harness, JobMasterAction, JobMasterEvent, granted_slots, host};
+use super::{Harness, JobMasterAction, JobMasterEvent, host};
 use crate::engine::fixture::{attempt, failure, finished, report, spec};
 use crate::engine::leader::ExecutorProcess;
 use crate::engine::replicated::{CommandBody, JobState, Response};
@@ -132,5 +132,5 @@ fn a_new_leader_adopts_one_region_and_goes_on_replacing_the_other() {
         propose schedule v0[1]#1@tm-2/1 v1[1]#1@tm-2/1
         tm-2 <- deploy v0[1]#1 v1[1]#1
     "#]]
-    .assert_eq(&harness.step(granted_slots(&[(2, 1)])));
+    .assert_eq(&harness.grant_slots(&[(2, 1)]));
 }

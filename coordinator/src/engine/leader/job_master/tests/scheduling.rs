@@ -8,6 +8,7 @@ use tidemill_model::time::{Instant, Timestamp};
 
 use super::{Harness, JobMasterEvent, granted_slots, host};
 use crate::engine::fixture::{attempt, finished, report, schedule, task_manager};
+use crate::engine::leader::SlotRequestId;
 use crate::engine::replicated::{CommandBody, Response};
 
 #[test]
@@ -127,7 +128,7 @@ fn a_lost_task_manager_restarts_the_region_with_a_slot_for_what_was_there() {
         tm-1 <- deploy v0[0]#1 v1[0]#1
         tm-3 <- deploy v0[1]#1 v1[1]#1
     "#]]
-    .assert_eq(&harness.step(granted_slots(&[(3, 1)])));
+    .assert_eq(&harness.grant_slots(&[(3, 1)]));
 }
 
 #[test]
@@ -136,6 +137,33 @@ fn a_grant_on_a_task_manager_that_has_left_is_given_back() {
     harness.step(JobMasterEvent::Started);
     harness.register(1, vec![]);
     assert_eq!(harness.grant(), "request 1 slots\n", "for the one that is gone");
+}
+
+#[test]
+fn a_grant_that_answers_an_earlier_request_is_given_back() {
+    let mut harness = Harness::running();
+    let lost = |n| JobMasterEvent::TaskManagerLost { task_manager: task_manager(n).id, reason: "gone".into() };
+    harness.step(lost(2));
+    harness.stopped(0);
+    assert_eq!(harness.tick_after(Duration::from_secs(1)), "request 1 slots\n");
+    let first = harness.request;
+    assert_eq!(harness.step(lost(1)), "request 2 slots\n");
+    harness.register(3, vec![]);
+    assert_eq!(harness.step(granted_slots(first, &[(3, 0)])), "return tm-3/0\n");
+    let deployed = harness.grant_slots(&[(3, 1), (3, 2)]);
+    assert!(deployed.starts_with("propose schedule v0[0]#1@tm-3/1 v0[1]#1@tm-3/2"), "{deployed}");
+}
+
+#[test]
+fn a_request_is_withdrawn_and_its_late_grant_given_back_once_the_held_slots_are_usable_again() {
+    let mut harness = Harness::new();
+    harness.step(JobMasterEvent::Started);
+    harness.register(1, vec![]);
+    assert_eq!(harness.grant(), "request 1 slots\n", "task manager 2 is not here yet");
+    let scheduled = harness.register(2, vec![]);
+    assert!(scheduled.starts_with("request 0 slots\npropose schedule"), "{scheduled}");
+    let late = granted_slots(SlotRequestId(2), &[(1, 1)]);
+    assert_eq!(harness.step(late), "return tm-1/1\n");
 }
 
 #[test]
