@@ -294,7 +294,7 @@ impl CheckpointCoordinator {
                 continue;
             }
             let pending = PendingCheckpoint::inherited(now, participants, acknowledged);
-            if pending.is_complete(participants) {
+            if pending.missing().is_empty() {
                 self.pending.insert(id, pending);
             } else {
                 wishes.push(Wish::Abort(id, AbortReason::LeaderChanged));

@@ -27,13 +27,16 @@ impl PendingCheckpoint {
         Self { triggered: now, base, proposed: false, expected, acknowledged }
     }
 
-    /// One that an earlier leadership triggered, with what the attempts that run now say of it.
+    /// One that an earlier leadership triggered, with what the scheduled attempts say of it: those that have finished,
+    /// too. Nobody knows whether they had when it was triggered, and what they left may be of a later point than their
+    /// barrier.
     pub(super) fn inherited(
         now: Instant,
         participants: &Participants,
         acknowledged: BTreeMap<ExecutionAttemptId, SubtaskState>,
     ) -> Self {
         let mut pending = Self::triggered(now, participants, CheckpointId::default());
+        pending.expected.extend(participants.finished.iter().map(|(&vertex, (attempt, _))| (vertex, *attempt)));
         for (attempt, state) in acknowledged {
             pending.acknowledge(attempt, state);
         }

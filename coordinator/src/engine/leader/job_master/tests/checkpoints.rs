@@ -263,6 +263,26 @@ fn a_new_leader_aborts_what_some_attempts_had_not_acknowledged_and_uses_none_of_
 }
 
 #[test]
+fn a_new_leader_takes_of_a_task_that_has_finished_since_what_it_had_acknowledged() {
+    for acknowledged in [true, false] {
+        let mut former = Harness::run(checkpointed());
+        former.change(0, 0, last_snapshot(0, 0, 9));
+        let mut harness = Harness::inherit(former.master.job().clone());
+        if acknowledged {
+            harness.register_with(1, 0, &[(0, 1), (1, 1)]);
+        } else {
+            harness.register_with(1, 0, &[(1, 1)]);
+        }
+        let both = harness.register_with(2, 1, &[(0, 1), (1, 1)]);
+        assert_eq!(both.contains("propose complete checkpoint 1\n"), acknowledged, "{both}");
+        assert_eq!(both.contains("abort checkpoint 1"), !acknowledged, "{both}");
+        let completed = harness.master.job().checkpoints.completed.get(&CheckpointId(1));
+        let paths: Vec<&str> = completed.iter().flat_map(|completed| completed.paths()).collect();
+        assert_eq!(paths.first(), acknowledged.then_some(&"1/0-0"), "not what it left in the end");
+    }
+}
+
+#[test]
 fn a_new_leader_makes_a_completion_known_until_everybody_has_confirmed_it() {
     let mut former = Harness::run(checkpointed());
     ALL.iter().for_each(|&place| drop(former.acknowledge(place, 0, 1)));
