@@ -84,6 +84,7 @@ impl JobMaster {
             self.send(task_manager, TaskManagerCommand::Acknowledge { attempts }, actions);
         }
         self.start_at = Some(now + self.job.pause);
+        self.return_surplus(actions);
         let replaced = replaced.into_iter().map(|(attempt, _)| attempt).collect();
         self.checkpoints_superseded(now, &replaced, actions);
     }

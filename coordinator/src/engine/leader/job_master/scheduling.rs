@@ -71,10 +71,10 @@ impl Slots {
         self.requested.is_some()
     }
 
-    /// A task manager is gone, with its slots.
+    /// A task manager is gone, with its slots. They are given back all the same: one that stays silent after a takeover is
+    /// given up by the job alone, and offers them to all when it comes back.
     pub(super) fn lose(&mut self, task_manager: TaskManagerId) {
         self.held.retain(|_, slot| slot.task_manager != task_manager);
-        self.owned.retain(|slot, _| slot.task_manager != task_manager);
         self.locations.remove(&task_manager);
     }
 }
@@ -92,7 +92,7 @@ impl JobMaster {
     }
 
     /// Slots that the job has no use for are others' at once.
-    fn return_surplus(&mut self, actions: &mut Vec<JobMasterAction>) {
+    pub(super) fn return_surplus(&mut self, actions: &mut Vec<JobMasterAction>) {
         let slots = self.slots.surplus(self.job.schedule.as_ref());
         if !slots.is_empty() {
             actions.push(JobMasterAction::ReturnSlots { slots });

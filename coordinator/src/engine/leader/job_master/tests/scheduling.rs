@@ -118,6 +118,7 @@ fn a_lost_task_manager_restarts_the_region_with_a_slot_for_what_was_there() {
         expect![[r#"
             propose failover of v0[1] v1[1]: task manager lost (vertex v0, sub-task 1): gone
             tm-1 <- cancel v0[0]#0 v1[0]#0
+            return tm-2/0
         "#]],
     );
     harness.stopped(0);
@@ -149,7 +150,7 @@ fn a_grant_that_answers_an_earlier_request_is_given_back() {
     let first = harness.request;
     assert_eq!(harness.step(lost(1)), "request 2 slots\n");
     harness.register(3, vec![]);
-    assert_eq!(harness.step(granted_slots(first, &[(3, 0)])), "return tm-3/0\n");
+    assert_eq!(harness.step(granted_slots(first, &[(3, 0)])), "return tm-1/0 tm-3/0\n");
     let deployed = harness.grant_slots(&[(3, 1), (3, 2)]);
     assert!(deployed.starts_with("propose schedule v0[0]#1@tm-3/1 v0[1]#1@tm-3/2"), "{deployed}");
 }

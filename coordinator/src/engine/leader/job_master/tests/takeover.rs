@@ -48,6 +48,7 @@ fn another_incarnation_at_the_same_place_has_lost_what_was_scheduled() {
     expect![[r#"
         propose failover of v0[1] v1[1]: task manager lost (vertex v0, sub-task 1): task manager tm-2 was restarted
         tm-1 <- cancel v0[0]#0 v1[0]#0
+        return tm-2/0
         propose takeover adopted=0 restarted=4
     "#]]
     .assert_eq(&restarted);
@@ -63,6 +64,7 @@ fn a_task_manager_that_stays_silent_is_given_up_after_the_reconcile_timeout() {
     expect![[r#"
         propose failover of v0[1] v1[1]: task manager lost (vertex v0, sub-task 1): task manager tm-2 did not report to the new leader
         tm-1 <- cancel v0[0]#0 v1[0]#0
+        return tm-2/0
         propose takeover adopted=0 restarted=4
     "#]]
     .assert_eq(&given_up);
