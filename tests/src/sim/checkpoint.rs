@@ -7,10 +7,12 @@
 use tidemill_model::checkpoint::{
     CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport, RestoreFrom, SubtaskState,
 };
+use tidemill_model::execution::Failure;
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId};
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_taskmanager::engine::{Event as AgentEvent, ExecutorId};
 
+use super::executor::io_failure;
 use super::fact::Fact;
 use super::plan::Profile;
 use super::storage::{Snapshot, Transaction};
@@ -148,7 +150,11 @@ impl World {
     }
 
     /// Starts a task from its part of a checkpoint, or from nothing.
-    pub(super) fn restore(&mut self, task: &mut Task, from: Option<&RestoreFrom>) {
+    ///
+    /// # Errors
+    ///
+    /// Of an attempt that was replaced before its deployment came: files that only it needed may be gone.
+    pub(super) fn restore(&mut self, task: &mut Task, from: Option<&RestoreFrom>) -> Result<(), Failure> {
         let attempt = task.attempt;
         let named = from.and_then(|from| Some((from.checkpoint, from.states.get(&attempt.vertex)?)));
         let mut loaded = match named {
@@ -156,8 +162,12 @@ impl World {
             Some((checkpoint, state)) => match self.storage.load(attempt.job, state) {
                 Ok(loaded) => loaded,
                 Err(path) => {
-                    let missing = restores::Violation::Missing { attempt, checkpoint, path };
-                    return self.watch.wrong(Violation::Restores(missing));
+                    let schedule = self.watch.truth().jobs.get(&attempt.job).and_then(|job| job.schedule.as_ref());
+                    if schedule.is_some_and(|schedule| schedule.wants(&attempt)) {
+                        let missing = restores::Violation::Missing { attempt, checkpoint, path: path.clone() };
+                        self.watch.wrong(Violation::Restores(missing));
+                    }
+                    return Err(io_failure(&format!("{path} is not there")));
                 }
             },
         };
@@ -182,5 +192,6 @@ impl World {
         if let Work::Sink(sink) = &task.work {
             self.storage.begin(Transaction { sink: attempt, number: sink.current });
         }
+        Ok(())
     }
 }

@@ -159,7 +159,17 @@ impl World {
         self.plane.lose(&hosted);
     }
 
+    /// A sink runs although its job has ended: on a task manager that no leader reaches, and that everybody else has given
+    /// up. What it stages once the others have removed theirs stays.
+    fn excuse_if_ended(&mut self, attempt: ExecutionAttemptId) {
+        let ended = self.watch.truth().jobs.get(&attempt.job).is_none_or(|state| state.status.is_terminal());
+        if ended && attempt.vertex.vertex == SINKS {
+            self.storage.excused.insert(attempt.job);
+        }
+    }
+
     pub(crate) fn task_stopped(&mut self, place: usize, attempt: ExecutionAttemptId) {
+        self.excuse_if_ended(attempt);
         let task_manager = self.places[place].id;
         self.note(&Fact::TaskStopped { attempt, task_manager });
     }
@@ -185,16 +195,15 @@ impl World {
         for &attempt in &deployment.start {
             let job = self.plan.jobs.iter().find(|job| job.spec.id == attempt.job).expect("only planned jobs run");
             let mut task = Task::new(attempt, job, deployment);
-            self.restore(&mut task, deployment.restore.as_ref());
+            if let Err(failure) = self.restore(&mut task, deployment.restore.as_ref()) {
+                let failed = ExecutionState::Terminal(TerminalState::Failed(failure));
+                self.say_state(place, executor, attempt, failed);
+                continue;
+            }
             let Some(process) = self.executor(place, executor) else { return };
             process.hosted.insert(attempt);
             process.tasks.insert(attempt.vertex, task);
-            if attempt.vertex.vertex == SINKS {
-                let ended = self.watch.truth().jobs.get(&attempt.job).is_none_or(|state| state.status.is_terminal());
-                if ended {
-                    self.storage.excused.insert(attempt.job);
-                }
-            }
+            self.excuse_if_ended(attempt);
             self.note(&Fact::TaskStarted { attempt, task_manager });
             self.say_state(place, executor, attempt, ExecutionState::Initializing);
         }

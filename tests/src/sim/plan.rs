@@ -86,7 +86,11 @@ impl Plan {
             quiet_start: random.between(200, 2500) * MILLISECOND,
             duration: random.between(18, 32) * SECOND,
             reconcile_timeout: Duration::from_secs(10),
-            orphan_timeout: Duration::from_secs(if random.chance(200) { 15 } else { 600 }),
+            orphan_timeout: Duration::from_secs(if random.chance(200) && profile == Profile::Everything {
+                15
+            } else {
+                600
+            }),
             cancellation_timeout: Duration::from_secs(4),
         }
     }
