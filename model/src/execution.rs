@@ -58,6 +58,8 @@ pub enum FailureKind {
     Io,
     /// More checkpoints in a row failed than the job tolerates.
     Checkpoint,
+    /// No failure: a task manager drains, and what ran there was moved.
+    Drained,
 }
 
 impl FailureKind {
@@ -66,7 +68,12 @@ impl FailureKind {
     pub fn recoverable(self) -> bool {
         match self {
             Self::Panic | Self::InvalidInput | Self::InvalidArtifact | Self::GraphMismatch => false,
-            Self::ExecutorLost | Self::TaskManagerLost | Self::ConnectionLost | Self::Io | Self::Checkpoint => true,
+            Self::ExecutorLost
+            | Self::TaskManagerLost
+            | Self::ConnectionLost
+            | Self::Io
+            | Self::Checkpoint
+            | Self::Drained => true,
         }
     }
 }
@@ -83,6 +90,7 @@ impl fmt::Display for FailureKind {
             Self::ConnectionLost => "data connection lost",
             Self::Io => "input/output error",
             Self::Checkpoint => "checkpoints failed",
+            Self::Drained => "drained",
         })
     }
 }

@@ -59,6 +59,7 @@ impl From<FailureKind> for pb::FailureKind {
             FailureKind::ConnectionLost => Self::ConnectionLost,
             FailureKind::Io => Self::Io,
             FailureKind::Checkpoint => Self::Checkpoint,
+            FailureKind::Drained => Self::Drained,
         }
     }
 }
@@ -74,6 +75,7 @@ fn failure_kind(value: i32) -> Result<FailureKind, Error> {
         Ok(pb::FailureKind::ConnectionLost) => Ok(FailureKind::ConnectionLost),
         Ok(pb::FailureKind::Io) => Ok(FailureKind::Io),
         Ok(pb::FailureKind::Checkpoint) => Ok(FailureKind::Checkpoint),
+        Ok(pb::FailureKind::Drained) => Ok(FailureKind::Drained),
         Ok(pb::FailureKind::Unspecified) | Err(_) => Err(Error::UnknownEnum { field: "Failure.kind", value }),
     }
 }

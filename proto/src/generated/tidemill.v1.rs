@@ -634,6 +634,8 @@ pub enum FailureKind {
     ConnectionLost = 7,
     Io = 8,
     Checkpoint = 9,
+    /// No failure: a task manager drains, and what ran there was moved.
+    Drained = 10,
 }
 impl FailureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -652,6 +654,7 @@ impl FailureKind {
             Self::ConnectionLost => "FAILURE_KIND_CONNECTION_LOST",
             Self::Io => "FAILURE_KIND_IO",
             Self::Checkpoint => "FAILURE_KIND_CHECKPOINT",
+            Self::Drained => "FAILURE_KIND_DRAINED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -667,6 +670,7 @@ impl FailureKind {
             "FAILURE_KIND_CONNECTION_LOST" => Some(Self::ConnectionLost),
             "FAILURE_KIND_IO" => Some(Self::Io),
             "FAILURE_KIND_CHECKPOINT" => Some(Self::Checkpoint),
+            "FAILURE_KIND_DRAINED" => Some(Self::Drained),
             _ => None,
         }
     }

@@ -98,7 +98,7 @@ impl CheckpointIds {
         let Fact::Applied { command, response: Response::Done, before, .. } = fact else { return Ok(()) };
         let Some(job) = command.body.job() else { return Ok(()) };
         let Some(state) = before.jobs.get(&job) else { return Ok(()) };
-        if let CommandBody::FailOver { .. } = &command.body {
+        if let CommandBody::FailOver { .. } | CommandBody::Relocate { .. } = &command.body {
             self.void.insert(job, state.checkpoints.reserved);
         }
         let (checkpoint, attempts) = match &command.body {
@@ -111,6 +111,8 @@ impl CheckpointIds {
             | CommandBody::RecordSchedule { .. }
             | CommandBody::RecordTerminal { .. }
             | CommandBody::FailOver { .. }
+            | CommandBody::Relocate { .. }
+            | CommandBody::SetDraining { .. }
             | CommandBody::FailJob { .. }
             | CommandBody::StartCommitting { checkpoint: None, .. }
             | CommandBody::EndJob { .. }

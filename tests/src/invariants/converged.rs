@@ -1,6 +1,6 @@
 //! Once all faults are over, everything heals: a leader, equal replicas, registered task managers, running jobs.
 
-use tidemill_model::id::{ExecutionAttemptId, JobId, NodeId};
+use tidemill_model::id::{ExecutionAttemptId, JobId, NodeId, TaskManagerId};
 
 /// What has not healed in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,14 @@ pub enum Violation {
     NotRunning {
         /// Which.
         attempt: ExecutionAttemptId,
+    },
+    /// A draining task manager is not left, although others have room.
+    #[error("attempt {attempt} runs on task manager {task_manager}, which drains")]
+    NotLeft {
+        /// Who stays.
+        attempt: ExecutionAttemptId,
+        /// Where.
+        task_manager: TaskManagerId,
     },
     /// A job takes no checkpoints any more.
     #[error("job {job} has completed no checkpoint since all faults are over")]

@@ -49,7 +49,7 @@ impl NoZombie {
         let Some(state) = before.jobs.get(job) else { return Ok(()) };
         let by_attempt = match cause.kind {
             // The leader's own observations.
-            FailureKind::TaskManagerLost | FailureKind::Checkpoint => false,
+            FailureKind::TaskManagerLost | FailureKind::Checkpoint | FailureKind::Drained => false,
             FailureKind::Panic
             | FailureKind::InvalidInput
             | FailureKind::InvalidArtifact

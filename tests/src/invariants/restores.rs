@@ -70,7 +70,7 @@ impl Restores {
             CommandBody::CompleteCheckpoint { id, .. } | CommandBody::StartCommitting { checkpoint: Some(id), .. } => {
                 self.newest.insert(job, *id);
             }
-            CommandBody::FailOver { .. } => {
+            CommandBody::FailOver { .. } | CommandBody::Relocate { .. } => {
                 let replaced = after.awaiting.difference(&before.awaiting);
                 for &vertex in replaced {
                     match self.newest.get(&job) {
@@ -86,6 +86,7 @@ impl Restores {
             | CommandBody::RecordSchedule { .. }
             | CommandBody::RecordTerminal { .. }
             | CommandBody::FailJob { .. }
+            | CommandBody::SetDraining { .. }
             | CommandBody::StartCommitting { checkpoint: None, .. }
             | CommandBody::EndJob { .. }
             | CommandBody::ReserveCheckpoints { .. }

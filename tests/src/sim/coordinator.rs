@@ -33,6 +33,7 @@ const RETRY: Time = 20 * MILLISECOND;
 pub(crate) enum Proposer {
     Leadership,
     Master { epoch: LeaderEpoch },
+    Operator { epoch: LeaderEpoch },
     Client { epoch: LeaderEpoch, request: Box<Request> },
 }
 
@@ -278,7 +279,7 @@ impl World {
     /// The leadership that decided it hears of every command, in the order of the log.
     fn tell_leadership(&mut self, node: Node, command: &Command, (index, now, response): (u64, Timestamp, Response)) {
         let Some(epoch) = self.coordinators[node].leads().filter(|epoch| *epoch == command.epoch) else { return };
-        if command.body.job().is_some() {
+        if command.body.job().is_some() || matches!(command.body, CommandBody::SetDraining { .. }) {
             let event = JobMasterEvent::Applied { body: command.body.clone(), stamp: now, response };
             self.post(node, epoch, Actor::Dispatcher, Mail::Applied { index, event });
         }
@@ -313,12 +314,12 @@ impl World {
                 }
             }
             // Masters hear of it from the log.
-            (Proposer::Master { .. }, Some(_)) => {}
+            (Proposer::Master { .. } | Proposer::Operator { .. }, Some(_)) => {}
             (Proposer::Client { request, .. }, Some(response)) => {
                 self.reply_to(&request, Reply::Applied(response));
             }
             // A proposal without an answer ends the leadership, and only the next one reads what came of it.
-            (Proposer::Master { epoch }, None) => self.end_leadership_of(node, epoch),
+            (Proposer::Master { epoch } | Proposer::Operator { epoch }, None) => self.end_leadership_of(node, epoch),
             (Proposer::Client { epoch, request }, None) => {
                 self.end_leadership_of(node, epoch);
                 self.reply_to(&request, Reply::Again(None));

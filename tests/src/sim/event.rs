@@ -204,6 +204,8 @@ pub(crate) enum Event {
     ClientCancels {
         client: usize,
     },
+    /// Somebody drains a task manager, or takes that back.
+    Operator,
     Fault,
     Heal(Fault),
     /// A process starts again.

@@ -10,7 +10,8 @@ use tidemill_coordinator::engine::leader::{
     DetectorSettings, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, ResourceManager,
     ResourceManagerEvent, SessionId,
 };
-use tidemill_model::id::{JobId, LeaderEpoch};
+use tidemill_coordinator::engine::replicated::CommandBody;
+use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
 use tidemill_model::slot::SlotId;
 
 use super::clock::{MILLISECOND, Time};
@@ -80,11 +81,12 @@ impl World {
             slots.map(|attempt| (attempt.slot, job.spec.id)).collect::<Vec<(SlotId, JobId)>>()
         };
         let allocated: Vec<(SlotId, JobId)> = self.coordinators[node].state.unfinished().flat_map(scheduled).collect();
+        let draining: Vec<TaskManagerId> = self.coordinators[node].state.draining.keys().copied().collect();
         let leadership = Leadership {
             epoch,
             term,
             dispatcher: VecDeque::new(),
-            resource_manager: ResourceManager::new(DETECTOR, allocated),
+            resource_manager: ResourceManager::new(DETECTOR, allocated).with_draining(draining),
             mailbox: VecDeque::new(),
             sessions: BTreeMap::new(),
             session_of: BTreeMap::new(),
@@ -231,6 +233,13 @@ impl World {
     /// Job masters hear of decisions in the order of the log, from the dispatcher.
     fn decided(&mut self, node: Node, epoch: LeaderEpoch, actor: Actor, index: u64, event: JobMasterEvent) {
         match (actor, &event) {
+            (
+                Actor::Dispatcher,
+                &JobMasterEvent::Applied { body: CommandBody::SetDraining { task_manager, draining }, .. },
+            ) => {
+                let event = ResourceManagerEvent::DrainingSet { task_manager, draining };
+                self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
+            }
             (Actor::Dispatcher, JobMasterEvent::Applied { body, .. }) => {
                 if let Some(job) = body.job() {
                     self.post(node, epoch, Actor::Master(job), Mail::Applied { index, event });

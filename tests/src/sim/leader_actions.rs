@@ -42,6 +42,9 @@ impl World {
             ResourceManagerAction::Forward { job, task_manager, message } => {
                 self.forward(node, epoch, job, task_manager, message);
             }
+            ResourceManagerAction::DrainingChanged { job, task_manager, draining } => {
+                self.tell(node, epoch, job, JobMasterEvent::DrainingChanged { task_manager, draining });
+            }
             ResourceManagerAction::Granted { grant, locations } => {
                 let Grant { job, request, slots } = grant;
                 self.tell(node, epoch, job, JobMasterEvent::SlotsGranted { request, slots, locations });

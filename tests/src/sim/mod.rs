@@ -22,6 +22,7 @@ mod leader_actions;
 #[cfg(feature = "mutants")]
 pub mod matrix;
 mod network;
+mod operator;
 mod plan;
 mod raft;
 mod random;

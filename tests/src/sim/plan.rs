@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) reconcile_timeout: Duration,
     pub(crate) orphan_timeout: Duration,
     pub(crate) cancellation_timeout: Duration,
+    /// Slots that are left when every job without an end and one other have theirs.
+    spare: u64,
 }
 
 impl Plan {
@@ -66,7 +68,7 @@ impl Plan {
         let slots = 2 + u32::from(random.chance(500));
         let capacity = u64::try_from(task_managers).expect("small") * u64::from(slots);
         let count = random.between(2, 5);
-        let mut endless = 0;
+        let mut endless: u64 = 0;
         let mut jobs: Vec<Job> = (0..count).map(|number| job(number, capacity, &mut random)).collect();
         // Those without an end leave slots enough for each of the others.
         for job in jobs.iter_mut().filter(|job| job.records.is_none() && job.cancel_at.is_none()) {
@@ -92,7 +94,13 @@ impl Plan {
                 600
             }),
             cancellation_timeout: Duration::from_secs(4),
+            spare: capacity.saturating_sub(endless + PARALLELISM),
         }
+    }
+
+    /// Whether all jobs find room when one task manager gives no slots.
+    pub(crate) fn can_spare_one(&self) -> bool {
+        self.spare >= u64::from(self.slots)
     }
 }
 

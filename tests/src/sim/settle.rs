@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use tidemill_coordinator::engine::replicated::JobState;
 use tidemill_model::execution::ExecutionState;
 use tidemill_model::id::ExecutionAttemptId;
 use tidemill_model::job::JobStatus;
@@ -87,6 +88,7 @@ impl World {
             {
                 return Err(converged::Violation::NoCheckpoint { job });
             }
+            self.nothing_drains(state)?;
             let scheduled = state.schedule.iter().flat_map(|schedule| schedule.attempt_ids(job));
             if let Some((attempt, _)) = scheduled.into_iter().find(|(attempt, _)| !running.contains(attempt)) {
                 return Err(converged::Violation::NotRunning { attempt });
@@ -104,6 +106,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whatever drains in the end is left by all: the others have room.
+    fn nothing_drains(&self, state: &JobState) -> Result<(), converged::Violation> {
+        let draining = &self.watch.truth().draining;
+        let attempts = state.schedule.iter().flat_map(|schedule| schedule.attempt_ids(state.spec.id));
+        let live = attempts.into_iter().filter(|(attempt, _)| !state.terminal.contains_key(&attempt.vertex));
+        match live.into_iter().find(|(_, slot)| draining.contains_key(&slot.task_manager)) {
+            Some((attempt, slot)) => Err(converged::Violation::NotLeft { attempt, task_manager: slot.task_manager }),
+            None => Ok(()),
+        }
     }
 
     fn clients_know(&self) -> Result<(), result_delivered::Violation> {

@@ -76,6 +76,7 @@ fn tag(event: &Event) -> u64 {
         Event::Heal(_) => 20 << 32,
         Event::Restart(_) => 21 << 32,
         Event::Resume(_) => 22 << 32,
+        Event::Operator => 25 << 32,
         Event::Look => 23 << 32,
     }
 }

@@ -12,6 +12,7 @@ use super::event::{ConnectionId, Event, Scheduled};
 use super::fact::Fact;
 use super::fault::Nemesis;
 use super::network::{Network, Process};
+use super::operator::Operator;
 use super::plan::Plan;
 use super::raft::Node;
 use super::random::Random;
@@ -64,6 +65,7 @@ pub(crate) struct World {
     pub(crate) storage: Storage,
     pub(crate) plane: Plane,
     pub(crate) nemesis: Nemesis,
+    pub(crate) operator: Operator,
     pub(crate) watch: Watch,
     pub(crate) last_proposal: u64,
     pub(crate) last_connection: u64,
@@ -99,6 +101,7 @@ impl World {
             storage: Storage::default(),
             plane: Plane::default(),
             nemesis,
+            operator: Operator::new(Random::new(plan.seed ^ 0x0D8A_1215)),
             watch,
             last_proposal: 0,
             last_connection: 0,
@@ -121,6 +124,7 @@ impl World {
         for client in 0..self.clients.len() {
             self.start_client(client);
         }
+        self.start_operator();
         self.after(self.plan.quiet_start, Event::Fault);
         self.after(self.plan.duration, Event::Look);
     }
@@ -188,6 +192,7 @@ impl World {
             Event::Heal(fault) => self.heal(fault),
             Event::Restart(process) => self.restart(process),
             Event::Resume(process) => self.resume(process),
+            Event::Operator => self.operate(),
             Event::Look => self.look(),
         }
     }
@@ -216,6 +221,7 @@ impl World {
             | Event::Reply { .. }
             | Event::ClientTimer { .. }
             | Event::ClientCancels { .. }
+            | Event::Operator
             | Event::Fault
             | Event::Heal(_)
             | Event::Restart(_)

@@ -193,6 +193,8 @@ impl CheckpointCoordinator {
             | CommandBody::RecordSchedule { .. }
             | CommandBody::RecordTerminal { .. }
             | CommandBody::FailOver { .. }
+            | CommandBody::Relocate { .. }
+            | CommandBody::SetDraining { .. }
             | CommandBody::FailJob { .. }
             | CommandBody::CancelJob { .. }
             | CommandBody::StartCommitting { .. }

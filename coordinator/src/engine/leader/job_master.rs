@@ -9,6 +9,7 @@ mod ending;
 mod event;
 mod failover;
 mod reconciliation;
+mod relocation;
 mod scheduling;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,8 @@ pub struct JobMaster {
     /// This leader's copy, advanced by the same `apply` as the replicas'.
     job: JobState,
     registered: BTreeMap<TaskManagerId, TaskManagerLocation>,
+    /// Task managers that are to be left, whether they are here or not.
+    draining: BTreeSet<TaskManagerId>,
     /// The scheduled attempts as last reported. Invariant: the sub-tasks of the replicated schedule.
     executions: BTreeMap<ExecutionVertexId, ExecutionState>,
     /// Replaced attempts that were told to stop: what replaces them waits, as long as their task manager is here.
@@ -75,6 +78,7 @@ impl JobMaster {
         let mut master = Self {
             settings,
             registered: BTreeMap::new(),
+            draining: BTreeSet::new(),
             executions,
             stopping: BTreeMap::new(),
             hosts: job.schedule.iter().flat_map(|schedule| schedule.task_managers.keys().copied()).collect(),
@@ -109,6 +113,9 @@ impl JobMaster {
                 self.registered(now, location, report, &mut actions);
             }
             JobMasterEvent::TaskManagerLost { task_manager, reason } => self.lost(task_manager, &reason),
+            JobMasterEvent::DrainingChanged { task_manager, draining } => {
+                self.draining_changed(task_manager, draining, &mut actions);
+            }
             JobMasterEvent::SlotsGranted { request, slots, locations } => {
                 self.slots_granted(request, &slots, locations, &mut actions);
             }
@@ -195,6 +202,7 @@ impl JobMaster {
             self.start_committing(actions);
         } else {
             self.drive_checkpoints(now, actions);
+            self.drive_relocation(actions);
         }
     }
 
@@ -245,10 +253,13 @@ impl JobMaster {
             CommandBody::RecordTerminal { ended, .. } => {
                 self.acknowledge(ended.iter().map(|(attempt, _)| *attempt), actions);
             }
-            CommandBody::FailOver { .. } if self.job.status == JobStatus::Restarting => {
+            CommandBody::FailOver { .. } | CommandBody::Relocate { .. } if self.job.status == JobStatus::Restarting => {
                 self.failed_over(now, &before, actions);
             }
-            CommandBody::FailOver { .. } | CommandBody::FailJob { .. } | CommandBody::CancelJob { .. } => {
+            CommandBody::FailOver { .. }
+            | CommandBody::Relocate { .. }
+            | CommandBody::FailJob { .. }
+            | CommandBody::CancelJob { .. } => {
                 self.finalizing = Finalizing::default();
                 self.cancel_live(None, actions);
             }
@@ -262,6 +273,7 @@ impl JobMaster {
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }
+            | CommandBody::SetDraining { .. }
             | CommandBody::Chaos(_) => {}
         }
     }

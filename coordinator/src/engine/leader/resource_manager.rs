@@ -43,6 +43,8 @@ pub struct ResourceManager {
     task_managers: BTreeMap<TaskManagerId, TaskManager>,
     /// The jobs that have a master, each with the task managers that said to keep something of it.
     jobs: BTreeMap<JobId, BTreeSet<TaskManagerId>>,
+    /// Those that are to be left, whether they are here or not.
+    draining: BTreeSet<TaskManagerId>,
     pool: SlotPool,
     last_tick: Option<Instant>,
 }
@@ -53,8 +55,18 @@ impl ResourceManager {
     pub fn new(settings: DetectorSettings, allocated: impl IntoIterator<Item = (SlotId, JobId)>) -> Self {
         let mut pool = SlotPool::default();
         allocated.into_iter().for_each(|(slot, job)| pool.adopt(slot, job));
-        let (task_managers, jobs) = (BTreeMap::new(), BTreeMap::new());
-        Self { settings, task_managers, jobs, pool, last_tick: None }
+        let (task_managers, jobs, draining) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { settings, task_managers, jobs, draining, pool, last_tick: None }
+    }
+
+    /// These drain already.
+    #[must_use]
+    pub fn with_draining(mut self, draining: impl IntoIterator<Item = TaskManagerId>) -> Self {
+        for task_manager in draining {
+            self.draining.insert(task_manager);
+            self.pool.set_draining(task_manager, true);
+        }
+        self
     }
 
     /// Chooses slots like this.
@@ -79,6 +91,9 @@ impl ResourceManager {
             }
             ResourceManagerEvent::SlotsReturned { job, slots } => self.pool.give_back(job, &slots),
             ResourceManagerEvent::SlotsReleased { job } => self.pool.release(job),
+            ResourceManagerEvent::DrainingSet { task_manager, draining } => {
+                self.set_draining(task_manager, draining, &mut actions);
+            }
             ResourceManagerEvent::JobStarted { job } => self.job_started(now, job, &mut actions),
             ResourceManagerEvent::JobEnded { job } => self.job_ended(job, &mut actions),
             ResourceManagerEvent::Tick => self.tick(now, &mut actions),
@@ -87,10 +102,17 @@ impl ResourceManager {
         actions
     }
 
-    /// Why each waiting job waits.
+    /// Why each waiting job waits. One that runs waits to leave task managers that drain.
     #[must_use]
     pub fn waiting(&self) -> BTreeMap<JobId, String> {
-        self.pool.missing().into_iter().collect()
+        let here = self.draining.iter().filter_map(|id| self.task_managers.get(id));
+        let names: Vec<String> = here.map(|known| known.hello.location.name.to_string()).collect();
+        let draining = match &names[..] {
+            [] => String::new(),
+            [name] => format!("; task manager {name} is draining and gives none"),
+            _ => format!("; task managers {} are draining and give none", names.join(", ")),
+        };
+        self.pool.missing().into_iter().map(|(job, missing)| (job, missing + &draining)).collect()
     }
 
     /// The sessions of a registered task manager, for messages to it.
@@ -111,6 +133,8 @@ impl ResourceManager {
             free_slots: self.pool.free_of(id),
             heartbeat_age: now.since(task_manager.heard),
             process_id: task_manager.hello.process_id,
+            draining: self.draining.contains(&id),
+            jobs: self.pool.jobs_on(id),
         };
         self.task_managers.iter().map(observe).collect()
     }
@@ -280,6 +304,8 @@ impl ResourceManager {
     /// job was released, so they run nothing of it. Of a known job, whose master starts again, only their own reports
     /// can say what they run.
     fn job_started(&mut self, now: Instant, job: JobId, actions: &mut Vec<ResourceManagerAction>) {
+        let draining = |&task_manager| ResourceManagerAction::DrainingChanged { job, task_manager, draining: true };
+        actions.extend(self.draining.iter().map(draining));
         if self.jobs.contains_key(&job) {
             return self.have_reported_again(now, actions);
         }
@@ -289,6 +315,15 @@ impl ResourceManager {
                 let (location, report) = (known.hello.location.clone(), JobReport::default());
                 actions.push(ResourceManagerAction::Registered { job, location, report });
             }
+        }
+    }
+
+    fn set_draining(&mut self, id: TaskManagerId, draining: bool, actions: &mut Vec<ResourceManagerAction>) {
+        let changed = if draining { self.draining.insert(id) } else { self.draining.remove(&id) };
+        if changed {
+            self.pool.set_draining(id, draining);
+            let tell = |&job| ResourceManagerAction::DrainingChanged { job, task_manager: id, draining };
+            actions.extend(self.jobs.keys().map(tell));
         }
     }
 

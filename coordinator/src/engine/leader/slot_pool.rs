@@ -45,6 +45,8 @@ pub struct SlotPool {
     placement: SlotPlacement,
     /// Of task managers whose stream stands.
     offers: BTreeMap<TaskManagerId, u32>,
+    /// Those that give no slots, whether they are here or not.
+    draining: BTreeSet<TaskManagerId>,
     /// May name slots of task managers that have not registered with this leader yet.
     allocated: BTreeMap<SlotId, Allocation>,
     /// What jobs want beside what they hold. Invariant: a job waits at most once.
@@ -68,6 +70,22 @@ impl SlotPool {
     pub fn offer(&mut self, task_manager: TaskManagerId, count: u32) {
         self.offers.insert(task_manager, count);
         self.untried = self.waiting.len();
+    }
+
+    /// A task manager gives no slots from now on, or gives them again. Jobs keep what they hold there.
+    pub fn set_draining(&mut self, task_manager: TaskManagerId, draining: bool) {
+        if draining {
+            self.draining.insert(task_manager);
+        } else if self.draining.remove(&task_manager) {
+            self.untried = self.waiting.len();
+        }
+    }
+
+    /// The jobs that hold slots of a task manager.
+    #[must_use]
+    pub fn jobs_on(&self, task_manager: TaskManagerId) -> BTreeSet<JobId> {
+        let here = self.allocated.iter().filter(|(slot, _)| slot.task_manager == task_manager);
+        here.map(|(_, holder)| holder.job).collect()
     }
 
     /// A task manager's stream broke: jobs keep its slots, but nobody gets new ones before it has reported again. (A
@@ -124,7 +142,7 @@ impl SlotPool {
         if untried == 0 {
             return grants;
         }
-        let mut free = self.free().count();
+        let mut free = self.grantable().count();
         // The others were looked at when as many slots were free, or more.
         for (asking, requirements) in self.waiting.split_off(self.waiting.len() - untried) {
             let wanted = usize::try_from(requirements.total()).unwrap_or(usize::MAX);
@@ -145,7 +163,7 @@ impl SlotPool {
         let hosts: BTreeSet<TaskManagerId> =
             self.allocated.iter().filter(|(_, holder)| holder.job == job).map(|(slot, _)| slot.task_manager).collect();
         let mut free: BTreeMap<TaskManagerId, VecDeque<SlotId>> = BTreeMap::new();
-        for slot in self.free() {
+        for slot in self.grantable() {
             free.entry(slot.task_manager).or_default().push_back(slot);
         }
         let mut chosen = Vec::new();
@@ -174,6 +192,11 @@ impl SlotPool {
             .filter(|slot| !self.allocated.contains_key(slot))
     }
 
+    /// The free slots that may be given to a job.
+    fn grantable(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.free().filter(|slot| !self.draining.contains(&slot.task_manager))
+    }
+
     /// How many slots of a task manager nobody holds.
     #[must_use]
     pub fn free_of(&self, task_manager: TaskManagerId) -> u32 {
@@ -184,14 +207,14 @@ impl SlotPool {
     /// Each waiting job with what it lacks, in words.
     #[must_use]
     pub fn missing(&self) -> Vec<(JobId, String)> {
-        let free = self.free().count();
-        let total: u32 = self.offers.values().sum();
+        let free = self.grantable().count();
+        let offers = self.offers.iter().filter(|(id, _)| !self.draining.contains(*id));
+        let (task_managers, total) = offers.fold((0, 0), |(count, total), (_, slots)| (count + 1, total + slots));
         let reason = |requirements: &SlotRequirements| {
             let fewer_groups = if requirements.0.len() > 1 { " or fewer slot sharing groups" } else { "" };
             format!(
-                "needs {requirements}; {free} of {total} are free on {} task managers: add task managers, wait for \
-                 other jobs to end, or submit with a lower parallelism{fewer_groups}",
-                self.offers.len()
+                "needs {requirements}; {free} of {total} are free on {task_managers} task managers: add task managers, wait for \
+                 other jobs to end, or submit with a lower parallelism{fewer_groups}"
             )
         };
         self.waiting.iter().map(|(waiting, requirements)| (waiting.job, reason(requirements))).collect()
@@ -285,6 +308,22 @@ mod tests {
         pool.grant();
         pool.give_back(job(1), &[(slot(1, 0), FIRST)].into());
         assert_eq!(pool.free_of(tm(1)), 0);
+    }
+
+    #[test]
+    fn a_draining_task_manager_gives_no_slots_and_its_jobs_keep_theirs() {
+        let mut pool = SlotPool::default();
+        pool.offer(tm(1), 2);
+        pool.request(job(1), FIRST, slots(1));
+        assert_eq!(pool.grant().len(), 1);
+        pool.set_draining(tm(1), true);
+        pool.request(job(2), FIRST, slots(1));
+        assert_eq!(pool.grant(), vec![]);
+        let missing = pool.missing();
+        assert!(missing[0].1.starts_with("needs 1 slots; 0 of 0 are free on 0 task managers"), "{}", missing[0].1);
+        assert_eq!((pool.free_of(tm(1)), pool.jobs_on(tm(1))), (1, [job(1)].into()));
+        pool.set_draining(tm(1), false);
+        assert_eq!(pool.grant(), vec![Grant { job: job(2), request: FIRST, slots: vec![slot(1, 1)] }]);
     }
 
     #[test]

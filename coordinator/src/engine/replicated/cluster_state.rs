@@ -1,10 +1,11 @@
 //! The whole replicated state: a function of the log alone.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
+use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId, TaskManagerId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Timestamp;
@@ -18,6 +19,10 @@ const TAKEOVERS_KEPT: usize = 64;
 
 /// A blob that nothing refers to is kept this long: the job or the result that it was stored for comes after it.
 const UNREFERENCED_KEPT: Duration = Duration::from_secs(600);
+
+/// How many draining task managers are remembered. Nobody can tell one that is gone for good from one that is cut off, so
+/// that those which drained first are forgotten first.
+const DRAINING_KEPT: usize = 1024;
 
 /// A blob that a majority holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +69,8 @@ pub struct ClusterState {
     pub takeovers: VecDeque<Takeover>,
     /// What only the chaos harness uses.
     pub chaos: ChaosState,
+    /// Task manager incarnations that drain, and since when.
+    pub draining: BTreeMap<TaskManagerId, Timestamp>,
 }
 
 impl ClusterState {
@@ -92,12 +99,14 @@ impl ClusterState {
             }
             CommandBody::SubmitJob { spec } => self.submit(spec),
             CommandBody::Chaos(command) => Response::Chaos(self.chaos.apply(command)),
+            CommandBody::SetDraining { task_manager, draining } => self.set_draining(*task_manager, *draining),
             CommandBody::RecordTakeover { job, adopted, restarted } => self.record_takeover(*job, *adopted, *restarted),
             CommandBody::EndJob { job, history_size, .. } => self.end_job(*job, *history_size, &command.body),
             CommandBody::CancelJob { job }
             | CommandBody::RecordSchedule { job, .. }
             | CommandBody::RecordTerminal { job, .. }
             | CommandBody::FailOver { job, .. }
+            | CommandBody::Relocate { job, .. }
             | CommandBody::ReserveCheckpoints { job, .. }
             | CommandBody::CompleteCheckpoint { job, .. }
             | CommandBody::RecordNotified { job, .. }
@@ -134,6 +143,19 @@ impl ClusterState {
     fn apply_to_job(&mut self, job: JobId, body: &CommandBody) -> Response {
         let now = self.now;
         self.jobs.get_mut(&job).map_or(Response::UnknownJob, |state| state.apply(body, now))
+    }
+
+    fn set_draining(&mut self, task_manager: TaskManagerId, draining: bool) -> Response {
+        if !draining {
+            self.draining.remove(&task_manager);
+        } else if let Entry::Vacant(entry) = self.draining.entry(task_manager) {
+            entry.insert(self.now);
+        }
+        if self.draining.len() > DRAINING_KEPT {
+            let oldest = self.draining.iter().min_by_key(|(id, since)| (**since, **id)).map(|(&id, _)| id);
+            self.draining.remove(&oldest.unwrap_or(task_manager));
+        }
+        Response::Done
     }
 
     fn record_takeover(&mut self, job: JobId, adopted: u32, restarted: u32) -> Response {

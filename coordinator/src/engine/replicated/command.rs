@@ -9,6 +9,7 @@ use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{Failure, Schedule, TerminalState};
 use tidemill_model::id::{
     AttemptNumber, BlobId, CheckpointId, ExecutionAttemptId, ExecutionVertexId, JobId, LeaderEpoch, NodeId,
+    TaskManagerId,
 };
 use tidemill_model::job::JobSpec;
 use tidemill_model::time::Timestamp;
@@ -146,6 +147,22 @@ pub enum CommandBody {
     },
     /// An operation of the chaos harness; only with `coordinator.chaos-api`.
     Chaos(ChaosCommand),
+    /// A task manager is to be left by everything that runs there and to get nothing new, or may be used again.
+    SetDraining {
+        /// Which incarnation: the next one at its place drains only when it is told to.
+        task_manager: TaskManagerId,
+        /// Whether it is to drain.
+        draining: bool,
+    },
+    /// There are slots for all that has to leave draining task managers: replace its regions. That is no failure.
+    Relocate {
+        /// Of which job.
+        job: JobId,
+        /// The sub-tasks that have to leave.
+        leaving: BTreeSet<ExecutionVertexId>,
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// How a job ends.
@@ -164,7 +181,7 @@ impl CommandBody {
     #[must_use]
     pub fn job(&self) -> Option<JobId> {
         match self {
-            Self::LeaderStarted { .. } | Self::RegisterBlob { .. } | Self::Chaos(_) => None,
+            Self::LeaderStarted { .. } | Self::RegisterBlob { .. } | Self::Chaos(_) | Self::SetDraining { .. } => None,
             Self::SubmitJob { spec } => Some(spec.id),
             Self::CancelJob { job }
             | Self::RecordSchedule { job, .. }
@@ -177,7 +194,8 @@ impl CommandBody {
             | Self::FailJob { job, .. }
             | Self::StartCommitting { job, .. }
             | Self::EndJob { job, .. }
-            | Self::RecordTakeover { job, .. } => Some(*job),
+            | Self::RecordTakeover { job, .. }
+            | Self::Relocate { job, .. } => Some(*job),
         }
     }
 
@@ -187,6 +205,7 @@ impl CommandBody {
         match self {
             Self::RecordSchedule { .. }
             | Self::FailOver { .. }
+            | Self::Relocate { .. }
             | Self::FailJob { .. }
             | Self::StartCommitting { .. }
             | Self::EndJob { .. }
@@ -195,6 +214,7 @@ impl CommandBody {
             Self::LeaderStarted { .. }
             | Self::RegisterBlob { .. }
             | Self::Chaos(_)
+            | Self::SetDraining { .. }
             | Self::RecordTerminal { .. }
             | Self::ReserveCheckpoints { .. }
             | Self::CompleteCheckpoint { .. }
@@ -224,6 +244,8 @@ impl CommandBody {
             Self::EndJob { .. } => "EndJob",
             Self::RecordTakeover { .. } => "RecordTakeover",
             Self::Chaos(_) => "Chaos",
+            Self::SetDraining { .. } => "SetDraining",
+            Self::Relocate { .. } => "Relocate",
         }
     }
 }

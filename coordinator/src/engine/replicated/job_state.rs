@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_model::execution::{Failure, Schedule, TerminalState};
+use tidemill_model::execution::{Failure, FailureKind, Schedule, TerminalState};
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId};
 use tidemill_model::job::{HistoryEntry, JobResult, JobSpec, JobStatus};
 use tidemill_model::restart::{FailureHistory, RestartDecision};
@@ -105,6 +105,7 @@ impl JobState {
             CommandBody::RecordSchedule { schedule, .. } => self.record_schedule(schedule, now),
             CommandBody::RecordTerminal { ended, .. } => self.record_terminal(ended),
             CommandBody::FailOver { failed, cause, .. } => self.fail_over(failed, cause, now),
+            CommandBody::Relocate { leaving, reason, .. } => self.relocate(leaving, reason, now),
             CommandBody::FailJob { cause, .. } => self.fail(cause, now),
             CommandBody::StartCommitting { checkpoint, .. } => self.start_committing(*checkpoint, now),
             CommandBody::EndJob { ending, .. } => self.end(*ending, now),
@@ -118,6 +119,7 @@ impl JobState {
             CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }
+            | CommandBody::SetDraining { .. }
             | CommandBody::Chaos(_) => self.refused(),
         }
     }
@@ -196,6 +198,19 @@ impl JobState {
         self.restarts += 1;
         self.replace(&self.spec.graph.regions_of(failed));
         self.enter(JobStatus::Restarting, Some(cause.clone()), now);
+        Response::Done
+    }
+
+    /// Replaces the regions of what has to leave its task managers. The restart strategy has no say in it.
+    fn relocate(&mut self, leaving: &BTreeSet<ExecutionVertexId>, reason: &str, now: Timestamp) -> Response {
+        if self.status != JobStatus::Running {
+            return self.refused();
+        }
+        self.pause = Duration::ZERO;
+        self.restarts += 1;
+        self.replace(&self.spec.graph.regions_of(leaving));
+        let cause = Failure { kind: FailureKind::Drained, vertex: None, operator: None, message: reason.to_owned() };
+        self.enter(JobStatus::Restarting, Some(cause), now);
         Response::Done
     }
 

@@ -1,12 +1,14 @@
 //! The rules of apply, each by the entries that would break it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use expect_test::expect;
 use tidemill_model::execution::{FailureKind, TerminalState};
-use tidemill_model::id::{BlobId, ExecutionVertexId, LeaderEpoch, NodeId};
+use tidemill_model::id::{BlobId, ExecutionVertexId, LeaderEpoch, NodeId, TaskManagerId};
 use tidemill_model::job::{JobSpec, JobStatus, Program};
 use tidemill_model::time::Timestamp;
+use uuid::Uuid;
 
 use super::{ClusterState, Command, CommandBody, Ending, Response};
 use crate::engine::fixture::{attempt, failure, finished, job_id, schedule, spec};
@@ -185,6 +187,44 @@ fn attempt_numbers_are_never_used_twice() {
 }
 
 #[test]
+fn a_relocation_replaces_regions_of_a_running_job_and_counts_for_no_restart_strategy() {
+    let mut log = Log::led();
+    let spec = spec(5);
+    log.run(&spec);
+    let relocate = |leaving| CommandBody::Relocate { job: spec.id, leaving, reason: "tm-1 is draining".into() };
+    // More often than the strategy lets it fail.
+    for attempt in 1..=5 {
+        assert_eq!(log.apply(relocate(one())), Response::Done);
+        let job = &log.state.jobs[&spec.id];
+        assert_eq!((job.status.name(), job.awaiting.len(), job.pause), ("RESTARTING", 4, Duration::ZERO));
+        assert_eq!(log.apply(relocate(one())), Response::Refused { status: "RESTARTING".into() });
+        let schedule = schedule(&spec, attempt);
+        assert_eq!(log.apply(CommandBody::RecordSchedule { job: spec.id, schedule }), Response::Done);
+    }
+    assert_eq!(log.state.jobs[&spec.id].restarts, 5);
+}
+
+#[test]
+fn a_task_manager_drains_until_it_is_told_otherwise_and_the_oldest_drains_are_forgotten() {
+    let mut log = Log::led();
+    let id = |n| TaskManagerId(Uuid::from_u128(n));
+    let set = |n, draining| CommandBody::SetDraining { task_manager: id(n), draining };
+    for n in [7, 8, 7] {
+        assert_eq!(log.apply(set(n, true)), Response::Done);
+    }
+    let since: Vec<_> = log.state.draining.iter().map(|(&id, &since)| (id, since)).collect();
+    assert_eq!(since, [(id(7), Timestamp(1001)), (id(8), Timestamp(1002))], "the repetition changes nothing");
+    log.apply(set(8, false));
+    log.apply(set(9, false));
+    assert!(log.state.draining.keys().eq([&id(7)]));
+    for n in 100..1124 {
+        log.apply(set(n, true));
+    }
+    assert_eq!(log.state.draining.len(), 1024);
+    assert!(!log.state.draining.contains_key(&id(7)));
+}
+
+#[test]
 fn forgotten_jobs_leave_a_horizon_behind_which_ids_are_refused() {
     let mut log = Log::led();
     for ms in [5, 6] {
@@ -238,7 +278,7 @@ fn durable_bytes_of_commands_and_state_never_change() {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     expect!["0103040610000000000005700080000000000000000100000500000662726f6b656e"].assert_eq(&hex);
     assert_eq!(codec::decode::<Command>("command", &bytes).expect("decodes"), command);
-    expect!["bee902c08ccb97f3"].assert_eq(&format!("{:016x}", codec::checksum(&log.state)));
+    expect!["7aac2124be95de18"].assert_eq(&format!("{:016x}", codec::checksum(&log.state)));
     let state: ClusterState = codec::decode("state", &codec::encode(&log.state)).expect("decodes");
     assert_eq!(state, log.state);
 }

@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 
 use super::context::{LeaderContext, MAILBOX_CAPACITY};
 use super::job_master::{self, Decided, JobMasterActor, deliver};
-use super::resource_manager::ResourceManagerActor;
+use super::resource_manager::{self, ResourceManagerActor};
 use crate::engine::leader::JobMasterEvent;
+use crate::engine::replicated::CommandBody;
 use crate::runtime::replicated_log::AppliedCommand;
 use crate::runtime::spawn::spawn;
 
@@ -126,6 +127,10 @@ impl Message<AppliedCommand> for Dispatcher {
         let AppliedCommand { index, epoch, body, now, response } = command;
         if epoch != self.context.epoch {
             return;
+        }
+        if let CommandBody::SetDraining { task_manager, draining } = body {
+            let changed = resource_manager::SetDraining { task_manager, draining };
+            return deliver(self.resource_manager.tell(changed).try_send());
         }
         // One that has no master yet will be started from a state that contains this.
         if let Some(master) = body.job().and_then(|job| self.masters.get(&job)) {

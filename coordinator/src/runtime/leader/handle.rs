@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kameo::Reply;
 use kameo::actor::ActorRef;
 use tidemill_failpoint::FailPoint;
-use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId};
+use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId, TaskManagerId};
 use tidemill_model::job::JobSpec;
 use tokio::sync::mpsc;
 
@@ -136,6 +136,32 @@ impl LeaderHandle {
             | Response::BlobMissing(_)) => {
                 Err(Error::Refused { message: format!("cancel job {job}: unexpected answer: {response}") })
             }
+        }
+    }
+
+    /// Has a task manager left by what runs there, or used again; answers when that is committed, with the place in the log.
+    /// What runs there leaves later.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn set_draining(&self, task_manager: TaskManagerId, draining: bool) -> Result<u64, Error> {
+        let decided = self.propose(CommandBody::SetDraining { task_manager, draining }).await?;
+        match decided.response {
+            Response::Done => Ok(decided.log_index),
+            response @ (Response::Started(_)
+            | Response::Lingered
+            | Response::Stale { .. }
+            | Response::Submitted { .. }
+            | Response::Conflict
+            | Response::Expired
+            | Response::UnknownJob
+            | Response::Chaos(_)
+            | Response::Superseded
+            | Response::Refused { .. }
+            | Response::BlobMissing(_)) => Err(Error::Refused {
+                message: format!("drain task manager {task_manager}: unexpected answer: {response}"),
+            }),
         }
     }
 

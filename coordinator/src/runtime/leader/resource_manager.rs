@@ -60,6 +60,12 @@ pub(super) struct JobStarted {
 /// A job has ended.
 pub(super) struct JobEnded(pub(super) JobId);
 
+/// A task manager is to be left, or may be used again.
+pub(super) struct SetDraining {
+    pub(super) task_manager: TaskManagerId,
+    pub(super) draining: bool,
+}
+
 /// A job needs slots.
 pub(super) struct RequestSlots {
     pub(super) job: JobId,
@@ -100,14 +106,15 @@ impl Actor for ResourceManagerActor {
     type Error = Infallible;
 
     async fn on_start(context: Arc<LeaderContext>, me: ActorRef<Self>) -> Result<Self, Infallible> {
-        let allocated: Vec<(SlotId, JobId)> = context.log.state().read(|state| {
+        let (allocated, draining): (Vec<(SlotId, JobId)>, Vec<TaskManagerId>) = context.log.state().read(|state| {
             let scheduled = state.unfinished().filter_map(|job| job.schedule.as_ref().map(|schedule| (job, schedule)));
-            scheduled
-                .flat_map(|(job, schedule)| schedule.attempts.values().map(|attempt| (attempt.slot, job.spec.id)))
-                .collect()
+            let slots = scheduled
+                .flat_map(|(job, schedule)| schedule.attempts.values().map(|attempt| (attempt.slot, job.spec.id)));
+            (slots.collect(), state.draining.keys().copied().collect())
         });
-        let engine =
-            ResourceManager::new(context.settings.detector(), allocated).with_placement(context.settings.placement);
+        let engine = ResourceManager::new(context.settings.detector(), allocated)
+            .with_placement(context.settings.placement)
+            .with_draining(draining);
         let ticks = OwnedTask::spawn("resource-manager-tick", tick(me.downgrade(), context.settings.tick));
         let (sessions, masters) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { context, engine, sessions, masters, last_session: 0, _ticks: ticks })
@@ -145,6 +152,9 @@ impl ResourceManagerActor {
                     attempts = report.attempts.len(), "task manager reported"
                 );
                 self.tell(job, JobMasterEvent::TaskManagerRegistered { location, report });
+            }
+            ResourceManagerAction::DrainingChanged { job, task_manager, draining } => {
+                self.tell(job, JobMasterEvent::DrainingChanged { task_manager, draining });
             }
             ResourceManagerAction::Lost { task_manager, reason } => {
                 tracing::warn!(task_manager_id = %task_manager, leader_epoch = %self.context.epoch, reason);
@@ -300,6 +310,7 @@ events! {
     RequestSlots RequestSlots { job, request, requirements } =>
         ResourceManagerEvent::SlotsRequested { job, request, requirements };
     ReturnSlots ReturnSlots { job, slots } => ResourceManagerEvent::SlotsReturned { job, slots };
+    SetDraining SetDraining { task_manager, draining } => ResourceManagerEvent::DrainingSet { task_manager, draining };
     ReleaseSlots ReleaseSlots(job) => ResourceManagerEvent::SlotsReleased { job };
     Probed Probed { task_manager, refused } => ResourceManagerEvent::PortProbed { task_manager, refused };
     Tick Tick => ResourceManagerEvent::Tick;

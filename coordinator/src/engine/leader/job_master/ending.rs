@@ -142,7 +142,11 @@ impl JobMaster {
         let own: BTreeSet<TaskManagerId> =
             self.job.schedule.iter().flat_map(|schedule| schedule.task_managers.keys().copied()).collect();
         let failures = |id: &TaskManagerId| self.finalizing.failed_on.iter().filter(|failed| *failed == id).count();
-        let Some(&chosen) = self.registered.keys().min_by_key(|id| (failures(id), !own.contains(id))) else { return };
+        let Some(&chosen) =
+            self.registered.keys().min_by_key(|id| (failures(id), !own.contains(id), self.draining.contains(id)))
+        else {
+            return;
+        };
         self.finalizing.running_on = Some(chosen);
         let command = TaskManagerCommand::Finalize { spec: Box::new(self.job.spec.clone()), finalization };
         self.send(chosen, command, actions);

@@ -42,6 +42,13 @@ pub enum JobMasterEvent {
         /// Why.
         reason: String,
     },
+    /// A task manager is to be left, or may be used again.
+    DrainingChanged {
+        /// Which.
+        task_manager: TaskManagerId,
+        /// Whether it drains now.
+        draining: bool,
+    },
     /// The slots that were asked for.
     SlotsGranted {
         /// Which request this answers.

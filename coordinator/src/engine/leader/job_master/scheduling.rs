@@ -34,14 +34,20 @@ impl Slots {
         let Some(schedule) = &job.schedule else { return slots };
         slots.locations.clone_from(&schedule.task_managers);
         slots.owned = schedule.attempts.values().map(|at| (at.slot, SlotRequestId::default())).collect();
+        slots.hold_scheduled(job);
+        slots
+    }
+
+    /// What is scheduled stays where it is.
+    pub(super) fn hold_scheduled(&mut self, job: &JobState) {
+        let Some(schedule) = &job.schedule else { return };
         for vertex in &job.spec.graph.vertices {
             for (id, scheduled) in &schedule.attempts {
                 if id.vertex == vertex.id {
-                    slots.held.insert((vertex.slot_sharing_group.clone(), id.subtask.0), scheduled.slot);
+                    self.held.insert((vertex.slot_sharing_group.clone(), id.subtask.0), scheduled.slot);
                 }
             }
         }
-        slots
     }
 
     /// What answers an earlier request than the last one serves no purpose any more.
@@ -104,7 +110,7 @@ impl JobMaster {
         if self.start_at.is_some_and(|start_at| now < start_at) || !self.stopping.is_empty() {
             return;
         }
-        let missing = self.missing_slots();
+        let missing = self.missing_slots(&self.job.awaiting);
         if missing.is_empty() {
             self.withdraw_request(actions);
             let (next, awaiting) = (self.job.next_attempt(), &self.job.awaiting);
@@ -112,6 +118,11 @@ impl JobMaster {
             tracing::debug!(job_id = %self.job.spec.id, plan = %schedule, "schedule");
             return self.decide(CommandBody::RecordSchedule { job: self.job.spec.id, schedule }, actions);
         }
+        self.request_missing(missing, actions);
+    }
+
+    /// Asks for these slots, unless that has been done.
+    pub(super) fn request_missing(&mut self, missing: Vec<SlotKey>, actions: &mut Vec<JobMasterAction>) {
         if self.slots.requested.as_ref() == Some(&missing) {
             return;
         }
@@ -123,8 +134,8 @@ impl JobMaster {
         self.request_slots(requirements, actions);
     }
 
-    /// What was asked for is not needed any more: a task manager with held slots has come back.
-    fn withdraw_request(&mut self, actions: &mut Vec<JobMasterAction>) {
+    /// What was asked for is not needed any more: a task manager with held slots has come back, or drains no more.
+    pub(super) fn withdraw_request(&mut self, actions: &mut Vec<JobMasterAction>) {
         if self.slots.requested.take().is_some() {
             self.request_slots(SlotRequirements::default(), actions);
         }
@@ -136,13 +147,11 @@ impl JobMaster {
         actions.push(JobMasterAction::RequestSlots { request, requirements });
     }
 
-    /// The slots that sub-tasks without an attempt need and the job does not hold, group by group.
-    fn missing_slots(&self) -> Vec<SlotKey> {
+    /// The slots that these sub-tasks need for their next attempts and the job does not hold, group by group.
+    pub(super) fn missing_slots(&self, vertices: &BTreeSet<ExecutionVertexId>) -> Vec<SlotKey> {
         let group = |id: &ExecutionVertexId| Some(self.job.spec.graph.vertex(id.vertex)?.slot_sharing_group.clone());
-        let needed = self.job.awaiting.iter().filter_map(|id| Some((group(id)?, id.subtask.0)));
-        let usable = |key: &SlotKey| {
-            self.slots.held.get(key).is_some_and(|slot| self.registered.contains_key(&slot.task_manager))
-        };
+        let needed = vertices.iter().filter_map(|id| Some((group(id)?, id.subtask.0)));
+        let usable = |key: &SlotKey| self.slots.held.get(key).is_some_and(|slot| self.usable(*slot));
         needed.collect::<BTreeSet<SlotKey>>().into_iter().filter(|key| !usable(key)).collect()
     }
 

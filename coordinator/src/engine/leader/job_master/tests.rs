@@ -3,6 +3,7 @@
 mod checkpoints;
 mod ending;
 mod regions;
+mod relocation;
 mod scheduling;
 mod slot_sharing;
 mod takeover;
@@ -195,6 +196,10 @@ fn describe(action: &JobMasterAction) -> String {
                 let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
                 format!("propose failover of {}: {cause}", failed.join(" "))
             }
+            CommandBody::Relocate { leaving, reason, .. } => {
+                let leaving: Vec<String> = leaving.iter().map(ToString::to_string).collect();
+                format!("propose relocation of {}: {reason}", leaving.join(" "))
+            }
             CommandBody::ReserveCheckpoints { upto, .. } => format!("propose reserve checkpoints up to {upto}"),
             CommandBody::CompleteCheckpoint { id, .. } => format!("propose complete checkpoint {id}"),
             CommandBody::RecordNotified { checkpoint, .. } => format!("propose notified {checkpoint}"),
@@ -207,6 +212,7 @@ fn describe(action: &JobMasterAction) -> String {
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }
+            | CommandBody::SetDraining { .. }
             | CommandBody::Chaos(_) => format!("propose {}", body.name()),
         },
         JobMasterAction::RequestSlots { requirements, .. } => format!("request {requirements}"),

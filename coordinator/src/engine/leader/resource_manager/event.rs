@@ -1,6 +1,6 @@
 //! What can happen to the resource manager, and what it can want.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidemill_model::execution::TaskManagerLocation;
@@ -78,6 +78,13 @@ pub enum ResourceManagerEvent {
         /// Which job.
         job: JobId,
     },
+    /// A task manager is to be left and to get nothing new, or may be used again.
+    DrainingSet {
+        /// Which.
+        task_manager: TaskManagerId,
+        /// Whether it drains.
+        draining: bool,
+    },
     /// A job master runs from now on; it is told of every registered task manager.
     JobStarted {
         /// Which job.
@@ -117,6 +124,15 @@ pub enum ResourceManagerAction {
         location: TaskManagerLocation,
         /// What it says of the job.
         report: JobReport,
+    },
+    /// Tell one job's master that a task manager is to be left, or may be used again.
+    DrainingChanged {
+        /// The job.
+        job: JobId,
+        /// The task manager.
+        task_manager: TaskManagerId,
+        /// Whether it drains.
+        draining: bool,
     },
     /// Tell every job master that a task manager is gone.
     Lost {
@@ -163,4 +179,8 @@ pub struct TaskManagerObservation {
     pub heartbeat_age: Duration,
     /// The agent's process id.
     pub process_id: u32,
+    /// Whether it is to be left and gets nothing new.
+    pub draining: bool,
+    /// The jobs that hold slots of it.
+    pub jobs: BTreeSet<JobId>,
 }

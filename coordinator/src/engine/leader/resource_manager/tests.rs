@@ -120,6 +120,38 @@ fn a_report_that_crosses_the_end_of_the_job_s_master_is_answered_by_a_release() 
 }
 
 #[test]
+fn draining_is_told_to_every_job_and_to_each_that_starts_later() {
+    let mut manager = manager().with_draining([task_manager(9).id]);
+    let changed = |job: u64, n: u128, draining| Action::DrainingChanged {
+        job: job_id(job),
+        task_manager: task_manager(n).id,
+        draining,
+    };
+    assert_eq!(manager.step(at(0), Event::JobStarted { job: job_id(5) }), vec![changed(5, 9, true)]);
+    let set = |n, draining| Event::DrainingSet { task_manager: task_manager(n).id, draining };
+    assert_eq!(manager.step(at(0), set(1, true)), vec![changed(5, 1, true)]);
+    assert_eq!(manager.step(at(0), set(1, true)), vec![], "it is known");
+    assert_eq!(manager.step(at(0), set(9, false)), vec![changed(5, 9, false)]);
+    assert_eq!(manager.step(at(0), Event::JobStarted { job: job_id(6) }), vec![changed(6, 1, true)]);
+}
+
+#[test]
+fn a_waiting_job_is_told_who_drains() {
+    let mut manager = manager();
+    manager.step(at(0), Event::JobStarted { job: job_id(5) });
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    manager.step(at(0), Event::DrainingSet { task_manager: task_manager(1).id, draining: true });
+    assert_eq!(manager.step(at(0), request(5, &[("default", 1)])), vec![]);
+    let reason = &manager.waiting()[&job_id(5)];
+    assert!(reason.ends_with("; task manager tm-1 is draining and gives none"), "{reason}");
+    let observed = manager.observe(at(0)).remove(0);
+    assert!(observed.draining && observed.free_slots == 2 && observed.jobs.is_empty());
+    let granted = manager.step(at(0), Event::DrainingSet { task_manager: task_manager(1).id, draining: false });
+    assert_eq!(granted.len(), 2, "the news, and a slot: {granted:?}");
+}
+
+#[test]
 fn a_new_session_of_the_same_incarnation_supersedes_the_old_one() {
     let mut manager = manager();
     manager.step(at(0), hello(1, 1));
