@@ -76,11 +76,7 @@ impl Leadership {
 impl World {
     /// The leader's engines are built when its own entry is applied.
     pub(crate) fn lead(&mut self, node: Node, term: u64, epoch: LeaderEpoch) {
-        let scheduled = |job: &tidemill_coordinator::engine::replicated::JobState| {
-            let slots = job.schedule.iter().flat_map(|schedule| schedule.attempts.values());
-            slots.map(|attempt| (attempt.slot, job.spec.id)).collect::<Vec<(SlotId, JobId)>>()
-        };
-        let allocated: Vec<(SlotId, JobId)> = self.coordinators[node].state.unfinished().flat_map(scheduled).collect();
+        let allocated: Vec<(SlotId, JobId)> = self.coordinators[node].state.scheduled_slots().collect();
         let draining: Vec<TaskManagerId> = self.coordinators[node].state.draining.keys().copied().collect();
         let leadership = Leadership {
             epoch,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId, TaskManagerId};
 use tidemill_model::job::JobSpec;
 use tidemill_model::mutant::{self, Mutant};
+use tidemill_model::slot::SlotId;
 use tidemill_model::time::Timestamp;
 
 use super::chaos::ChaosState;
@@ -217,6 +218,14 @@ impl ClusterState {
     /// The jobs that a leader has to look after: those that have not ended, and those that left files to delete.
     pub fn unfinished(&self) -> impl Iterator<Item = &JobState> + '_ {
         self.jobs.values().filter(|job| job.needs_master())
+    }
+
+    /// The slots that jobs hold by their schedules. One that has ended and left files to delete has a schedule still, and
+    /// holds nothing: its slots may be others' by now.
+    pub fn scheduled_slots(&self) -> impl Iterator<Item = (SlotId, JobId)> + '_ {
+        let holders = self.jobs.values().filter(|job| !job.status.is_terminal());
+        let schedules = holders.filter_map(|job| Some((job.spec.id, job.schedule.as_ref()?)));
+        schedules.flat_map(|(job, schedule)| schedule.attempts.values().map(move |attempt| (attempt.slot, job)))
     }
 
     /// Checks what the fields promise.

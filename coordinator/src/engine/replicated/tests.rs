@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use expect_test::expect;
 use tidemill_model::execution::{FailureKind, TerminalState};
-use tidemill_model::id::{BlobId, ExecutionVertexId, LeaderEpoch, NodeId, TaskManagerId};
+use tidemill_model::id::{BlobId, CheckpointId, ExecutionVertexId, LeaderEpoch, NodeId, TaskManagerId};
 use tidemill_model::job::{JobSpec, JobStatus, Program};
 use tidemill_model::time::Timestamp;
 use uuid::Uuid;
@@ -222,6 +222,20 @@ fn a_task_manager_drains_until_it_is_told_otherwise_and_the_oldest_drains_are_fo
     }
     assert_eq!(log.state.draining.len(), 1024);
     assert!(!log.state.draining.contains_key(&id(7)));
+}
+
+#[test]
+fn a_job_that_has_ended_and_left_files_to_delete_holds_no_slots() {
+    let mut log = Log::led();
+    let [spec, later] = [5, 6].map(spec);
+    log.run(&spec);
+    log.apply(CommandBody::CancelJob { job: spec.id });
+    log.state.jobs.get_mut(&spec.id).unwrap().checkpoints.garbage.insert("1/0/v0[0]".into(), CheckpointId(1));
+    assert_eq!(log.state.scheduled_slots().count(), 4, "it is being cancelled");
+    log.end(&spec, Ending::Canceled, 10);
+    assert_eq!((log.state.unfinished().count(), log.state.scheduled_slots().count()), (1, 0));
+    log.run(&later);
+    assert!(log.state.scheduled_slots().all(|(_, holder)| holder == later.id), "they are another's now");
 }
 
 #[test]

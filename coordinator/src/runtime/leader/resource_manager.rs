@@ -106,12 +106,10 @@ impl Actor for ResourceManagerActor {
     type Error = Infallible;
 
     async fn on_start(context: Arc<LeaderContext>, me: ActorRef<Self>) -> Result<Self, Infallible> {
-        let (allocated, draining): (Vec<(SlotId, JobId)>, Vec<TaskManagerId>) = context.log.state().read(|state| {
-            let scheduled = state.unfinished().filter_map(|job| job.schedule.as_ref().map(|schedule| (job, schedule)));
-            let slots = scheduled
-                .flat_map(|(job, schedule)| schedule.attempts.values().map(|attempt| (attempt.slot, job.spec.id)));
-            (slots.collect(), state.draining.keys().copied().collect())
-        });
+        let (allocated, draining): (Vec<(SlotId, JobId)>, Vec<TaskManagerId>) = context
+            .log
+            .state()
+            .read(|state| (state.scheduled_slots().collect(), state.draining.keys().copied().collect()));
         let engine = ResourceManager::new(context.settings.detector(), allocated)
             .with_placement(context.settings.placement)
             .with_draining(draining);
