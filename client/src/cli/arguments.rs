@@ -10,6 +10,7 @@ use tidemill_model::id::JobId;
 use super::admin::AdminCommand;
 use super::error::Error;
 use super::member_arguments::{AddCommand, MembersCommand, RemoveCommand, ReplaceCommand, TransferLeaderCommand};
+use super::task_manager_arguments::TaskManagerCommand;
 use crate::job_client::Consistency;
 
 /// The environment variable that names the coordinators.
@@ -54,6 +55,9 @@ pub(super) enum Command {
     /// Back a cluster up, restore it, or recover one whose quorum is gone for good.
     #[command(subcommand, arg_required_else_help = true)]
     Admin(AdminCommand),
+    /// List task managers, and have one left by what runs there before it is stopped.
+    #[command(subcommand, arg_required_else_help = true)]
+    Taskmanager(TaskManagerCommand),
     /// Run a job program on the cluster and follow it to its end.
     Run(RunCommand),
     /// Print the plan of a job program without running it.

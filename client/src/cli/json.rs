@@ -6,7 +6,8 @@ use tidemill_model::job::JobStatus;
 
 use super::cluster::{Answers, leading};
 use crate::job_client::{
-    AttemptDetails, ClusterStatus, Freshness, JobDetails, JobSummary, MemberStatus, MembershipChanged, NodeStatus, Read,
+    AttemptDetails, ClusterStatus, DrainingSet, Freshness, JobDetails, JobSummary, MemberStatus, MembershipChanged,
+    NodeStatus, Read, TaskManagerStatus,
 };
 
 /// The list of jobs.
@@ -129,7 +130,7 @@ pub(super) fn cluster(answers: &Answers) -> String {
         "epoch": leader.and_then(|status| status.epoch).map(|epoch| epoch.0),
         "leader": leader.and_then(|status| status.leader()).map(|node| node.client_address.clone()),
         "coordinators": coordinators.collect::<Vec<_>>(),
-        "task_managers": leader.map(task_managers),
+        "task_managers": leader.map(|status| task_managers(&status.task_managers)),
         "takeovers": leader.map(takeovers),
     }))
 }
@@ -149,8 +150,18 @@ fn coordinator(address: &str, status: &ClusterStatus) -> Value {
     })
 }
 
-fn task_managers(status: &ClusterStatus) -> Value {
-    let manager = |manager: &crate::job_client::TaskManagerStatus| {
+/// The task managers.
+pub(super) fn task_manager_list(managers: &[TaskManagerStatus]) -> String {
+    line(&json!({ "task_managers": task_managers(managers) }))
+}
+
+/// Whether a task manager drains.
+pub(super) fn draining(set: &DrainingSet) -> String {
+    line(&json!({ "id": set.id.to_string(), "name": set.name.0 }))
+}
+
+fn task_managers(managers: &[TaskManagerStatus]) -> Value {
+    let manager = |manager: &TaskManagerStatus| {
         json!({
             "id": manager.id.to_string(),
             "name": manager.name.0,
@@ -160,9 +171,11 @@ fn task_managers(status: &ClusterStatus) -> Value {
             "slot_memory_bytes": manager.slot_memory_bytes,
             "heartbeat_age_ms": u64::try_from(manager.heartbeat_age.as_millis()).unwrap_or(u64::MAX),
             "pid": manager.process_id,
+            "draining": manager.draining,
+            "jobs": manager.jobs.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     };
-    status.task_managers.iter().map(manager).collect()
+    managers.iter().map(manager).collect()
 }
 
 fn takeovers(status: &ClusterStatus) -> Value {

@@ -10,6 +10,8 @@ pub mod local_cluster;
 mod member_arguments;
 mod members;
 mod program;
+mod task_manager_arguments;
+mod task_managers;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -46,6 +48,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Admin(AdminCommand::Backup(command)) => block_on(admin::backup(given, command)),
         Command::Admin(AdminCommand::Restore(command)) => admin::restore(command),
         Command::Admin(AdminCommand::Recover(command)) => admin::recover(command),
+        Command::Taskmanager(command) => block_on(task_managers::run(given, command)),
         Command::Run(command) => program::run(given, &command),
         Command::Info(command) => program::info(given, &command),
         Command::List(command) => {

@@ -98,6 +98,8 @@ fn answers(leader: Option<u64>) -> Answers {
             slot_memory_bytes: 256 << 20,
             heartbeat_age: std::time::Duration::from_millis(120),
             process_id: 42,
+            draining: true,
+            jobs: vec![job_id()],
         }],
         takeovers: vec![Takeover { epoch: LeaderEpoch(12), job: job_id(), tasks_adopted: 4, tasks_restarted: 0 }],
         node: NodeId(id),
@@ -204,8 +206,8 @@ fn a_cluster_reads_well() {
 
         127.0.0.1:1003: reach coordinators 127.0.0.1:1003: none answered (gone); check the addresses given by --coordinators and that the coordinators run
 
-        TASK MANAGER   DATA            SLOTS  FREE  MEMORY/SLOT  HEARTBEAT   PID
-        taskmanager-1  127.0.0.1:3001  2      1     256 MiB      120 ms ago  42
+        TASK MANAGER   DATA            SLOTS  FREE  DRAINING  MEMORY/SLOT  HEARTBEAT   PID
+        taskmanager-1  127.0.0.1:3001  2      1     yes       256 MiB      120 ms ago  42
 
         TAKEOVER (EPOCH)  JOB                               ADOPTED  RESTARTED
         12                01900000000070008000000000000001  4        0
@@ -216,6 +218,26 @@ fn a_cluster_reads_well() {
     assert_eq!(value["coordinators"][2]["address"], "127.0.0.1:1003");
     assert_eq!(value["task_managers"][0]["heartbeat_age_ms"], 120);
     assert_eq!(value["takeovers"][0]["tasks_adopted"], 4);
+}
+
+#[test]
+fn task_managers_are_listed_with_who_drains_and_who_is_there() {
+    let (_, status) = answers(Some(1)).remove(0);
+    let mut managers = status.unwrap().task_managers;
+    managers.push(TaskManagerStatus { jobs: vec![], draining: false, free_slots: 2, ..managers[0].clone() });
+    expect![[r"
+        ID                                NAME           DATA            SLOTS  FREE  DRAINING  JOBS
+        00000000000000000000000000000008  taskmanager-1  127.0.0.1:3001  2      1     yes       01900000000070008000000000000001
+        00000000000000000000000000000008  taskmanager-1  127.0.0.1:3001  2      2     no        -
+    "]]
+    .assert_eq(&text::task_managers(&managers));
+    let value: serde_json::Value = serde_json::from_str(&json::task_manager_list(&managers)).unwrap();
+    let first = &value["task_managers"][0];
+    assert_eq!((&first["draining"], &first["jobs"][0]), (&true.into(), &job_id().to_string().into()));
+    for line in ["list", "drain tm-1 --wait", "undrain tm-1 --json", "drain --dir d tm-1"] {
+        let parsed = parse(&format!("tidemill taskmanager {line}"));
+        assert!(matches!(parsed.unwrap().command, Command::Taskmanager(_)), "{line}");
+    }
 }
 
 #[test]

@@ -10,7 +10,9 @@ use tidemill_model::time::Timestamp;
 use super::cluster::{Answers, leading};
 use super::json::{role, status_failure};
 use super::local_cluster::{Layout, ProcessName};
-use crate::job_client::{ClusterStatus, Consistency, Error, Freshness, JobDetails, JobSummary, MemberStatus};
+use crate::job_client::{
+    ClusterStatus, Consistency, Error, Freshness, JobDetails, JobSummary, MemberStatus, TaskManagerStatus,
+};
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
@@ -210,12 +212,13 @@ fn leader_knowledge(status: &ClusterStatus) -> String {
             manager.data_address.clone(),
             manager.slots.to_string(),
             manager.free_slots.to_string(),
+            draining(manager).to_owned(),
             size(manager.slot_memory_bytes),
             format!("{} ago", duration(manager.heartbeat_age)),
             manager.process_id.to_string(),
         ]
     });
-    let header = ["TASK MANAGER", "DATA", "SLOTS", "FREE", "MEMORY/SLOT", "HEARTBEAT", "PID"];
+    let header = ["TASK MANAGER", "DATA", "SLOTS", "FREE", "DRAINING", "MEMORY/SLOT", "HEARTBEAT", "PID"];
     let mut text = format!("\n{}", table(&header, managers));
     if !status.takeovers.is_empty() {
         let takeovers = status.takeovers.iter().map(|takeover| {
@@ -226,6 +229,30 @@ fn leader_knowledge(status: &ClusterStatus) -> String {
         text += &table(&["TAKEOVER (EPOCH)", "JOB", "ADOPTED", "RESTARTED"], takeovers);
     }
     text
+}
+
+/// The task managers, and who has slots there.
+pub(super) fn task_managers(managers: &[TaskManagerStatus]) -> String {
+    if managers.is_empty() {
+        return "no task managers\n".to_owned();
+    }
+    let row = |manager: &TaskManagerStatus| {
+        let jobs: Vec<String> = manager.jobs.iter().map(ToString::to_string).collect();
+        vec![
+            manager.id.to_string(),
+            manager.name.to_string(),
+            manager.data_address.clone(),
+            manager.slots.to_string(),
+            manager.free_slots.to_string(),
+            draining(manager).to_owned(),
+            if jobs.is_empty() { dash() } else { jobs.join(" ") },
+        ]
+    };
+    table(&["ID", "NAME", "DATA", "SLOTS", "FREE", "DRAINING", "JOBS"], managers.iter().map(row))
+}
+
+fn draining(manager: &TaskManagerStatus) -> &'static str {
+    if manager.draining { "yes" } else { "no" }
 }
 
 /// Columns as wide as their widest cell, two blanks apart.

@@ -10,6 +10,7 @@ mod leader_search;
 mod membership;
 mod once;
 mod reads;
+mod task_managers;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
@@ -30,6 +31,7 @@ use self::leader_search::{Audience, LeaderSearch, Refusal, Step};
 pub use self::membership::{MemberStatus, MembershipChanged};
 pub use self::once::{Answered, CallError, ChaosAnswer, ChaosOperation, OnceClient};
 pub use self::reads::{Consistency, Freshness, Read};
+pub use self::task_managers::DrainingSet;
 pub use self::types::{AttemptDetails, ClusterStatus, JobDetails, JobSummary, NodeStatus, Takeover, TaskManagerStatus};
 use crate::clock;
 

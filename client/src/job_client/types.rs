@@ -145,6 +145,10 @@ pub struct TaskManagerStatus {
     pub heartbeat_age: Duration,
     /// Its process id.
     pub process_id: u32,
+    /// Whether it gets nothing new, and what runs there moves to others.
+    pub draining: bool,
+    /// The jobs that hold slots of it.
+    pub jobs: Vec<JobId>,
 }
 
 /// How one leadership inherited one running job.
@@ -250,6 +254,7 @@ impl TryFrom<pb::TaskManagerStatus> for TaskManagerStatus {
     type Error = convert::Error;
 
     fn try_from(status: pb::TaskManagerStatus) -> Result<Self, convert::Error> {
+        let jobs = status.jobs.iter().map(|job| convert::job_id(job, "TaskManagerStatus.jobs"));
         Ok(Self {
             id: convert::task_manager_id(&status.id, "TaskManagerStatus.id")?,
             name: TaskManagerName(status.name),
@@ -259,6 +264,8 @@ impl TryFrom<pb::TaskManagerStatus> for TaskManagerStatus {
             slot_memory_bytes: status.slot_memory_bytes,
             heartbeat_age: Duration::from_millis(status.heartbeat_age_ms),
             process_id: status.process_id,
+            draining: status.draining,
+            jobs: jobs.collect::<Result<_, _>>()?,
         })
     }
 }

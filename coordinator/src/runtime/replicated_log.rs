@@ -131,8 +131,9 @@ impl SharedState {
         self.applied.subscribe()
     }
 
-    /// Every command about a job that exists already that is applied from now on, in the order of the log. There is one follower, the newest: the
-    /// receiver ends when another one comes, or when more than `capacity` commands wait for it.
+    /// Every command that [is followed](CommandBody::is_followed) and applied from now on, in the order of the log. There
+    /// is one follower, the newest: the receiver ends when another one comes, or when more than `capacity` commands wait
+    /// for it.
     #[must_use]
     pub fn follow(&self, capacity: usize) -> mpsc::Receiver<AppliedCommand> {
         let (sender, receiver) = mpsc::channel(capacity);
@@ -145,7 +146,7 @@ impl SharedState {
         self.write(index, |state| {
             let response = state.apply(index, term, command);
             let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(sender) = follower.as_ref().filter(|_| concerns_a_known_job(&command.body)) {
+            if let Some(sender) = follower.as_ref().filter(|_| command.body.is_followed()) {
                 let (epoch, body, now) = (command.epoch, command.body.clone(), state.now);
                 let applied = AppliedCommand { index, epoch, body, now, response: response.clone() };
                 // Under the lock, so that the order is the log's. Whoever cannot keep up must not miss one.
@@ -165,11 +166,6 @@ impl SharedState {
         self.applied.send_replace(index);
         result
     }
-}
-
-/// Submissions have no follower: who accepts them tells the dispatcher, and waits for it.
-fn concerns_a_known_job(body: &CommandBody) -> bool {
-    body.job().is_some() && !matches!(body, CommandBody::SubmitJob { .. })
 }
 
 /// An ordered, durable log of commands, and the state that results.

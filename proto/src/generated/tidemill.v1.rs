@@ -900,6 +900,12 @@ pub struct TaskManagerStatus {
     pub heartbeat_age_ms: u64,
     #[prost(uint32, tag = "8")]
     pub process_id: u32,
+    /// It gets nothing new, and what runs there moves to others once these have room.
+    #[prost(bool, tag = "9")]
+    pub draining: bool,
+    /// The jobs that hold slots of it.
+    #[prost(bytes = "bytes", repeated, tag = "10")]
+    pub jobs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// One leadership's inheritance of one running job.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1044,6 +1050,25 @@ pub struct MembershipChanged {
     /// Who the coordinators are now.
     #[prost(message, repeated, tag = "3")]
     pub nodes: ::prost::alloc::vec::Vec<NodeStatus>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetDrainingRequest {
+    /// Its id, as `tidemill taskmanager list` prints it, or its name.
+    #[prost(string, tag = "1")]
+    pub task_manager: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub draining: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainingSet {
+    /// The incarnation: the next one at the same place drains only when it is told to.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Where the decision stands in the log.
+    #[prost(uint64, tag = "3")]
+    pub log_index: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupRequest {}
@@ -1541,6 +1566,29 @@ pub mod client_client {
                 .insert(GrpcMethod::new("tidemill.v1.Client", "ChangeMembership"));
             self.inner.unary(req, path, codec).await
         }
+        /// Has a task manager left by what runs there, or lets it be used again. Answers when that is committed, which is before
+        /// anything has moved.
+        pub async fn set_draining(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetDrainingRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainingSet>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Client/SetDraining",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemill.v1.Client", "SetDraining"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Everything that the cluster knows at one moment, and every registered blob, as a file. Answered by any coordinator.
         pub async fn backup(
             &mut self,
@@ -1673,6 +1721,12 @@ pub mod client_server {
             tonic::Response<super::MembershipChanged>,
             tonic::Status,
         >;
+        /// Has a task manager left by what runs there, or lets it be used again. Answers when that is committed, which is before
+        /// anything has moved.
+        async fn set_draining(
+            &self,
+            request: tonic::Request<super::SetDrainingRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainingSet>, tonic::Status>;
         /// Server streaming response type for the Backup method.
         type BackupStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::BackupChunk, tonic::Status>,
@@ -2273,6 +2327,51 @@ pub mod client_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChangeMembershipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Client/SetDraining" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetDrainingSvc<T: Client>(pub Arc<T>);
+                    impl<
+                        T: Client,
+                    > tonic::server::UnaryService<super::SetDrainingRequest>
+                    for SetDrainingSvc<T> {
+                        type Response = super::DrainingSet;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetDrainingRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Client>::set_draining(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetDrainingSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

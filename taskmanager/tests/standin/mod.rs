@@ -198,6 +198,10 @@ impl Client for Services {
     async fn backup(&self, _: Request<pb::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         unused()
     }
+    async fn set_draining(&self, _: Request<pb::SetDrainingRequest>) -> Result<Response<pb::DrainingSet>, Status> {
+        unused()
+    }
+
     async fn change_membership(
         &self,
         _: Request<pb::MembershipChange>,

@@ -279,7 +279,7 @@ impl World {
     /// The leadership that decided it hears of every command, in the order of the log.
     fn tell_leadership(&mut self, node: Node, command: &Command, (index, now, response): (u64, Timestamp, Response)) {
         let Some(epoch) = self.coordinators[node].leads().filter(|epoch| *epoch == command.epoch) else { return };
-        if command.body.job().is_some() || matches!(command.body, CommandBody::SetDraining { .. }) {
+        if command.body.is_followed() {
             let event = JobMasterEvent::Applied { body: command.body.clone(), stamp: now, response };
             self.post(node, epoch, Actor::Dispatcher, Mail::Applied { index, event });
         }

@@ -283,6 +283,11 @@ impl Client for Standin {
         Ok(Response::new(pb::ChaosResponse::default()))
     }
 
+    async fn set_draining(&self, _request: Request<pb::SetDrainingRequest>) -> Answer<pb::DrainingSet> {
+        self.lead("set_draining")?;
+        Ok(Response::new(pb::DrainingSet::default()))
+    }
+
     async fn change_membership(&self, _request: Request<pb::MembershipChange>) -> Answer<pb::MembershipChanged> {
         self.lead("change_membership")?;
         Ok(Response::new(pb::MembershipChanged::default()))

@@ -199,6 +199,29 @@ impl CommandBody {
         }
     }
 
+    /// Whether the leadership that decided this acts once it is applied: on all about a job that exists, and on drains. Who
+    /// accepts a submission tells the dispatcher, and waits for it.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        match self {
+            Self::LeaderStarted { .. } | Self::RegisterBlob { .. } | Self::Chaos(_) | Self::SubmitJob { .. } => false,
+            Self::CancelJob { .. }
+            | Self::RecordSchedule { .. }
+            | Self::RecordTerminal { .. }
+            | Self::FailOver { .. }
+            | Self::Relocate { .. }
+            | Self::ReserveCheckpoints { .. }
+            | Self::CompleteCheckpoint { .. }
+            | Self::RecordNotified { .. }
+            | Self::RecordGarbageDeleted { .. }
+            | Self::FailJob { .. }
+            | Self::StartCommitting { .. }
+            | Self::EndJob { .. }
+            | Self::RecordTakeover { .. }
+            | Self::SetDraining { .. } => true,
+        }
+    }
+
     /// Whether this moves a job from one status to another. A job's master decides one such thing at a time.
     #[must_use]
     pub fn changes_status(&self) -> bool {

@@ -16,6 +16,7 @@ use super::blob_exchange::receive;
 use super::bootstrap::Error as BootstrapError;
 use super::chaos;
 use super::cluster_details::{cluster_status, membership_change, nodes};
+use super::draining;
 use super::job_details::summary;
 use super::node::Node;
 use super::reads::ReadView;
@@ -227,6 +228,14 @@ impl pb::client_server::Client for ClientService {
         let consistency = pb::ReadConsistency::Linearizable;
         let view = self.node.read(consistency.into(), consistency).await?;
         Ok(Response::new(self.node.backup(&view).await?))
+    }
+
+    async fn set_draining(
+        &self,
+        request: Request<pb::SetDrainingRequest>,
+    ) -> Result<Response<pb::DrainingSet>, Status> {
+        let leading = self.node.leading()?;
+        Ok(Response::new(draining::set_draining(&self.node, leading, request.into_inner()).await?))
     }
 
     async fn change_membership(

@@ -101,5 +101,7 @@ fn task_manager(observation: TaskManagerObservation) -> pb::TaskManagerStatus {
         slot_memory_bytes: observation.slots.memory_bytes,
         heartbeat_age_ms: u64::try_from(observation.heartbeat_age.as_millis()).unwrap_or(u64::MAX),
         process_id: observation.process_id,
+        draining: observation.draining,
+        jobs: observation.jobs.into_iter().map(|job| convert::uuid_bytes(job.0)).collect(),
     }
 }

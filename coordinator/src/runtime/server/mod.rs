@@ -12,6 +12,7 @@ mod client_service;
 mod cluster_details;
 mod coordinator;
 mod data_directory;
+mod draining;
 mod failpoints;
 mod http;
 mod job_details;
