@@ -1,5 +1,6 @@
 //! Task managers, their sessions and heartbeats, and the slots that they offer.
 
+mod draining;
 mod event;
 #[cfg(test)]
 mod tests;
@@ -59,16 +60,6 @@ impl ResourceManager {
         Self { settings, task_managers, jobs, draining, pool, last_tick: None }
     }
 
-    /// These drain already.
-    #[must_use]
-    pub fn with_draining(mut self, draining: impl IntoIterator<Item = TaskManagerId>) -> Self {
-        for task_manager in draining {
-            self.draining.insert(task_manager);
-            self.pool.set_draining(task_manager, true);
-        }
-        self
-    }
-
     /// Chooses slots like this.
     #[must_use]
     pub fn with_placement(mut self, placement: SlotPlacement) -> Self {
@@ -100,19 +91,6 @@ impl ResourceManager {
         }
         self.grant(&mut actions);
         actions
-    }
-
-    /// Why each waiting job waits. One that runs waits to leave task managers that drain.
-    #[must_use]
-    pub fn waiting(&self) -> BTreeMap<JobId, String> {
-        let here = self.draining.iter().filter_map(|id| self.task_managers.get(id));
-        let names: Vec<String> = here.map(|known| known.hello.location.name.to_string()).collect();
-        let draining = match &names[..] {
-            [] => String::new(),
-            [name] => format!("; task manager {name} is draining and gives none"),
-            _ => format!("; task managers {} are draining and give none", names.join(", ")),
-        };
-        self.pool.missing().into_iter().map(|(job, missing)| (job, missing + &draining)).collect()
     }
 
     /// The sessions of a registered task manager, for messages to it.
@@ -315,15 +293,6 @@ impl ResourceManager {
                 let (location, report) = (known.hello.location.clone(), JobReport::default());
                 actions.push(ResourceManagerAction::Registered { job, location, report });
             }
-        }
-    }
-
-    fn set_draining(&mut self, id: TaskManagerId, draining: bool, actions: &mut Vec<ResourceManagerAction>) {
-        let changed = if draining { self.draining.insert(id) } else { self.draining.remove(&id) };
-        if changed {
-            self.pool.set_draining(id, draining);
-            let tell = |&job| ResourceManagerAction::DrainingChanged { job, task_manager: id, draining };
-            actions.extend(self.jobs.keys().map(tell));
         }
     }
 
