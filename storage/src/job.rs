@@ -1,0 +1,134 @@
+//! The files of one job's checkpoints.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::{Path, PathPart};
+use object_store::{ObjectStore, ObjectStoreExt};
+use tidemill_model::checkpoint::StateHandle;
+
+use super::{Error, StateWriter};
+
+/// How many files are deleted at once.
+const DELETED_AT_ONCE: usize = 16;
+
+/// The folder of one job; a handle, cheap to clone.
+#[derive(Clone)]
+pub struct JobStorage {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    /// For people.
+    url: String,
+}
+
+impl fmt::Debug for JobStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JobStorage").field(&self.url).finish()
+    }
+}
+
+impl JobStorage {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, root: Path, url: String) -> Self {
+        Self { store, root, url }
+    }
+
+    /// A file's full name, for people.
+    fn name(&self, path: &str) -> String {
+        format!("{}/{path}", self.url)
+    }
+
+    fn path(&self, path: &str) -> Result<Path, Error> {
+        let refused = || Error::Path { path: path.to_owned() };
+        let mut full = self.root.clone();
+        for part in path.split('/') {
+            if matches!(part, "" | "." | "..") {
+                return Err(refused());
+            }
+            full = full.join(PathPart::parse(part).map_err(|_| refused())?);
+        }
+        Ok(full)
+    }
+
+    /// Begins a file, which appears when it is finished.
+    ///
+    /// # Errors
+    /// The path is none, or the store refuses.
+    pub async fn create(&self, path: &str) -> Result<StateWriter, Error> {
+        let (place, file) = (self.path(path)?, self.name(path));
+        let upload = self.store.put_multipart(&place).await;
+        let upload = upload.map_err(|source| Error::Store { action: "create", file: file.clone(), source })?;
+        Ok(StateWriter::new(upload, file))
+    }
+
+    /// Reads what a handle stands for.
+    ///
+    /// # Errors
+    /// A file is missing, truncated or damaged, or the store refuses.
+    pub async fn read(&self, handle: &StateHandle) -> Result<Bytes, Error> {
+        let (path, begin, length, expected) = match handle {
+            StateHandle::Inline(bytes) => return Ok(Bytes::copy_from_slice(bytes)),
+            StateHandle::File { path, offset, length, checksum } => (path, *offset, *length, *checksum),
+        };
+        let (place, file) = (self.path(path)?, self.name(path));
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let end = begin.saturating_add(length);
+        let bytes = match self.store.get_range(&place, begin..end).await {
+            Ok(bytes) => bytes,
+            Err(object_store::Error::NotFound { .. }) => return Err(Error::Missing { file }),
+            Err(source) => {
+                let size = self.store.head(&place).await.map(|meta| meta.size);
+                return Err(match size {
+                    Ok(size) if size < end => Error::Truncated { file, end },
+                    Ok(_) | Err(_) => Error::Store { action: "read", file, source },
+                });
+            }
+        };
+        if u64::try_from(bytes.len()).is_ok_and(|read| read < length) {
+            return Err(Error::Truncated { file, end });
+        }
+        let found = crc32fast::hash(&bytes);
+        if found == expected { Ok(bytes) } else { Err(Error::Corrupt { file, begin, end, expected, found }) }
+    }
+
+    /// Deletes files; those that are gone already count as deleted.
+    ///
+    /// # Errors
+    /// The first that could not be deleted; others may be left, too.
+    pub async fn delete(&self, paths: &[String]) -> Result<(), Error> {
+        let delete = |path: &String| {
+            let (store, place, file) = (Arc::clone(&self.store), self.path(path), self.name(path));
+            async move {
+                match store.delete(&place?).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    Err(source) => Err(Error::Store { action: "delete", file, source }),
+                }
+            }
+        };
+        futures::stream::iter(paths.iter().map(delete)).buffer_unordered(DELETED_AT_ONCE).try_collect().await
+    }
+
+    /// The paths of all files, with their sizes in bytes.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn list(&self) -> Result<Vec<(String, u64)>, Error> {
+        let failed = |source| Error::Store { action: "list", file: self.url.clone(), source };
+        let mut files = Vec::new();
+        let mut listed = self.store.list(Some(&self.root));
+        while let Some(meta) = listed.try_next().await.map_err(failed)? {
+            if let Some(parts) = meta.location.prefix_match(&self.root) {
+                let parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
+                files.push((parts.join("/"), meta.size));
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests;
