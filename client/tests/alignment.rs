@@ -71,7 +71,7 @@ impl Source for Racer {
         self.boundedness
     }
 
-    fn enumerator(&self, _readers: u32) -> Result<Once, UserError> {
+    fn enumerator(&self, _readers: u32, _restored: Option<()>) -> Result<Once, UserError> {
         Ok(Once(self.splits.clone()))
     }
 
@@ -84,6 +84,9 @@ struct Once(Vec<Split>);
 
 impl SplitEnumerator for Once {
     type Split = Split;
+    type State = ();
+
+    fn state(&self) {}
 
     fn discover(&mut self) -> Result<Discovery<Split>, UserError> {
         let splits = std::mem::take(&mut self.0);

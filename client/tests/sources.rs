@@ -76,7 +76,7 @@ impl Source for Script {
         self.boundedness
     }
 
-    fn enumerator(&self, readers: u32) -> Result<Rounds, UserError> {
+    fn enumerator(&self, readers: u32, _restored: Option<()>) -> Result<Rounds, UserError> {
         assert!(readers > 0);
         let (mut rounds, fail) = (self.rounds.clone(), self.fail);
         rounds.reverse();
@@ -106,6 +106,9 @@ struct Rounds {
 
 impl SplitEnumerator for Rounds {
     type Split = Numbers;
+    type State = ();
+
+    fn state(&self) {}
 
     fn discover(&mut self) -> Result<Discovery<Numbers>, UserError> {
         self.waited = !self.waited;

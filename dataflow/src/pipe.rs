@@ -153,7 +153,8 @@ impl<S: PlainSource> Pipe for FromSource<S> {
     type Placed = Self;
 
     fn fuse<N: Push<S::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
-        let (reader, context) = (self.source.open(context)?, context.clone());
+        let restored = context.restored_values(&context.first_uid().state(POSITION))?.pop();
+        let (reader, context) = (self.source.open(context, restored)?, context.clone());
         Ok(Box::new(SourceTask { reader, next, context, records: PhantomData }))
     }
 
@@ -163,6 +164,9 @@ impl<S: PlainSource> Pipe for FromSource<S> {
     }
 }
 
+/// The name of the state that says how far a source has read.
+const POSITION: &str = "position";
+
 /// A chain that begins with a source.
 struct SourceTask<T, R, N> {
     reader: R,
@@ -171,12 +175,34 @@ struct SourceTask<T, R, N> {
     records: PhantomData<fn(T)>,
 }
 
+impl<T, R: PlainReader<T>, N: Push<T>> SourceTask<T, R, N> {
+    #[cold]
+    fn on_checkpoint_news(&mut self) -> Result<(), Stopped> {
+        if let Some(checkpoint) = self.context.take_completed() {
+            self.next.control(Control::Completed(checkpoint))?;
+            self.context.confirm(checkpoint);
+        }
+        if let Some(checkpoint) = self.context.take_trigger() {
+            self.context.keep_value(self.context.first_uid().state(POSITION), &self.reader.position())?;
+            self.next.control(Control::Barrier(checkpoint))?;
+            self.context.barrier_passed(checkpoint);
+        }
+        Ok(())
+    }
+}
+
 impl<T, R: PlainReader<T>, N: Push<T>> Task for SourceTask<T, R, N> {
     fn run(&mut self) -> Result<(), Stopped> {
+        if self.context.had_finished() {
+            return self.next.control(Control::FinishedBefore);
+        }
         loop {
             self.context.poll()?;
             if let Some(now) = self.context.take_due() {
                 self.next.control(Control::ProcessingTime(now))?;
+            }
+            if self.context.has_checkpoint_news() {
+                self.on_checkpoint_news()?;
             }
             match self.reader.read(&mut self.next, &self.context)? {
                 Reading::More => {}

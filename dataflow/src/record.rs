@@ -10,10 +10,11 @@ const BATCH_RECORDS_MAX: usize = 1024;
 /// About how many bytes of records (without what they point to) make a batch: half of a first-level cache.
 const BATCH_BYTES: usize = 32 * 1024;
 
-/// A value that can flow: it can be copied, moved to another thread, and encoded for another process.
-pub trait Data: Clone + Send + 'static + Serialize + DeserializeOwned {}
+/// A value that can flow, and be kept in state: it can be copied, moved to another thread, read by one while another
+/// has a copy (a snapshot is written beside the task), and encoded for another process.
+pub trait Data: Clone + Send + Sync + 'static + Serialize + DeserializeOwned {}
 
-impl<T: Clone + Send + 'static + Serialize + DeserializeOwned> Data for T {}
+impl<T: Clone + Send + Sync + 'static + Serialize + DeserializeOwned> Data for T {}
 
 /// A point in event or processing time, in milliseconds since the epoch.
 pub type Timestamp = i64;
@@ -37,6 +38,11 @@ pub enum Control {
     Active,
     /// It is this late by the clock. For the operators of one chain only: it does not travel on channels.
     ProcessingTime(Timestamp),
+    /// This checkpoint is committed: transactions up to it are published. For the operators of one chain only.
+    Completed(u64),
+    /// The sub-task had come to the end of its input before the checkpoint that it starts from: operators do nothing of
+    /// what they do at the end, it is done. For the operators of one chain only.
+    FinishedBefore,
     /// Nothing follows.
     EndOfInput,
 }
@@ -172,6 +178,11 @@ pub fn decode_batch<T: Data>(bytes: &[u8]) -> Result<Batch<T>, Error> {
 /// A value that is kept, in the form that records have on the wire.
 pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Bytes, Error> {
     serialize::<T>(value)
+}
+
+/// The value that [`encode_value`] wrote.
+pub(crate) fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    deserialize::<T, _>(bytes)
 }
 
 fn serialize<T>(value: &impl Serialize) -> Result<Bytes, Error> {

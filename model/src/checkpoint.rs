@@ -202,6 +202,8 @@ pub enum ExternalizedRetention {
 /// How a job takes checkpoints (`execution.checkpointing.*`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointSettings {
+    /// The folder in which they are kept, as a URL or an absolute path.
+    pub directory: String,
     /// The time from one trigger to the next.
     pub interval: Duration,
     /// The shortest time from the end of one checkpoint to the trigger of the next.
@@ -224,6 +226,7 @@ impl Default for CheckpointSettings {
     /// What Flink does when only an interval is given; the interval itself is ours.
     fn default() -> Self {
         Self {
+            directory: String::new(),
             interval: Duration::from_secs(1),
             pause_min: Duration::ZERO,
             timeout: Duration::from_secs(600),

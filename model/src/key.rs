@@ -3,6 +3,8 @@
 //! The hash decides which sub-task owns a key, and savepoints outlive processes and releases: it must never
 //! change. It is XXH3-64 (which has a frozen specification) over the key's canonical bytes.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 use xxhash_rust::xxh3::xxh3_64;
@@ -53,7 +55,7 @@ impl KeyBytes {
 /// ```
 /// use tidemill_model::key::{Key, KeyBytes};
 ///
-/// #[derive(Clone, PartialEq, Eq)]
+/// #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 /// struct Seat {
 ///     row: u16,
 ///     letter: char,
@@ -74,7 +76,7 @@ impl KeyBytes {
 /// - Equal keys write equal bytes and unequal keys of one type write unequal bytes (tuples rely on each part
 ///   being self-delimiting).
 /// - The bytes are the same on every machine and in every later release.
-pub trait Key: Eq + Clone + Send + 'static {
+pub trait Key: Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static {
     /// Appends the canonical bytes: integers little-endian at their full width, strings and byte strings
     /// behind their length as a little-endian `u32`, tuples field by field.
     fn write_canonical(&self, bytes: &mut KeyBytes);

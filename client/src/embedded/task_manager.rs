@@ -1,6 +1,6 @@
 //! The one task manager of an embedded cluster: a thread that obeys the leader and drives an executor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tidemill_coordinator::runtime::leader::{LeaderHandle, SessionInbox};
 use tidemill_dataflow::flow::Flow;
 use tidemill_dataflow::runtime::executor::{CollectedRecords, Executor, ExecutorEvent, Progress};
 use tidemill_dataflow::runtime::network::NoNetwork;
+use tidemill_model::checkpoint::{CheckpointCommand, CheckpointSettings};
 use tidemill_model::execution::{
     AttemptReport, CollectedPart, ExecutionState, Finalization, TaskManagerLocation, TerminalState,
 };
@@ -103,7 +104,9 @@ impl EmbeddedTaskManager {
             }
         })?;
         let (job, runtime) = (spec.id, Handle::current());
-        let agent = Agent { id, job, flow, memory, inbox, runtime, events, generations: BTreeMap::new() };
+        let checkpointing = spec.settings.checkpointing.clone();
+        let generations = BTreeMap::new();
+        let agent = Agent { id, job, flow, checkpointing, memory, inbox, runtime, events, generations };
         let thread = spawn_thread("tidemill-embedded-agent", move || agent.run(&received))?;
         Ok(Self { inputs, thread, session })
     }
@@ -132,6 +135,7 @@ struct Agent {
     id: TaskManagerId,
     job: JobId,
     flow: Arc<Flow>,
+    checkpointing: Option<CheckpointSettings>,
     memory: Memory,
     inbox: SessionInbox,
     runtime: Handle,
@@ -208,11 +212,11 @@ impl Agent {
                 self.generations.clear();
             }
             TaskManagerCommand::Checkpoint(command) => {
-                for report in command.declined("an embedded cluster takes no checkpoints") {
-                    let message = TaskManagerMessage::Checkpoint(report);
-                    if self.runtime.block_on(self.inbox.deliver(message)).is_err() {
-                        tracing::debug!("the leadership ended before the answer");
-                    }
+                let numbers: BTreeSet<AttemptNumber> = command.attempts.iter().map(|attempt| attempt.attempt).collect();
+                for number in numbers {
+                    let attempts = command.attempts.iter().filter(|attempt| attempt.attempt == number);
+                    let command = CheckpointCommand { attempts: attempts.copied().collect(), ..command.clone() };
+                    self.generation(number).executor.checkpoint(&command);
                 }
             }
             TaskManagerCommand::Acknowledge { attempts } => self.acknowledge(&attempts),
@@ -224,9 +228,10 @@ impl Agent {
     /// The generation of this attempt number; others go on beside it.
     fn generation(&mut self, attempt: AttemptNumber) -> &mut Generation {
         let (job, id) = (self.job, self.id);
-        let (flow, events) = (&self.flow, &self.events);
+        let (flow, events, checkpointing) = (&self.flow, &self.events, &self.checkpointing);
         self.generations.entry(attempt).or_insert_with(|| {
-            let executor = Executor::new(job, flow.clone(), id, Arc::new(NoNetwork), events.clone());
+            let executor = Executor::new(job, flow.clone(), id, Arc::new(NoNetwork), events.clone())
+                .with_checkpoints(checkpointing.as_ref());
             Generation { executor, known: BTreeMap::new() }
         })
     }
@@ -244,7 +249,10 @@ impl Agent {
     }
 
     fn report(&mut self, event: ExecutorEvent) -> Option<TaskManagerMessage> {
-        let ExecutorEvent::Attempt { mut report, collected } = event;
+        let (mut report, collected) = match event {
+            ExecutorEvent::Attempt { report, collected } => (report, collected),
+            ExecutorEvent::Checkpoint(report) => return Some(TaskManagerMessage::Checkpoint(report)),
+        };
         if !self.generations.contains_key(&report.attempt.attempt) {
             return None;
         }

@@ -33,8 +33,8 @@ impl Environment {
     ///         Boundedness::Bounded
     ///     }
     ///
-    ///     fn enumerator(&self, _readers: u32) -> Result<Tens, UserError> {
-    ///         Ok(Tens { next: 0, below: self.below })
+    ///     fn enumerator(&self, _readers: u32, restored: Option<u64>) -> Result<Tens, UserError> {
+    ///         Ok(Tens { next: restored.unwrap_or(0), below: self.below })
     ///     }
     ///
     ///     fn reader(&self, (next, end): (u64, u64)) -> Result<Count, UserError> {
@@ -49,6 +49,11 @@ impl Environment {
     ///
     /// impl SplitEnumerator for Tens {
     ///     type Split = (u64, u64);
+    ///     type State = u64;
+    ///
+    ///     fn state(&self) -> u64 {
+    ///         self.next
+    ///     }
     ///
     ///     fn discover(&mut self) -> Result<Discovery<(u64, u64)>, UserError> {
     ///         if self.next >= self.below {
@@ -125,8 +130,8 @@ impl Environment {
     ///         Boundedness::Unbounded
     ///     }
     ///
-    ///     fn enumerator(&self, _readers: u32) -> Result<Self, UserError> {
-    ///         Ok(self.clone())
+    ///     fn enumerator(&self, _readers: u32, restored: Option<Option<i64>>) -> Result<Self, UserError> {
+    ///         Ok(Self(restored.unwrap_or(self.0)))
     ///     }
     ///
     ///     fn reader(&self, left: i64) -> Result<Self, UserError> {
@@ -136,6 +141,11 @@ impl Environment {
     ///
     /// impl SplitEnumerator for Ticks {
     ///     type Split = i64;
+    ///     type State = Option<i64>;
+    ///
+    ///     fn state(&self) -> Option<i64> {
+    ///         self.0
+    ///     }
     ///
     ///     fn discover(&mut self) -> Result<Discovery<i64>, UserError> {
     ///         Ok(self.0.take().map_or(Discovery::Done, |left| Discovery::Splits(vec![left])))

@@ -152,8 +152,8 @@ impl<F, G> WatermarkStrategy<F, G> {
     ///         Boundedness::Bounded
     ///     }
     ///
-    ///     fn enumerator(&self, _readers: u32) -> Result<Self, UserError> {
-    ///         Ok(self.clone())
+    ///     fn enumerator(&self, _readers: u32, restored: Option<Option<i64>>) -> Result<Self, UserError> {
+    ///         Ok(Self { next: restored.unwrap_or(self.next), ..self.clone() })
     ///     }
     ///
     ///     fn reader(&self, next: i64) -> Result<Self, UserError> {
@@ -163,6 +163,11 @@ impl<F, G> WatermarkStrategy<F, G> {
     ///
     /// impl SplitEnumerator for Ticks {
     ///     type Split = i64;
+    ///     type State = Option<i64>;
+    ///
+    ///     fn state(&self) -> Option<i64> {
+    ///         self.next
+    ///     }
     ///
     ///     fn discover(&mut self) -> Result<Discovery<i64>, UserError> {
     ///         Ok(self.next.take().map_or(Discovery::Done, |next| Discovery::Splits(vec![next])))

@@ -98,7 +98,7 @@ impl Job {
             select! {
                 recv(blocks) -> block => return block.expect("the flow has a meter"),
                 recv(self.events) -> event => {
-                    let ExecutorEvent::Attempt { report, .. } = event.expect("the executors are there");
+                    let ExecutorEvent::Attempt { report, .. } = event.expect("the executors are there") else { continue };
                     assert!(!matches!(report.state, ExecutionState::Terminal(_)), "a task ended: {report:?}");
                 }
             }

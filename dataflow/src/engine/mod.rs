@@ -1,14 +1,17 @@
 //! The decisions of the data flow, pure: alignment of inputs and of sources, pacing of sources, splits of files, frames, credits, windows,
-//! the order of asynchronous results.
+//! the order of asynchronous results, what a snapshot consists of,
+//! which transactions a checkpoint commits.
 
 pub mod alignment;
 pub mod credit;
 pub mod frame;
 pub mod pace;
 pub mod pending;
+pub mod snapshot;
 pub mod split;
 pub mod split_watermarks;
 pub mod timers;
 pub mod topology;
+pub mod transactions;
 pub mod watermark_groups;
 pub mod window;

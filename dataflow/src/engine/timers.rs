@@ -63,6 +63,11 @@ impl<K: Eq> TimerQueue<K> {
         }
     }
 
+    /// All timers, in the order of their times.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, KeyHash, &K)> {
+        self.timers.iter().flat_map(|(&(time, hash), keys)| keys.iter().map(move |key| (time, KeyHash(hash), key)))
+    }
+
     /// The time of the next timer.
     #[must_use]
     pub fn next_time(&self) -> Option<i64> {

@@ -17,7 +17,7 @@ use crate::record::Data;
 use crate::runtime::partition::{
     BroadcastPartitioner, Custom, Global, HashPartitioner, PortPartitioner, RoutePartitioner, Shuffle,
 };
-use crate::runtime::task::TaskContext;
+use crate::runtime::task::{Task, TaskContext};
 
 /// How records find their consumer when no key decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,17 @@ impl FlowBuilder {
         end: impl Fn(&TaskContext) -> Result<N, Failure> + Send + Sync + 'static,
     ) {
         self.vertex(from).factory = Some(Arc::new(move |context: &TaskContext| pipe.fuse(end(context)?, context)));
+        self.link(from, target, partitioning);
+    }
+
+    /// Has a vertex run a task of its own kind, which leads its records to `target` itself.
+    pub(crate) fn run_task<K: Task + 'static>(
+        &mut self,
+        from: VertexIndex,
+        (target, partitioning): (VertexIndex, Partitioning),
+        open: impl Fn(&TaskContext) -> Result<K, Failure> + Send + Sync + 'static,
+    ) {
+        self.vertex(from).factory = Some(Arc::new(move |context: &TaskContext| Ok(Box::new(open(context)?))));
         self.link(from, target, partitioning);
     }
 

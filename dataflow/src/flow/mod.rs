@@ -68,6 +68,7 @@ pub struct Flow {
     /// By vertex id.
     factories: Vec<TaskFactory>,
     operator_names: Vec<String>,
+    operator_uids: Vec<String>,
     outputs: Vec<(FileOutput, JobVertexId)>,
     side_outputs: Vec<SideOutputPlan>,
     /// The vertices whose sources wait for others; none in batch mode.
@@ -114,6 +115,10 @@ impl Flow {
 
     pub(crate) fn operator_name(&self, operator: OperatorIndex) -> &str {
         &self.operator_names[operator.0]
+    }
+
+    pub(crate) fn operator_uid(&self, operator: OperatorIndex) -> &str {
+        &self.operator_uids[operator.0]
     }
 
     /// The side outputs of an operator that lead somewhere: tag, port, and how the port is opened.

@@ -164,7 +164,18 @@ impl FlowBuilder {
         let outputs = outputs.filter_map(|(output, vertex)| Some((output, id(vertex)?))).collect();
         let operator_names = self.operators.into_iter().map(|operator| operator.name).collect();
         let counters = self.counters;
-        Ok(Flow { graph, edges, mode, factories, operator_names, outputs, side_outputs, aligned, counters })
+        Ok(Flow {
+            graph,
+            edges,
+            mode,
+            factories,
+            operator_names,
+            operator_uids: uids,
+            outputs,
+            side_outputs,
+            aligned,
+            counters,
+        })
     }
 
     /// Of an operator that never emits to it, a side output would have no end either.

@@ -4,7 +4,7 @@ use tidemill_model::key::Key;
 
 use super::{Collector, Either, KeyedContext, ProcessContext, ProcessFunction, Timer};
 use crate::key_selector::KeySelector;
-use crate::record::Data;
+use crate::record::{Data, decode_value, encode_value};
 use crate::runtime::sink::{Subtask, UserError};
 use crate::state::StateRegistry;
 
@@ -157,6 +157,18 @@ impl<T, R, F: BroadcastProcessFunction<T, R>> ProcessFunction<Either<T, R>> for 
             Either::Left(record) => self.function.process(record, &self.state, context, out),
             Either::Right(record) => self.function.process_broadcast(record, &mut self.state, context, out),
         }
+    }
+
+    fn snapshot(&self) -> Result<Option<Vec<u8>>, UserError> {
+        Ok(Some(encode_value(&self.state)?.to_vec()))
+    }
+
+    fn restore(&mut self, mut snapshots: Vec<Vec<u8>>) -> Result<(), UserError> {
+        // Every sub-task had the same.
+        if let Some(state) = snapshots.pop() {
+            self.state = decode_value(&state)?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self, context: &mut ProcessContext<'_>, out: &mut Collector<F::Out>) -> Result<(), UserError> {

@@ -4,12 +4,13 @@ use tidemill_model::execution::Failure;
 use tidemill_model::key::{Key, KeyHash};
 
 use super::{OutputTag, SideOutputs};
+use crate::engine::snapshot::StateId;
 use crate::engine::timers::{TimeDomain, TimerQueue};
 use crate::flow::OperatorIndex;
 use crate::push::Stopped;
 use crate::record::{Control, Data, END_OF_TIME, NO_TIME, Timestamp};
-use crate::runtime::task::TaskContext;
-use crate::state::StateStore;
+use crate::runtime::task::{OperatorUid, TaskContext};
+use crate::state::{FrozenTimers, StateStore, decode_entries};
 
 /// What an un-keyed function sees.
 pub struct ProcessContext<'a> {
@@ -121,6 +122,14 @@ impl<K: Key> KeyedContext<'_, K> {
     }
 }
 
+/// The names of the states that timers are in; the user's states cannot have them.
+const EVENT_TIMERS: &str = "$event-timers";
+const PROCESSING_TIMERS: &str = "$processing-timers";
+
+fn timer_types<K>() -> [&'static str; 1] {
+    [std::any::type_name::<K>()]
+}
+
 /// What keyed operators keep for their functions: timers, state, side outputs and the watermark.
 pub(crate) struct KeyedRuntime<K> {
     pub(crate) event_timers: TimerQueue<K>,
@@ -130,6 +139,9 @@ pub(crate) struct KeyedRuntime<K> {
     pub(crate) watermark: Timestamp,
     /// Whether the end of input has come.
     ended: bool,
+    uid: OperatorUid,
+    /// How often the timers were left for a snapshot.
+    timers_kept: u64,
     pub(crate) task: TaskContext,
 }
 
@@ -142,6 +154,8 @@ impl<K: Key> KeyedRuntime<K> {
             sides: SideOutputs::open(operator, task)?,
             watermark: Timestamp::MIN,
             ended: false,
+            uid: task.operator_uid(operator),
+            timers_kept: 0,
             task: task.clone(),
         })
     }
@@ -161,10 +175,44 @@ impl<K: Key> KeyedRuntime<K> {
                 self.ended = true;
                 (TimeDomain::Processing, END_OF_TIME)
             }
-            Control::Barrier(_) | Control::Idle | Control::Active => return DueTimers::none(),
+            Control::Barrier(_) | Control::Idle | Control::Active | Control::Completed(_) | Control::FinishedBefore => {
+                return DueTimers::none();
+            }
         };
         let left = if now == END_OF_TIME { Some(self.queue(domain).len()) } else { None };
         DueTimers { domain, now, left, key: std::marker::PhantomData }
+    }
+
+    /// The name of a state of the operator, among those that the user names.
+    pub(crate) fn state(&self, name: &str) -> StateId {
+        self.uid.state(name)
+    }
+
+    /// Leaves timers and states for the snapshot of a barrier that passes.
+    pub(crate) fn keep(&mut self) {
+        if !self.task.takes_checkpoints() {
+            return;
+        }
+        self.timers_kept += 1;
+        for (name, queue) in [(EVENT_TIMERS, &self.event_timers), (PROCESSING_TIMERS, &self.processing_timers)] {
+            let frozen = FrozenTimers::new(queue, self.timers_kept, &self.task);
+            self.task.keep_keyed(self.uid.state(name), &timer_types::<K>(), Box::new(frozen));
+        }
+        self.states.keep(&self.uid, &self.task);
+    }
+
+    /// Takes in timers and states of the checkpoint that the task starts from.
+    pub(crate) fn restore(&mut self) -> Result<(), Failure> {
+        for (name, queue) in [(EVENT_TIMERS, &mut self.event_timers), (PROCESSING_TIMERS, &mut self.processing_timers)]
+        {
+            self.task.restore_keyed(&self.uid.state(name), &timer_types::<K>(), |section| {
+                decode_entries(section, |key: K, time| queue.set(time, key.key_hash(), key))
+            })?;
+        }
+        if let Some(time) = self.processing_timers.next_time() {
+            self.task.wake_at(time);
+        }
+        self.states.restore(&self.uid, &self.task)
     }
 
     pub(crate) fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<K> {

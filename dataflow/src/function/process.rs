@@ -31,6 +31,23 @@ pub trait ProcessFunction<T>: Clone + Send + Sync + 'static {
         out: &mut Collector<Self::Out>,
     ) -> Result<(), UserError>;
 
+    /// What the function keeps in its sub-task, encoded, for a checkpoint; none: nothing that matters after a restart.
+    ///
+    /// # Errors
+    /// It cannot be encoded; the job fails.
+    fn snapshot(&self) -> Result<Option<Vec<u8>>, UserError> {
+        Ok(None)
+    }
+
+    /// Takes in what [`snapshot`](Self::snapshot) gave, after [`open`](Self::open): with the parallelism of before, one
+    /// of them.
+    ///
+    /// # Errors
+    /// It is something else; the job fails.
+    fn restore(&mut self, _snapshots: Vec<Vec<u8>>) -> Result<(), UserError> {
+        Ok(())
+    }
+
     /// Called once in each sub-task, after the last record.
     ///
     /// # Errors

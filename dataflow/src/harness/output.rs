@@ -131,7 +131,7 @@ impl<T: Data> Push<T> for TestWriter<T> {
                 self.reach(Reached::Mark(mark));
                 return Ok(());
             }
-            Control::ProcessingTime(_) => return Ok(()),
+            Control::ProcessingTime(_) | Control::Completed(_) | Control::FinishedBefore => return Ok(()),
         };
         self.observations.events().push(event);
         if control == Control::EndOfInput {

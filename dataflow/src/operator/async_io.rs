@@ -179,7 +179,7 @@ where
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
         match control {
-            Control::Watermark(_) | Control::Barrier(_) | Control::Idle | Control::Active => {
+            Control::Watermark(_) | Control::Idle | Control::Active => {
                 self.wait_for_room()?;
                 self.pending.control(control);
                 self.advance()
@@ -189,13 +189,15 @@ where
                 self.advance()?;
                 self.next.control(control)
             }
-            Control::EndOfInput => {
+            // A snapshot has no calls under way: it waits for their results.
+            Control::Barrier(_) | Control::EndOfInput => {
                 self.advance()?;
                 while !self.pending.is_empty() {
                     self.wait()?;
                 }
                 self.next.control(control)
             }
+            Control::Completed(_) | Control::FinishedBefore => self.next.control(control),
         }
     }
 

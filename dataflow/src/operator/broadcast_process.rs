@@ -42,10 +42,13 @@ where
 
     fn fuse<N: Push<F::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
         let open = |function: &mut F, states: &mut StateRegistry<'_, S::Key>| function.open(states);
+        let host = KeyedHost::open((self.function.clone(), open), self.operator, next, context)?;
+        // Every sub-task had the same.
+        let restored = context.restored_values::<F::State>(&host.runtime.state(BROADCAST))?.pop();
         let operator = KeyedBroadcastOperator {
             selector: self.selector.clone(),
-            state: F::State::default(),
-            host: KeyedHost::open((self.function.clone(), open), self.operator, next, context)?,
+            state: restored.unwrap_or_default(),
+            host,
             keys: Vec::with_capacity(PREPARED_TOGETHER),
             records: PhantomData::<fn(T, R)>,
         };
@@ -57,6 +60,9 @@ where
         self
     }
 }
+
+/// The name of the state that broadcast records change; the user's states cannot have it.
+const BROADCAST: &str = "$broadcast";
 
 struct KeyedBroadcastOperator<T, R, S, F, N>
 where
@@ -133,6 +139,10 @@ where
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
+        if matches!(control, Control::Barrier(_)) {
+            let runtime = &self.host.runtime;
+            runtime.task.keep_value(runtime.state(BROADCAST), &self.state)?;
+        }
         let state = &self.state;
         self.host.control(control, |function, timer, context, out| function.on_timer(timer, state, context, out))
     }

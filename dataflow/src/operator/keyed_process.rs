@@ -76,6 +76,7 @@ impl<K: Key, F, O, N: Push<O>> KeyedHost<K, F, O, N> {
         let mut registry = StateRegistry::new(&mut runtime.states);
         blame(&operator, || open(&mut function, &mut registry))
             .map_err(|error| user_failure(context, &operator, &error))?;
+        runtime.restore()?;
         Ok(Self { function, operator, runtime, out: Collector::default(), next })
     }
 
@@ -142,6 +143,9 @@ impl<K: Key, F, O, N: Push<O>> KeyedHost<K, F, O, N> {
             }
         }
         self.settle(fired)?;
+        if matches!(control, Control::Barrier(_)) {
+            self.runtime.keep();
+        }
         self.runtime.control(control)?;
         self.next.control(control)
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tidemill_model::execution::{Failure, FailureKind};
 
+use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
 use crate::function::{Collector, ProcessContext, ProcessFunction, SideOutputs};
 use crate::pipe::{Pipe, Placement, Upstream};
@@ -35,9 +36,15 @@ impl<P: Pipe, F: ProcessFunction<P::Out>> Pipe for Process<P, F> {
         let (mut function, operator) = (self.function.clone(), context.operator_name(self.operator));
         let subtask = Subtask { index: context.subtask().0, parallelism: context.parallelism() };
         blame(&operator, || function.open(subtask)).map_err(|error| user_failure(context, &operator, &error))?;
+        let state = context.operator_uid(self.operator).state(FUNCTION);
+        let kept = context.restored_values::<Vec<u8>>(&state)?;
+        if !kept.is_empty() {
+            blame(&operator, || function.restore(kept)).map_err(|error| user_failure(context, &operator, &error))?;
+        }
         let operator = ProcessOperator {
             function,
             operator,
+            state,
             watermark: Timestamp::MIN,
             out: Collector::default(),
             sides: SideOutputs::open(self.operator, context)?,
@@ -53,6 +60,9 @@ impl<P: Pipe, F: ProcessFunction<P::Out>> Pipe for Process<P, F> {
     }
 }
 
+/// The name of the state in which a function's own state is.
+const FUNCTION: &str = "function";
+
 /// The failure of a task whose user function said that it cannot go on.
 #[cold]
 pub(crate) fn user_failure(context: &TaskContext, operator: &str, error: &UserError) -> Failure {
@@ -62,6 +72,7 @@ pub(crate) fn user_failure(context: &TaskContext, operator: &str, error: &UserEr
 struct ProcessOperator<T, F: ProcessFunction<T>, N> {
     function: F,
     operator: Rc<str>,
+    state: StateId,
     watermark: Timestamp,
     out: Collector<F::Out>,
     sides: SideOutputs,
@@ -71,6 +82,18 @@ struct ProcessOperator<T, F: ProcessFunction<T>, N> {
 }
 
 impl<T, F: ProcessFunction<T>, N: Push<F::Out>> ProcessOperator<T, F, N> {
+    /// Leaves what the function keeps for the snapshot of a barrier that passes.
+    fn keep(&self) -> Result<(), Stopped> {
+        if !self.context.takes_checkpoints() {
+            return Ok(());
+        }
+        let kept = blame(&self.operator, || self.function.snapshot());
+        match kept.map_err(|error| self.context.fail(user_failure(&self.context, &self.operator, &error)))? {
+            Some(kept) => self.context.keep_value(self.state.clone(), &kept),
+            None => Ok(()),
+        }
+    }
+
     /// Calls the function, and sends on what it emitted.
     #[inline]
     fn call(
@@ -98,7 +121,12 @@ impl<T: Data, F: ProcessFunction<T>, N: Push<F::Out>> Push<T> for ProcessOperato
         match control {
             Control::Watermark(time) => self.watermark = time,
             Control::EndOfInput => self.call(NO_TIME, F::finish)?,
-            Control::Barrier(_) | Control::Idle | Control::Active | Control::ProcessingTime(_) => {}
+            Control::Barrier(_) => self.keep()?,
+            Control::Idle
+            | Control::Active
+            | Control::ProcessingTime(_)
+            | Control::Completed(_)
+            | Control::FinishedBefore => {}
         }
         self.sides.control(control)?;
         self.next.control(control)

@@ -8,6 +8,7 @@ use tidemill_model::execution::Failure;
 use tidemill_model::job::RuntimeMode;
 use tidemill_model::key::{Key, KeyHash};
 
+use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
 use crate::function::Aggregate;
 use crate::key_selector::KeySelector;
@@ -163,8 +164,12 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>> Pipe for Rolling
     type Placed = Self;
 
     fn fuse<N: Push<R::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
+        let mut table = KeyedTable::new(context);
+        let state = context.operator_uid(self.operator).state(VALUES);
+        context.restore_keyed(&state, &value_types::<S::Key, R::Value>(), |section| table.restore_section(section))?;
         let operator = RollingOperator {
-            table: KeyedTable::new(context),
+            table,
+            state,
             selector: self.selector.clone(),
             function: self.function.clone(),
             operator: context.operator_name(self.operator),
@@ -184,8 +189,16 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>> Pipe for Rolling
     }
 }
 
+/// The name of the state in which the running values are.
+const VALUES: &str = "values";
+
+fn value_types<K, V>() -> [&'static str; 2] {
+    [std::any::type_name::<K>(), std::any::type_name::<V>()]
+}
+
 struct RollingOperator<T, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N> {
     table: KeyedTable<S::Key, R::Value>,
+    state: StateId,
     selector: S,
     function: R,
     operator: Rc<str>,
@@ -270,6 +283,10 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
+        if matches!(control, Control::Barrier(_)) && self.context.takes_checkpoints() {
+            let frozen = Box::new(self.table.freeze());
+            self.context.keep_keyed(self.state.clone(), &value_types::<S::Key, R::Value>(), frozen);
+        }
         if self.updates {
             return self.next.control(control);
         }
@@ -290,6 +307,8 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
             | Control::Barrier(_)
             | Control::Idle
             | Control::Active
+            | Control::Completed(_)
+            | Control::FinishedBefore
             | Control::ProcessingTime(_) => self.next.control(control),
         }
     }

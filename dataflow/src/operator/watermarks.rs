@@ -211,7 +211,9 @@ where
                 }
                 self.next.control(control)
             }
-            Control::Barrier(_) | Control::EndOfInput => self.next.control(control),
+            Control::Barrier(_) | Control::EndOfInput | Control::Completed(_) | Control::FinishedBefore => {
+                self.next.control(control)
+            }
         }
     }
 

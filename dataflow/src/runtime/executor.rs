@@ -1,6 +1,6 @@
 //! All sub-tasks of one job and one attempt number on one task manager: starts them, stops them, publishes their output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -8,17 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tidemill_model::checkpoint::SubtaskState;
+use tidemill_model::checkpoint::{
+    CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport, CheckpointSettings, RestoreFrom,
+    SubtaskState,
+};
+use tidemill_model::execution::JobDeployment;
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, Finalization, TerminalState};
-use tidemill_model::execution::{JobDeployment, Schedule};
-use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
+use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, JobId, SubtaskIndex, TaskManagerId};
 
+use crate::engine::snapshot::StateId;
 use crate::flow::Flow;
 use crate::push::{Stopped, take_blamed};
 use crate::runtime::async_pool::AsyncPool;
+use crate::runtime::checkpoint::{self, Checkpointing, Message, Notices, Restored, SnapshotWriter, TaskCheckpoints};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
-use crate::runtime::sink::FileOutput;
+use crate::runtime::sink::{FILES, FileOutput};
 use crate::runtime::source::{AlignedSubtask, SharedGroup};
 use crate::runtime::spawn::{TaskKind, spawn};
 use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment, TaskWaker};
@@ -37,6 +42,8 @@ pub enum ExecutorEvent {
         /// What its `collect()` sinks gathered, with `Finished`.
         collected: Vec<CollectedRecords>,
     },
+    /// What became of a checkpoint at an attempt. Before the end of an attempt is told, so is what it acknowledged.
+    Checkpoint(CheckpointReport),
 }
 
 /// What one sub-task of a `collect()` sink gathered.
@@ -103,6 +110,8 @@ impl Reporter {
 
 struct RunningTask {
     mailbox: Arc<Sender<Mail>>,
+    waker: TaskWaker,
+    notices: Arc<Notices>,
     reporter: Arc<Reporter>,
 }
 
@@ -131,6 +140,9 @@ pub struct Executor {
     /// By name: sources whose watermarks are kept close to each other.
     groups: BTreeMap<(AttemptNumber, String), SharedGroup>,
     tasks: BTreeMap<ExecutionAttemptId, RunningTask>,
+    /// None: the job takes no checkpoints. An error: it cannot.
+    checkpointing: Result<Option<Checkpointing>, Failure>,
+    writers: BTreeMap<AttemptNumber, SnapshotWriter>,
 }
 
 impl Executor {
@@ -148,8 +160,30 @@ impl Executor {
         // What an earlier attempt in this process counted is not this one's.
         let _ = flow.counters().take();
         let (progress, clock) = (Arc::default(), ProcessingClock::System);
-        let (async_pool, wirings, groups, tasks) = (Arc::default(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { job, flow, task_manager, network, events, progress, clock, async_pool, wirings, groups, tasks }
+        Self {
+            job,
+            flow,
+            task_manager,
+            network,
+            events,
+            progress,
+            clock,
+            async_pool: Arc::default(),
+            wirings: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            checkpointing: Ok(None),
+            writers: BTreeMap::new(),
+        }
+    }
+
+    /// Has tasks that are deployed from now on take checkpoints, if the job's settings say so. They fail when the place
+    /// for checkpoints is none that this program can use.
+    #[must_use]
+    pub fn with_checkpoints(self, settings: Option<&CheckpointSettings>) -> Self {
+        let open = |settings| Checkpointing::open(settings, self.job);
+        let checkpointing = settings.map(open).transpose().map_err(|error| checkpoint_failure(&error));
+        Self { checkpointing, ..self }
     }
 
     /// Has tasks that are deployed from now on go by this clock.
@@ -168,7 +202,63 @@ impl Executor {
             }
         }
         for task in prepared {
-            self.start(task, &deployment.schedule);
+            self.start(task, deployment);
+        }
+    }
+
+    /// The checkpoints of a sub-task that is being started.
+    fn checkpoints(
+        &mut self,
+        attempt: AttemptNumber,
+        notices: &Arc<Notices>,
+    ) -> Result<Option<TaskCheckpoints>, Failure> {
+        let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(None) };
+        let writer = match self.writers.get(&attempt) {
+            Some(writer) => writer.clone(),
+            None => {
+                let process = format!("{}-{attempt}", self.task_manager);
+                let started = SnapshotWriter::start(checkpointing.clone(), process, self.events.clone());
+                let writer = started.map_err(|error| checkpoint_failure(&error))?;
+                self.writers.insert(attempt, writer.clone());
+                writer
+            }
+        };
+        let (checkpointing, notices, events) = (checkpointing.clone(), Arc::clone(notices), self.events.clone());
+        Ok(Some(TaskCheckpoints { checkpointing, notices, writer, events }))
+    }
+
+    /// Has attempts take a snapshot, or tells them what became of it.
+    pub fn checkpoint(&mut self, command: &CheckpointCommand) {
+        let checkpoint = command.checkpoint;
+        let message = || match command.action {
+            CheckpointAction::Trigger => Message::Trigger { checkpoint, attempts: command.attempts.clone() },
+            CheckpointAction::NotifyComplete => Message::Completed(checkpoint),
+            CheckpointAction::Abort => Message::Aborted(checkpoint),
+        };
+        let numbers: BTreeSet<AttemptNumber> = command.attempts.iter().map(|attempt| attempt.attempt).collect();
+        // First the writer: what a task does after it was told must not be built on what was committed before.
+        for writer in numbers.iter().filter_map(|number| self.writers.get(number)) {
+            writer.tell_waiting(message());
+        }
+        for attempt in &command.attempts {
+            let Some(task) = self.tasks.get(attempt).filter(|_| matches!(self.checkpointing, Ok(Some(_)))) else {
+                self.decline(command, *attempt, "the attempt does not run here, or takes no checkpoints");
+                continue;
+            };
+            match command.action {
+                CheckpointAction::Trigger => task.notices.trigger(checkpoint),
+                CheckpointAction::NotifyComplete => task.notices.complete(checkpoint),
+                CheckpointAction::Abort => task.notices.abort(checkpoint),
+            }
+            task.waker.wake();
+        }
+    }
+
+    fn decline(&self, command: &CheckpointCommand, attempt: ExecutionAttemptId, reason: &str) {
+        if command.action == CheckpointAction::Trigger {
+            let (checkpoint, outcome) = (command.checkpoint, CheckpointOutcome::Declined(reason.to_owned()));
+            // Nobody listens any more: the executor is being dropped.
+            let _ = self.events.send(ExecutorEvent::Checkpoint(CheckpointReport { attempt, checkpoint, outcome }));
         }
     }
 
@@ -184,20 +274,34 @@ impl Executor {
         PreparedTask { attempt, mailbox, mails, waker, aligned }
     }
 
-    fn start(&mut self, task: PreparedTask, schedule: &Schedule) {
+    fn start(&mut self, task: PreparedTask, deployment: &JobDeployment) {
         let PreparedTask { attempt, mailbox, mails, waker, aligned } = task;
         let reporter = Arc::new(Reporter { attempt, last: Mutex::default(), events: self.events.clone() });
-        self.tasks.insert(attempt, RunningTask { mailbox, reporter: Arc::clone(&reporter) });
+        let notices = Arc::new(Notices::default());
+        let running = RunningTask {
+            mailbox,
+            waker: waker.clone(),
+            notices: Arc::clone(&notices),
+            reporter: Arc::clone(&reporter),
+        };
+        self.tasks.insert(attempt, running);
+        let checkpoints = match self.checkpoints(attempt.attempt, &notices) {
+            Ok(checkpoints) => checkpoints,
+            Err(failure) => {
+                let failure = Failure { vertex: Some(attempt.vertex), ..failure };
+                return reporter.report(ExecutionState::Terminal(TerminalState::Failed(failure)), Vec::new());
+            }
+        };
         let vertex = self.flow.graph().vertex(attempt.vertex.vertex);
         let known = vertex.filter(|vertex| attempt.job == self.job && attempt.vertex.subtask.0 < vertex.parallelism);
         let Some(vertex) = known else {
             let message = format!("start attempt {attempt}: this program's graph has no such sub-task");
             return reporter.report(failed(FailureKind::GraphMismatch, attempt, message), Vec::new());
         };
-        let wiring = self
-            .wirings
-            .entry(attempt.attempt)
-            .or_insert_with(|| Arc::new(Wiring::new(self.task_manager, schedule.clone(), Arc::clone(&self.network))));
+        let wiring = self.wirings.entry(attempt.attempt).or_insert_with(|| {
+            let schedule = deployment.schedule.clone();
+            Arc::new(Wiring::new(self.task_manager, schedule, Arc::clone(&self.network)))
+        });
         let environment = TaskEnvironment {
             attempt,
             flow: Arc::clone(&self.flow),
@@ -208,10 +312,15 @@ impl Executor {
             waker,
             async_pool: Arc::clone(&self.async_pool),
             aligned,
+            checkpoints,
         };
+        let restore = deployment.restore.as_ref();
+        let restore = restore.and_then(|restore| restore.states.get(&attempt.vertex).cloned());
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);
-        if let Err(error) = spawn(TaskKind::Subtask, &name, move || run_subtask(environment, &subtask_reporter)) {
+        if let Err(error) =
+            spawn(TaskKind::Subtask, &name, move || run_subtask(environment, restore, &subtask_reporter))
+        {
             let message = format!("start thread {name:?}: {error}; lower the job's parallelism or raise the limit");
             reporter.report(failed(FailureKind::Io, attempt, message), Vec::new());
         }
@@ -232,6 +341,12 @@ impl Executor {
     pub fn finalize(&self, finalization: &Finalization) -> Result<(), Failure> {
         let mut result = Ok(());
         for (output, subtasks) in self.flow.outputs() {
+            if let Finalization::Commit { checkpoint: Some(last), .. } = finalization
+                && let Err(failure) = self.commit_last(output, &subtasks, last)
+            {
+                result = result.and(Err(failure));
+                continue;
+            }
             let outcome = match (output, finalization) {
                 (FileOutput::Staged(output), Finalization::Commit { attempts, .. }) => {
                     let named: Vec<AttemptNumber> =
@@ -255,6 +370,28 @@ impl Executor {
         result
     }
 
+    /// Commits the transactions of a sink that the job's final checkpoint has.
+    fn commit_last(
+        &self,
+        output: &FileOutput,
+        subtasks: &[ExecutionVertexId],
+        last: &RestoreFrom,
+    ) -> Result<(), Failure> {
+        let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(()) };
+        for subtask in subtasks {
+            let (Some(state), Some(vertex)) = (last.states.get(subtask), self.flow.graph().vertex(subtask.vertex))
+            else {
+                continue;
+            };
+            let Some(sink) = vertex.operators.last() else { continue };
+            let id = StateId { operator: sink.uid.clone(), name: FILES.to_owned() };
+            let restored =
+                Restored::open(vec![state.clone()], checkpointing).map_err(|error| checkpoint_failure(&error))?;
+            output.commit_last(&id, &restored)?;
+        }
+        Ok(())
+    }
+
     /// How far the tasks have come, now and later.
     #[must_use]
     pub fn watch(&self) -> ProgressWatch {
@@ -267,6 +404,10 @@ fn failed(kind: FailureKind, attempt: ExecutionAttemptId, message: String) -> Ex
     ExecutionState::Terminal(TerminalState::Failed(failure))
 }
 
+fn checkpoint_failure(error: &checkpoint::Error) -> Failure {
+    Failure { kind: error.kind(), vertex: None, operator: None, message: format!("use checkpoints: {error}") }
+}
+
 fn unnamed(path: &Path, named: usize, subtasks: usize) -> Failure {
     let message = format!(
         "publish {}: the leader named attempts of {named} of its {subtasks} sub-tasks; coordinators and task managers \
@@ -277,22 +418,28 @@ fn unnamed(path: &Path, named: usize, subtasks: usize) -> Failure {
 }
 
 /// The life of a sub-task on its thread.
-fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
+fn run_subtask(environment: TaskEnvironment, restore: Option<SubtaskState>, reporter: &Reporter) {
     reporter.report(ExecutionState::Initializing, Vec::new());
     let flow = Arc::clone(&environment.flow);
     let context = TaskContext::new(environment);
     let mut task: Option<Box<dyn Task>> = None;
     let run = || {
+        if let Some(state) = restore {
+            context.begin_restore(vec![state]).map_err(|failure| context.fail(failure))?;
+        }
         let built = flow.task(&context).map_err(|failure| context.fail(failure))?;
+        context.end_restore();
         let task = task.insert(built);
         reporter.report(ExecutionState::Running, Vec::new());
         task.run()
     };
     let end = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(())) => TerminalState::Finished {
-            accumulators: flow.counters().take(),
-            collected: Vec::new(),
-            state: SubtaskState::default(),
+        Ok(Ok(())) => match context.last_snapshot() {
+            Ok(state) => {
+                let (accumulators, collected) = (flow.counters().take(), Vec::new());
+                TerminalState::Finished { accumulators, collected, state }
+            }
+            Err(failure) => TerminalState::Failed(failure),
         },
         Ok(Err(Stopped)) => match context.take_stop_reason() {
             Some(StopReason::Failed(failure)) => TerminalState::Failed(failure),
@@ -307,6 +454,9 @@ fn run_subtask(environment: TaskEnvironment, reporter: &Reporter) {
             TerminalState::Failed(context.failure(FailureKind::Panic, operator, message))
         }
     };
+    if !matches!(end, TerminalState::Finished { .. }) {
+        context.leave_checkpoints();
+    }
     // Reported before the chain is dropped: a neighbour sees its channel end only after the cause is known.
     reporter.report(ExecutionState::Terminal(end), context.take_collected());
     drop(task);

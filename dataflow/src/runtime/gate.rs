@@ -1,6 +1,7 @@
 //! A sub-task's input: its channels, taken in turn, and what their control means together.
 
 use crossbeam_channel::{RecvError, Select, TryRecvError};
+use tidemill_model::checkpoint::CheckpointingMode;
 use tidemill_model::execution::FailureKind;
 
 use crate::engine::alignment::Alignment;
@@ -26,8 +27,8 @@ enum Taken<T> {
 }
 
 impl<T> InputGate<T> {
-    pub(crate) fn new(channels: Vec<ReceivingHalf<T>>, context: TaskContext) -> Self {
-        let alignment = Alignment::new(channels.len());
+    pub(crate) fn new(channels: Vec<ReceivingHalf<T>>, mode: CheckpointingMode, context: TaskContext) -> Self {
+        let alignment = Alignment::new(channels.len(), mode);
         Self { channels, alignment, next: 0, context }
     }
 
@@ -98,11 +99,13 @@ impl<T> InputGate<T> {
 pub(crate) struct InputTask<T, N> {
     gate: InputGate<T>,
     next: N,
+    /// The checkpoint whose barrier was pushed last, until somebody asks.
+    reached: Option<u64>,
 }
 
 impl<T: Data, N: Push<T>> InputTask<T, N> {
     pub(crate) fn new(gate: InputGate<T>, next: N) -> Self {
-        Self { gate, next }
+        Self { gate, next, reached: None }
     }
 
     /// What the input is pushed into.
@@ -113,6 +116,33 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
     /// Whether every channel has ended.
     pub(crate) fn ended(&self) -> bool {
         self.gate.alignment.ended()
+    }
+
+    /// The checkpoint whose barrier was pushed since this was last asked.
+    pub(crate) fn take_reached(&mut self) -> Option<u64> {
+        self.reached.take()
+    }
+
+    /// No channel waits any more for the barrier of a checkpoint that was given up.
+    pub(crate) fn abort(&mut self, checkpoint: u64) {
+        self.gate.alignment.abort(checkpoint);
+    }
+
+    /// Takes elements and forgets them, until every channel has ended.
+    pub(crate) fn drain(&mut self) -> Result<(), Stopped> {
+        while !self.ended() {
+            let Some((channel, taken)) = self.gate.take()? else { continue };
+            let control = match taken {
+                Taken::Local(Ok(StreamElement::Control(control))) => control,
+                Taken::Remote(Ok(Ok(WireElement::EndOfInput))) => Control::EndOfInput,
+                Taken::Local(Ok(StreamElement::Batch(_))) | Taken::Remote(Ok(Ok(_))) => continue,
+                lost @ (Taken::Local(Err(_)) | Taken::Remote(Err(_) | Ok(Err(_)))) => {
+                    return self.element(channel, lost);
+                }
+            };
+            self.gate.alignment.step(channel, control);
+        }
+        Ok(())
     }
 
     /// Pushes an element that is there already; answers whether there was one.
@@ -187,13 +217,21 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
     }
 
     fn control(&mut self, channel: usize, control: Control) -> Result<(), Stopped> {
-        let forward = self.gate.alignment.step(channel, control);
-        forward.into_iter().try_for_each(|control| self.next.control(control))
+        for control in self.gate.alignment.step(channel, control) {
+            self.next.control(control)?;
+            if let Control::Barrier(checkpoint) = control {
+                self.reached = Some(checkpoint);
+            }
+        }
+        Ok(())
     }
 }
 
 impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
     fn run(&mut self) -> Result<(), Stopped> {
+        if self.gate.context.had_finished() {
+            return self.run_finished();
+        }
         while !self.ended() {
             self.gate.context.poll()?;
             let taken = match self.gate.try_take() {
@@ -209,7 +247,31 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
             }
             if let Some((channel, taken)) = taken {
                 self.element(channel, taken)?;
+                if let Some(checkpoint) = self.take_reached() {
+                    self.gate.context.barrier_passed(checkpoint);
+                }
             }
+            if self.gate.context.has_checkpoint_news() {
+                self.on_checkpoint_news()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data, N: Push<T>> InputTask<T, N> {
+    /// All inputs had ended before the checkpoint that this sub-task starts from; they say so again.
+    fn run_finished(&mut self) -> Result<(), Stopped> {
+        self.drain()?;
+        self.next.control(Control::FinishedBefore)
+    }
+
+    #[cold]
+    fn on_checkpoint_news(&mut self) -> Result<(), Stopped> {
+        self.abort(self.gate.context.aborted());
+        if let Some(checkpoint) = self.gate.context.take_completed() {
+            self.next.control(Control::Completed(checkpoint))?;
+            self.gate.context.confirm(checkpoint);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The data flow at work: tasks on their threads, the channels between them, sources, sinks, and the executor role.
 
 pub(crate) mod async_pool;
+pub(crate) mod checkpoint;
 pub mod clock;
 pub mod counter;
 pub mod executor;

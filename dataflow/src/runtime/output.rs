@@ -5,7 +5,7 @@ use tidemill_model::execution::FailureKind;
 
 use crate::engine::credit::{CREDITS_PER_CHANNEL, CREDITS_PER_FRAME};
 use crate::push::Stopped;
-use crate::record::{Batch, Control, Data, StreamElement, Timestamp, batch_capacity, encode_batch};
+use crate::record::{Batch, Control, Data, END_OF_TIME, StreamElement, Timestamp, batch_capacity, encode_batch};
 use crate::runtime::network::{RemoteSender, WireElement};
 use crate::runtime::task::TaskContext;
 use crate::runtime::wiring::SendingHalf;
@@ -76,7 +76,7 @@ impl<T: Data> OutputChannel<T> {
     }
 
     pub(crate) fn control(&mut self, control: Control, context: &TaskContext) -> Result<(), Stopped> {
-        if matches!(control, Control::ProcessingTime(_)) {
+        if matches!(control, Control::ProcessingTime(_) | Control::Completed(_)) {
             return Ok(());
         }
         self.flush(context)?;
@@ -86,12 +86,19 @@ impl<T: Data> OutputChannel<T> {
             Control::Idle => WireElement::Idle,
             Control::Active => WireElement::Active,
             Control::EndOfInput => WireElement::EndOfInput,
-            Control::ProcessingTime(_) => return Ok(()),
+            Control::ProcessingTime(_) | Control::Completed(_) => return Ok(()),
+            Control::FinishedBefore => return self.finished_before(context),
         };
         match &mut self.half {
             SendingHalf::Local(_) => self.send_local(StreamElement::Control(control), context),
             SendingHalf::Remote(sender) => send_remote(sender, element, context),
         }
+    }
+
+    /// Nothing comes from this channel: it had ended before the checkpoint that this sub-task starts from.
+    fn finished_before(&mut self, context: &TaskContext) -> Result<(), Stopped> {
+        self.control(Control::Watermark(END_OF_TIME), context)?;
+        self.control(Control::EndOfInput, context)
     }
 
     fn send_local(&mut self, element: StreamElement<T>, context: &TaskContext) -> Result<(), Stopped> {

@@ -17,6 +17,7 @@ use crate::flow::{Flow, OperatorIndex, OutputPort};
 use crate::push::Stopped;
 use crate::record::Timestamp;
 use crate::runtime::async_pool::AsyncPool;
+use crate::runtime::checkpoint::{Restored, TaskCheckpoints};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::executor::CollectedRecords;
 use crate::runtime::gate::InputGate;
@@ -24,6 +25,10 @@ use crate::runtime::network::{ChannelId, ConnectionLost};
 use crate::runtime::output::{OutputChannel, OutputEdge};
 use crate::runtime::source::AlignedSubtask;
 use crate::runtime::wiring::Wiring;
+
+mod state;
+
+pub(crate) use state::OperatorUid;
 
 /// One sub-task's chain, ready to run.
 pub trait Task {
@@ -98,6 +103,8 @@ pub(crate) struct TaskEnvironment {
     pub(crate) async_pool: Arc<AsyncPool>,
     /// The group that its source is in, in streaming mode.
     pub(crate) aligned: Option<AlignedSubtask>,
+    /// None: the job takes no checkpoints.
+    pub(crate) checkpoints: Option<TaskCheckpoints>,
 }
 
 /// A sub-task's view of its job; a handle, cheap to clone, that stays on the sub-task's thread.
@@ -112,12 +119,16 @@ struct Inner {
     collected: RefCell<Vec<CollectedRecords>>,
     /// The earliest time by the clock at which an operator of the chain wants to be called.
     wake_at: Cell<Option<Timestamp>>,
+    checkpoints: state::Progress,
+    /// What the sub-task starts from, while it is being opened.
+    restored: RefCell<Option<Restored>>,
 }
 
 impl TaskContext {
     pub(crate) fn new(environment: TaskEnvironment) -> Self {
         let (stop, collected, wake_at) = (RefCell::default(), RefCell::default(), Cell::new(None));
-        let inner = Inner { environment, stop, collected, wake_at };
+        let (checkpoints, restored) = (state::Progress::default(), RefCell::default());
+        let inner = Inner { environment, stop, collected, wake_at, checkpoints, restored };
         Self { inner: Rc::new(inner) }
     }
 
@@ -206,6 +217,7 @@ impl TaskContext {
             Ok(Mail::Cancel) | Err(RecvError) => Err(self.stop(StopReason::Canceled)),
             Ok(Mail::Wake) => {
                 self.inner.environment.waker.woken();
+                self.inner.checkpoints.look();
                 self.wake_at(Timestamp::MIN);
                 Ok(())
             }
@@ -345,7 +357,7 @@ impl TaskContext {
                 channels.push(half.map_err(|lost| self.connection_failure(&lost))?);
             }
         }
-        Ok(InputGate::new(channels, self.clone()))
+        Ok(InputGate::new(channels, self.checkpointing_mode(), self.clone()))
     }
 
     /// The key groups that this sub-task owns.

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tidemill_model::key::{Key, KeyHash};
-use tidemill_model::key_group::KeyGroup;
 
-use super::{KeyedTable, Table};
-use crate::record::{self, Data, encode_value};
+use super::{FrozenState, KeyedTable};
+use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
 
 /// The values of one state in one sub-task, by key.
@@ -18,9 +16,8 @@ use crate::runtime::sink::UserError;
 ///
 /// # To ensure correctness
 ///
-/// - Every access names the key's hash, so that an implementation knows the key group before anything changes. This
-///   is the seam for copy-on-write: after [`freeze`](Self::freeze) the frozen group stays as it was, whether it was
-///   copied at once, as the heap does, or is shared until the first later change of the group.
+/// - Every access names the key's hash, so that an implementation knows the key group before anything changes:
+///   after [`freeze`](Self::freeze) the frozen values stay as they were, shared until the first later change of a group.
 /// - A failure of a read or write is remembered and told by [`settle`](Self::settle); until then nothing is found.
 pub trait StateTable<K, V>: 'static {
     /// These keys are used next, all of one batch or a part of it.
@@ -53,8 +50,14 @@ pub trait StateTable<K, V>: 'static {
     /// Something could not be read or written since the last time.
     fn settle(&mut self) -> Result<(), UserError>;
 
-    /// The values of a key group as they are now.
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>>;
+    /// All values as they are now.
+    fn freeze(&mut self) -> Box<dyn FrozenState>;
+
+    /// Takes in a section of a snapshot: keys of other sub-tasks are left out.
+    ///
+    /// # Errors
+    /// The section is of other types, or damaged.
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error>;
 }
 
 /// The entries of one map state in one sub-task, by key and the user's second key.
@@ -99,26 +102,14 @@ pub trait MapTable<K, U, V>: 'static {
     /// Something could not be read or written since the last time.
     fn settle(&mut self) -> Result<(), UserError>;
 
-    /// The entries of a key group as they are now.
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>>;
-}
+    /// All entries as they are now.
+    fn freeze(&mut self) -> Box<dyn FrozenState>;
 
-/// The values of one key group at one moment, for a snapshot that is written on another thread.
-pub trait FrozenGroup<K>: Send {
-    /// Shows each key with its encoded value.
+    /// Takes in a section of a snapshot: keys of other sub-tasks are left out.
     ///
     /// # Errors
-    /// A value cannot be encoded.
-    fn visit(&self, entry: &mut dyn FnMut(&K, Bytes)) -> Result<(), record::Error>;
-}
-
-impl<K: Send, V: Data> FrozenGroup<K> for Table<K, V> {
-    fn visit(&self, entry: &mut dyn FnMut(&K, Bytes)) -> Result<(), record::Error> {
-        self.iter().try_for_each(|(key, value)| {
-            entry(key, encode_value(value)?);
-            Ok(())
-        })
-    }
+    /// The section is of other types, or damaged.
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error>;
 }
 
 impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
@@ -154,8 +145,12 @@ impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
         Ok(())
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
-        Box::new(self.of_group(group).cloned().unwrap_or_else(|| Table::with_slots(1)))
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        Box::new(KeyedTable::freeze(self))
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        self.restore_section(section)
     }
 }
 
@@ -212,8 +207,12 @@ impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for KeyedTable<K, BTreeMa
         Ok(())
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
-        StateTable::freeze(self, group)
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        Box::new(KeyedTable::freeze(self))
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        self.restore_section(section)
     }
 }
 

@@ -1,9 +1,17 @@
 //! The keyed state of one sub-task: a table for each of its key groups.
+//!
+//! A snapshot shares the tables instead of copying them (copy-on-write, as in Flink's heap back-end): the first change of
+//! a key group after it takes a copy of that group, unless the snapshot is written by then. A group that has not been
+//! changed since the last snapshot is known by its version, and need not be written again.
 
-use tidemill_model::key::KeyHash;
+use std::sync::Arc;
+
+use tidemill_model::key::{Key, KeyHash};
 use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
 
+use super::frozen::{FrozenTable, decode_entries};
 use super::table::{Place, Table};
+use crate::record::{self, Data};
 use crate::runtime::task::TaskContext;
 
 /// How many keys ahead slots are fetched: 8 and 32 were slower with a million keys.
@@ -12,24 +20,86 @@ const PREFETCH_DISTANCE: usize = 16;
 /// The slots of a key group that has no key yet.
 const SLOTS_INITIAL: usize = 8;
 
+/// The table of one key group.
+#[derive(Debug)]
+struct Group<K, V> {
+    /// Which of the states that the group has gone through this is; it grows with the first change after a snapshot.
+    version: u64,
+    table: Holding<K, V>,
+}
+
+#[derive(Debug)]
+enum Holding<K, V> {
+    /// Nobody else looks at it.
+    Own(Table<K, V>),
+    /// A snapshot has it, too: it does not change.
+    Shared(Arc<Table<K, V>>),
+}
+
+impl<K, V> Group<K, V> {
+    #[inline(always)]
+    fn table(&self) -> &Table<K, V> {
+        match &self.table {
+            Holding::Own(table) => table,
+            Holding::Shared(table) => table,
+        }
+    }
+}
+
+impl<K: Clone, V: Clone> Group<K, V> {
+    /// The table, to be changed.
+    #[inline(always)]
+    fn table_mut(&mut self) -> &mut Table<K, V> {
+        if let Holding::Shared(_) = self.table {
+            self.unshare();
+        }
+        match &mut self.table {
+            Holding::Own(table) => table,
+            Holding::Shared(_) => unreachable!("it was made this group's own"),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unshare(&mut self) {
+        let empty = Holding::Own(Table::with_slots(1));
+        if let Holding::Shared(shared) = std::mem::replace(&mut self.table, empty) {
+            // A snapshot that is written by now has let go of it.
+            self.table = Holding::Own(Arc::try_unwrap(shared).unwrap_or_else(|shared| (*shared).clone()));
+            self.version += 1;
+        }
+    }
+
+    /// The table as it is now, and the version that it will keep.
+    fn share(&mut self) -> (u64, Arc<Table<K, V>>) {
+        let shared = match std::mem::replace(&mut self.table, Holding::Own(Table::with_slots(1))) {
+            Holding::Own(table) => Arc::new(table),
+            Holding::Shared(shared) => shared,
+        };
+        self.table = Holding::Shared(Arc::clone(&shared));
+        (self.version, shared)
+    }
+}
+
 /// Values by key, in the key groups that one sub-task owns.
 #[derive(Debug)]
 pub(crate) struct KeyedTable<K, V> {
-    groups: Vec<Table<K, V>>,
+    groups: Vec<Group<K, V>>,
     first: u32,
     max_parallelism: u32,
     /// The group and slot at which [`retain_some`](Self::retain_some) goes on.
     cursor: (usize, usize),
 }
 
-impl<K, V> KeyedTable<K, V> {
+impl<K: Clone, V: Clone> KeyedTable<K, V> {
     /// An empty one for the sub-task of this context.
     pub(crate) fn new(context: &TaskContext) -> Self {
         Self::of(&context.key_groups(), context.max_parallelism())
     }
 
     pub(super) fn of(KeyGroupRange(range): &KeyGroupRange, max_parallelism: u32) -> Self {
-        let groups = range.clone().map(|_| Table::with_slots(SLOTS_INITIAL)).collect();
+        let group = |_| Group { version: 0, table: Holding::Own(Table::with_slots(SLOTS_INITIAL)) };
+        let groups = range.clone().map(group).collect();
         Self { groups, first: range.start, max_parallelism, cursor: (0, 0) }
     }
 
@@ -45,7 +115,7 @@ impl<K, V> KeyedTable<K, V> {
     #[inline(always)]
     pub(crate) fn group(&mut self, hash: KeyHash) -> &mut Table<K, V> {
         let index = self.index(hash);
-        &mut self.groups[index]
+        self.groups[index].table_mut()
     }
 
     /// Begins a batch of keys that will be looked for in this order: has the first ones fetched.
@@ -65,7 +135,7 @@ impl<K, V> KeyedTable<K, V> {
 
     #[inline(always)]
     fn prefetch(&self, hash: KeyHash) {
-        self.groups[self.index(hash)].prefetch(hash);
+        self.groups[self.index(hash)].table().prefetch(hash);
     }
 
     /// Has the slots of all these keys fetched.
@@ -84,7 +154,7 @@ impl<K, V> KeyedTable<K, V> {
     #[inline(always)]
     pub(crate) fn get_or_insert_with(&mut self, hash: KeyHash, key: &K, make: impl FnOnce() -> V) -> &mut V
     where
-        K: Clone + Eq,
+        K: Eq,
     {
         let group = self.group(hash);
         match group.probe(hash, |other| other == key) {
@@ -96,7 +166,7 @@ impl<K, V> KeyedTable<K, V> {
     /// Gives a key this value, whether it had one or not.
     pub(crate) fn put(&mut self, hash: KeyHash, key: &K, value: V)
     where
-        K: Clone + Eq,
+        K: Eq,
     {
         let group = self.group(hash);
         match group.probe(hash, |other| other == key) {
@@ -118,8 +188,8 @@ impl<K, V> KeyedTable<K, V> {
         // Small tables are not gone through twice.
         for _ in 0..=self.groups.len() {
             let (group, slot) = self.cursor;
-            let Some(table) = self.groups.get_mut(group) else { return };
-            self.cursor = match table.retain_from(slot, &mut left, keep) {
+            let Some(group_table) = self.groups.get_mut(group) else { return };
+            self.cursor = match group_table.table_mut().retain_from(slot, &mut left, keep) {
                 Some(slot) => (group, slot),
                 None => ((group + 1) % self.groups.len(), 0),
             };
@@ -129,14 +199,35 @@ impl<K, V> KeyedTable<K, V> {
         }
     }
 
-    /// The table of a key group, if this sub-task owns it.
-    pub(super) fn of_group(&self, group: KeyGroup) -> Option<&Table<K, V>> {
-        self.groups.get(usize::try_from(group.0.checked_sub(self.first)?).ok()?)
-    }
-
     /// Empties all groups, in their order.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (KeyHash, K, V)> + '_ {
-        self.groups.iter_mut().flat_map(Table::drain)
+        self.groups.iter_mut().flat_map(|group| group.table_mut().drain())
+    }
+
+    /// Each key with its value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (KeyHash, &K, &V)> {
+        self.groups.iter().flat_map(|group| group.table().iter())
+    }
+}
+
+impl<K: Key, V: Data> KeyedTable<K, V> {
+    /// Everything as it is now; later changes do not show in it.
+    pub(crate) fn freeze(&mut self) -> FrozenTable<K, V> {
+        FrozenTable::new(self.first, self.groups.iter_mut().map(Group::share).collect())
+    }
+
+    /// Takes in a section of a snapshot.
+    pub(crate) fn restore_section(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        decode_entries(section, |key, value| self.restore(&key, value))
+    }
+
+    /// Takes in an entry of a snapshot; one of another sub-task's key groups is left out.
+    fn restore(&mut self, key: &K, value: V) {
+        let hash = key.key_hash();
+        let group = KeyGroup::of(hash, self.max_parallelism).0;
+        if (self.first..).zip(&self.groups).any(|(owned, _)| owned == group) {
+            self.put(hash, key, value);
+        }
     }
 }
 

@@ -2,13 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use tidemill_model::key::{Key, KeyHash};
-use tidemill_model::key_group::KeyGroup;
 
-use super::backend::FrozenGroup;
+use super::FrozenState;
 use super::store::{AnyState, Tables};
 use super::time_to_live::Expiry;
 use super::value::ValueTable;
-use crate::record::{Data, Timestamp};
+use crate::record::{self, Data, Timestamp};
 use crate::runtime::sink::UserError;
 
 /// The elements of one key.
@@ -121,7 +120,11 @@ impl<K: Key, T: Data> AnyState<K> for ListTable<K, T> {
         self.lists.settle()
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
-        self.lists.freeze(group)
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        self.lists.freeze()
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        self.lists.restore(section)
     }
 }

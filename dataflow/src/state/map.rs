@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use tidemill_model::key::{Key, KeyHash};
-use tidemill_model::key_group::KeyGroup;
 
-use super::backend::{FrozenGroup, MapTable};
+use super::FrozenState;
+use super::backend::MapTable;
 use super::store::{AnyState, Tables};
 use super::time_to_live::{Expiry, Timed};
-use crate::record::Data;
+use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
 
 /// The entries of one map state.
@@ -39,8 +39,12 @@ impl<K: Key, U: Ord + Data, V: Data> AnyState<K> for Maps<K, U, V> {
         self.0.settle()
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
-        self.0.freeze(group)
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        self.0.freeze()
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        self.0.restore(section)
     }
 }
 
@@ -121,7 +125,11 @@ impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for TtlMap<K, U, V> {
         self.entries.settle()
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
-        self.entries.freeze(group)
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        self.entries.freeze()
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        self.entries.restore(section)
     }
 }

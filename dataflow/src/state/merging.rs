@@ -1,13 +1,12 @@
 //! Values by key that grow by what is added to them: reduced, or aggregated.
 
 use tidemill_model::key::{Key, KeyHash};
-use tidemill_model::key_group::KeyGroup;
 
-use super::backend::FrozenGroup;
+use super::FrozenState;
 use super::store::AnyState;
 use super::value::ValueTable;
 use crate::function::Aggregate;
-use crate::record::Data;
+use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
 
 /// Folds a value into another.
@@ -60,7 +59,11 @@ impl<K: Key, V: Data, F: 'static> AnyState<K> for Merging<K, V, F> {
         self.values.settle()
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
-        self.values.freeze(group)
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        self.values.freeze()
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        self.values.restore(section)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::any::{Any, type_name};
 
+use tidemill_model::execution::Failure;
 use tidemill_model::key::{Key, KeyHash};
-use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
+use tidemill_model::key_group::KeyGroupRange;
 
-use super::backend::FrozenGroup;
+use super::FrozenState;
 use super::descriptor::{StateDescriptor, StateKind, StateSchema};
 use super::handles::{AggregatingState, ListState, MapState, ReducingState, ValueState};
 use super::list::ListTable;
@@ -15,10 +16,10 @@ use super::time_to_live::Expiry;
 use super::value::ValueTable;
 use super::{KeyedTable, TimeToLive};
 use crate::function::Aggregate;
-use crate::record::Data;
+use crate::record::{self, Data};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::sink::UserError;
-use crate::runtime::task::TaskContext;
+use crate::runtime::task::{OperatorUid, TaskContext};
 
 /// How many keys are announced to the states together: their slots fit into the nearest cache, and their cache misses
 /// overlap.
@@ -39,8 +40,11 @@ pub(super) trait AnyState<K>: Any {
     /// A batch is done.
     fn settle(&mut self) -> Result<(), UserError>;
 
-    /// The values of a key group as they are now.
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>>;
+    /// All values as they are now.
+    fn freeze(&mut self) -> Box<dyn FrozenState>;
+
+    /// Takes in a section of a snapshot.
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error>;
 }
 
 /// Makes the tables of one sub-task's states: the only place that knows the back-end, which is the heap.
@@ -51,7 +55,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn open<K: Key, V>(&self) -> KeyedTable<K, V> {
+    pub(super) fn open<K: Key, V: Clone>(&self) -> KeyedTable<K, V> {
         KeyedTable::of(&self.range, self.max_parallelism)
     }
 }
@@ -139,14 +143,39 @@ impl<K: Key> StateStore<K> {
         })
     }
 
-    /// Each state as it is now in a key group, for a snapshot.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the seam for checkpoints, which are not there yet"))]
-    pub(crate) fn freeze(
-        &mut self,
-        group: KeyGroup,
-    ) -> impl Iterator<Item = (&StateSchema, Box<dyn FrozenGroup<K>>)> + '_ {
-        self.states.iter_mut().map(move |named| (&named.schema, named.state.freeze(group)))
+    /// Leaves each state as it is now for the task's snapshot.
+    pub(crate) fn keep(&mut self, uid: &OperatorUid, task: &TaskContext) {
+        for NamedState { schema, state } in &mut self.states {
+            task.keep_keyed(uid.state(&schema.name), &types::<K>(schema), state.freeze());
+        }
     }
+
+    /// Fills each state with what the checkpoint has of it that the task starts from.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be read, or has the state of other types.
+    pub(crate) fn restore(&mut self, uid: &OperatorUid, task: &TaskContext) -> Result<(), Failure> {
+        self.states.iter_mut().try_for_each(|NamedState { schema, state }| {
+            task.restore_keyed(&uid.state(&schema.name), &types::<K>(schema), |section| state.restore(section))
+        })
+    }
+}
+
+/// What a state's entries are made of, its shape included.
+fn types<K>(schema: &StateSchema) -> Vec<&'static str> {
+    let kind = match (schema.kind, schema.time_to_live) {
+        (StateKind::Value, None) => "value",
+        (StateKind::Value, Some(_)) => "value with time to live",
+        (StateKind::List, None) => "list",
+        (StateKind::List, Some(_)) => "list with time to live",
+        (StateKind::Map, None) => "map",
+        (StateKind::Map, Some(_)) => "map with time to live",
+        (StateKind::Reducing, None) => "reducing",
+        (StateKind::Reducing, Some(_)) => "reducing with time to live",
+        (StateKind::Aggregating, None) => "aggregating",
+        (StateKind::Aggregating, Some(_)) => "aggregating with time to live",
+    };
+    [kind, type_name::<K>()].into_iter().chain(schema.types.iter().copied()).collect()
 }
 
 /// Where a function asks for its states, when it is opened.

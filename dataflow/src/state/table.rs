@@ -178,8 +178,8 @@ impl<K, V> Table<K, V> {
     }
 
     /// All keys with their values.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.slots.iter().flatten().map(|entry| (&entry.key, &entry.value))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (KeyHash, &K, &V)> {
+        self.slots.iter().flatten().map(|entry| (KeyHash(entry.hash.get()), &entry.key, &entry.value))
     }
 
     /// Empties the table, keeping its memory; the iterator must be used up.
@@ -256,7 +256,7 @@ mod tests {
                 let hash = KeyHash(key.key_hash().0 & mask);
                 assert_eq!(table.get_mut(hash, |&other| other == key).is_some(), key % 3 == 0);
             }
-            assert_eq!(table.iter().map(|(key, _)| key % 3).sum::<u64>(), 0);
+            assert_eq!(table.iter().map(|(_, key, _)| key % 3).sum::<u64>(), 0);
         }
     }
 

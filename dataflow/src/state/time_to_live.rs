@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemill_model::key::KeyHash;
-use tidemill_model::key_group::KeyGroup;
 
-use super::backend::{FrozenGroup, StateTable};
-use crate::record::{Data, Timestamp};
+use super::FrozenState;
+use super::backend::StateTable;
+use crate::record::{self, Data, Timestamp};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::sink::UserError;
 
@@ -146,7 +146,11 @@ impl<K: 'static, V: Data, B: StateTable<K, Timed<V>>> StateTable<K, V> for TtlTa
         self.table.settle()
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
-        self.table.freeze(group)
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        self.table.freeze()
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        self.table.restore(section)
     }
 }

@@ -1,13 +1,12 @@
 //! The table behind most states: on the heap and called directly, or any other.
 
 use tidemill_model::key::{Key, KeyHash};
-use tidemill_model::key_group::KeyGroup;
 
-use super::KeyedTable;
-use super::backend::{FrozenGroup, StateTable};
+use super::backend::StateTable;
 use super::store::AnyState;
 use super::time_to_live::{Expiry, TtlTable};
-use crate::record::Data;
+use super::{FrozenState, KeyedTable};
+use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
 
 /// Values by key. The plain heap table is apart from the others, so that no access to it is a virtual call.
@@ -98,10 +97,17 @@ impl<K: Key, V: Data> AnyState<K> for ValueTable<K, V> {
         }
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<K>> {
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
         match self {
-            Self::Heap(table) => StateTable::freeze(table, group),
-            Self::Other(table) => table.freeze(group),
+            Self::Heap(table) => Box::new(table.freeze()),
+            Self::Other(table) => table.freeze(),
+        }
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        match self {
+            Self::Heap(table) => table.restore_section(section),
+            Self::Other(table) => table.restore(section),
         }
     }
 }

@@ -8,10 +8,10 @@ use super::value::print_duration;
 use super::{
     COORDINATOR_CLIENT_PORT, COORDINATOR_HTTP_PORT, COORDINATOR_RAFT_ELECTION_TIMEOUT_MAX,
     COORDINATOR_RAFT_ELECTION_TIMEOUT_MIN, COORDINATOR_RAFT_HEARTBEAT_INTERVAL, COORDINATOR_RAFT_PORT,
-    COORDINATOR_RECONCILE_TIMEOUT, Configuration, Error, HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT,
-    RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF, RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF,
-    TASKMANAGER_DATA_PORT, TASKMANAGER_HTTP_PORT, TASKMANAGER_ORPHAN_TIMEOUT, TASKMANAGER_REGISTRATION_INITIAL_BACKOFF,
-    TASKMANAGER_REGISTRATION_MAX_BACKOFF,
+    COORDINATOR_RECONCILE_TIMEOUT, Configuration, EXECUTION_CHECKPOINTING_DIR, EXECUTION_CHECKPOINTING_INTERVAL, Error,
+    HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF,
+    RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF, TASKMANAGER_DATA_PORT, TASKMANAGER_HTTP_PORT,
+    TASKMANAGER_ORPHAN_TIMEOUT, TASKMANAGER_REGISTRATION_INITIAL_BACKOFF, TASKMANAGER_REGISTRATION_MAX_BACKOFF,
 };
 
 /// Checks the options of the configuration's own scope against each other.
@@ -19,13 +19,24 @@ pub(super) fn check(configuration: &Configuration) -> Result<(), Error> {
     match configuration.scope() {
         Scope::Coordinator => check_coordinator(configuration),
         Scope::TaskManager => check_task_manager(configuration),
-        Scope::Job => at_least(
-            configuration,
-            &RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF,
-            configuration.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF),
-            RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF.key(),
-        ),
+        Scope::Job => check_job(configuration),
     }
+}
+
+fn check_job(configuration: &Configuration) -> Result<(), Error> {
+    if let Some(interval) = configuration.get(&EXECUTION_CHECKPOINTING_INTERVAL)
+        && configuration.get(&EXECUTION_CHECKPOINTING_DIR).is_none()
+    {
+        let (key, value) = (EXECUTION_CHECKPOINTING_INTERVAL.key(), print_duration(interval));
+        let rule = format!("{} must say where checkpoints are kept", EXECUTION_CHECKPOINTING_DIR.key());
+        return Err(Error::Contradiction { key, value, rule });
+    }
+    at_least(
+        configuration,
+        &RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF,
+        configuration.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF),
+        RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF.key(),
+    )
 }
 
 fn check_coordinator(configuration: &Configuration) -> Result<(), Error> {

@@ -16,6 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::checkpoint::CheckpointSettings;
 use crate::job::JobSettings;
 use crate::restart::RestartStrategy;
 
@@ -99,9 +100,24 @@ impl Configuration {
         JobSettings {
             runtime_mode: self.get(&EXECUTION_RUNTIME_MODE),
             restart: self.restart_strategy(),
-            checkpointing: None,
+            checkpointing: self.checkpointing(),
             executor_memory_bytes: self.get(&EXECUTOR_MEMORY_LIMIT),
         }
+    }
+
+    /// None without an interval; that a folder is given then was checked.
+    fn checkpointing(&self) -> Option<CheckpointSettings> {
+        Some(CheckpointSettings {
+            interval: self.get(&EXECUTION_CHECKPOINTING_INTERVAL)?,
+            directory: self.get(&EXECUTION_CHECKPOINTING_DIR)?,
+            pause_min: self.get(&EXECUTION_CHECKPOINTING_MIN_PAUSE),
+            timeout: self.get(&EXECUTION_CHECKPOINTING_TIMEOUT),
+            concurrent_max: self.get(&EXECUTION_CHECKPOINTING_MAX_CONCURRENT),
+            failures_tolerable: self.get(&EXECUTION_CHECKPOINTING_TOLERABLE_FAILED),
+            retained: self.get(&EXECUTION_CHECKPOINTING_NUM_RETAINED),
+            mode: self.get(&EXECUTION_CHECKPOINTING_MODE),
+            externalized: self.get(&EXECUTION_CHECKPOINTING_EXTERNALIZED_RETENTION),
+        })
     }
 
     fn restart_strategy(&self) -> RestartStrategy {

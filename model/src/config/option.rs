@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::value::Value;
+use crate::checkpoint::{CheckpointingMode, ExternalizedRetention};
 use crate::job::RuntimeMode;
 
 /// Who reads an option.
@@ -166,6 +167,11 @@ pub(super) const fn duration(default: &'static str) -> Allowed<Duration> {
     Allowed::new(Kind::Duration { min: Duration::from_millis(1) }, Fallback::Value(default))
 }
 
+/// A length of time of at least a millisecond, or none.
+pub(super) const fn optional_duration(meaning: &'static str) -> Allowed<Option<Duration>> {
+    Allowed::new(Kind::Duration { min: Duration::from_millis(1) }, Fallback::Unset { meaning })
+}
+
 /// A length of time that may be nothing.
 pub(super) const fn pause(default: &'static str) -> Allowed<Duration> {
     Allowed::new(Kind::Duration { min: Duration::ZERO }, Fallback::Value(default))
@@ -225,6 +231,14 @@ pub(super) const fn restart_strategy(default: &'static str) -> Allowed<RestartSt
     Allowed::new(Kind::Choice(words), Fallback::Value(default))
 }
 
+pub(super) const fn checkpointing_mode(default: &'static str) -> Allowed<CheckpointingMode> {
+    Allowed::new(Kind::Choice(&["exactly-once", "at-least-once"]), Fallback::Value(default))
+}
+
+pub(super) const fn externalized_retention(default: &'static str) -> Allowed<ExternalizedRetention> {
+    Allowed::new(Kind::Choice(&["delete-on-cancellation", "retain-on-cancellation"]), Fallback::Value(default))
+}
+
 mod sealed {
     use super::Value;
 
@@ -264,6 +278,16 @@ config_values! {
         "fixed-delay" => Some(Self::FixedDelay),
         "failure-rate" => Some(Self::FailureRate),
         "none" => Some(Self::None),
+        _ => None,
+    };
+    CheckpointingMode: Value::Choice(word) => match *word {
+        "exactly-once" => Some(Self::ExactlyOnce),
+        "at-least-once" => Some(Self::AtLeastOnce),
+        _ => None,
+    };
+    ExternalizedRetention: Value::Choice(word) => match *word {
+        "delete-on-cancellation" => Some(Self::DeleteOnEnd),
+        "retain-on-cancellation" => Some(Self::RetainOnEnd),
         _ => None,
     };
     bool: Value::Choice(word) => match *word {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::option::{
-    ConfigOption, Declaration, Permille, RestartStrategyKind, Scope, addresses, count, decimal, duration, flag,
-    memory_size, optional_count, optional_memory_size, optional_text, pause, port, required_text, restart_strategy,
-    runtime_mode, text,
+    ConfigOption, Declaration, Permille, RestartStrategyKind, Scope, addresses, checkpointing_mode, count, decimal,
+    duration, externalized_retention, flag, memory_size, optional_count, optional_duration, optional_memory_size,
+    optional_text, pause, port, required_text, restart_strategy, runtime_mode, text,
 };
+use crate::checkpoint::{CheckpointingMode, ExternalizedRetention};
 use crate::job::RuntimeMode;
 use crate::key_group::MAX_PARALLELISM_LIMIT;
 
@@ -111,6 +112,24 @@ options! {
     PARALLELISM_DEFAULT: u32 = "parallelism.default", JOB, count(1, MAX_PARALLELISM_LIMIT, "1");
     /// When aggregates speak: once at the end, with each record, or whichever fits the sources.
     EXECUTION_RUNTIME_MODE: RuntimeMode = "execution.runtime-mode", JOB, runtime_mode("automatic");
+    /// The time from the trigger of one checkpoint to that of the next, in streaming mode.
+    EXECUTION_CHECKPOINTING_INTERVAL: Option<Duration> = "execution.checkpointing.interval", JOB, optional_duration("no checkpoints");
+    /// The folder in which checkpoints are kept, as a URL or an absolute path; all coordinators and task managers must reach it.
+    EXECUTION_CHECKPOINTING_DIR: Option<String> = "execution.checkpointing.dir", JOB, optional_text("no checkpoints");
+    /// Whether records are reflected once in state after a failure, or perhaps more often, for which no input waits for another.
+    EXECUTION_CHECKPOINTING_MODE: CheckpointingMode = "execution.checkpointing.mode", JOB, checkpointing_mode("exactly-once");
+    /// The shortest time from the end of one checkpoint to the trigger of the next.
+    EXECUTION_CHECKPOINTING_MIN_PAUSE: Duration = "execution.checkpointing.min-pause", JOB, pause("0 ms");
+    /// How long a checkpoint may take before it is given up.
+    EXECUTION_CHECKPOINTING_TIMEOUT: Duration = "execution.checkpointing.timeout", JOB, duration("10 min");
+    /// How many checkpoints may be under way at once.
+    EXECUTION_CHECKPOINTING_MAX_CONCURRENT: u32 = "execution.checkpointing.max-concurrent-checkpoints", JOB, count(1, 1000, "1");
+    /// How many checkpoints may fail in a row; the next one that does fails the job.
+    EXECUTION_CHECKPOINTING_TOLERABLE_FAILED: u32 = "execution.checkpointing.tolerable-failed-checkpoints", JOB, count(0, u32::MAX, "0");
+    /// How many completed checkpoints are kept.
+    EXECUTION_CHECKPOINTING_NUM_RETAINED: u32 = "execution.checkpointing.num-retained", JOB, count(1, 1000, "1");
+    /// Whether the newest checkpoints of a job that is cancelled or fails are deleted or kept.
+    EXECUTION_CHECKPOINTING_EXTERNALIZED_RETENTION: ExternalizedRetention = "execution.checkpointing.externalized-checkpoint-retention", JOB, externalized_retention("delete-on-cancellation");
     /// When a job, or the part of it that failed, is started again after a failure that may pass.
     RESTART_STRATEGY_TYPE: RestartStrategyKind = "restart-strategy.type", JOB, restart_strategy("exponential-delay");
     /// The first pause before a restart.

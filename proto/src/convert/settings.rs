@@ -98,6 +98,7 @@ impl From<CheckpointSettings> for pb::CheckpointSettings {
             ExternalizedRetention::RetainOnEnd => pb::ExternalizedRetention::RetainOnEnd,
         };
         Self {
+            directory: settings.directory,
             interval_ms: millis(settings.interval),
             pause_min_ms: millis(settings.pause_min),
             timeout_ms: millis(settings.timeout),
@@ -141,6 +142,7 @@ impl TryFrom<pb::CheckpointSettings> for CheckpointSettings {
             }
         }
         Ok(Self {
+            directory: settings.directory,
             interval: Duration::from_millis(settings.interval_ms),
             pause_min: Duration::from_millis(settings.pause_min_ms),
             timeout: Duration::from_millis(settings.timeout_ms),
@@ -209,7 +211,7 @@ mod tests {
             ..CheckpointSettings::default()
         };
         let message = pb::CheckpointSettings::from(settings.clone());
-        assert_eq!(CheckpointSettings::try_from(message), Ok(settings));
+        assert_eq!(CheckpointSettings::try_from(message.clone()), Ok(settings));
         let none_kept = pb::CheckpointSettings { retained: 0, ..message };
         let error = CheckpointSettings::try_from(none_kept).expect_err("nothing would be kept");
         assert_eq!(error, Error::Missing { field: "CheckpointSettings.retained" });

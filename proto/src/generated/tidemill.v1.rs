@@ -93,7 +93,7 @@ pub mod restart_strategy {
         ExponentialDelay(ExponentialDelay),
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckpointSettings {
     #[prost(uint64, tag = "1")]
     pub interval_ms: u64,
@@ -111,8 +111,11 @@ pub struct CheckpointSettings {
     pub mode: i32,
     #[prost(enumeration = "ExternalizedRetention", tag = "8")]
     pub externalized: i32,
+    /// A URL or an absolute path.
+    #[prost(string, tag = "9")]
+    pub directory: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobSettings {
     #[prost(enumeration = "RuntimeMode", tag = "1")]
     pub runtime_mode: i32,

@@ -39,6 +39,11 @@ impl<A> KeyPanes<A> {
         self.panes.is_empty()
     }
 
+    /// The times that it waits for.
+    pub(super) fn armed(&self) -> impl Iterator<Item = i64> {
+        [self.fire, self.forget].into_iter().filter_map(Armed::time)
+    }
+
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
         assert!(self.panes.is_sorted_by(|one, next| one.start < next.start), "panes are in order");

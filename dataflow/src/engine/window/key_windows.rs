@@ -38,6 +38,12 @@ impl<A> KeyEntries<A> {
         self.entries.is_empty()
     }
 
+    /// The times that it waits for.
+    pub(super) fn armed(&self) -> impl Iterator<Item = (TimeDomain, i64)> {
+        let armed = [(TimeDomain::Event, self.event), (TimeDomain::Processing, self.processing)];
+        armed.into_iter().filter_map(|(domain, armed)| Some((domain, armed.time()?)))
+    }
+
     #[cfg(test)]
     pub(super) fn check_invariants(&self, sessions: bool) {
         let mut pairs = self.entries.windows(2).map(|pair| (pair[0].window, pair[1].window));

@@ -160,6 +160,16 @@ impl<T: Clone> Windowing<T> {
         }
     }
 
+    /// The timers that these windows wait for: after a restore they are set again.
+    #[must_use]
+    pub fn armed<A>(&self, keys: &KeyWindows<A>) -> Vec<(TimeDomain, i64)> {
+        match &keys.form {
+            Form::Nothing => Vec::new(),
+            Form::Panes(state) => state.armed().map(|time| (self.assigner.domain, time)).collect(),
+            Form::Entries(state) => state.armed().collect(),
+        }
+    }
+
     fn add_to_entries<A>(
         &self,
         keys: &mut KeyWindows<A>,

@@ -8,6 +8,7 @@ use tidemill_model::key::{Key, KeyHash};
 
 use super::host::{KeyHost, Works};
 use super::{LATE_RECORDS_DROPPED, SessionGap, Window, WindowFunction};
+use crate::engine::snapshot::StateId;
 use crate::engine::window::{Added, KeyWindows, Now, TimeDomain, Windowing};
 use crate::function::{Collector, KeyedRuntime, OutputTag};
 use crate::key_selector::KeySelector;
@@ -19,8 +20,40 @@ use crate::runtime::sink::Subtask;
 use crate::runtime::task::TaskContext;
 use crate::state::{KeyedTable, Place};
 
+/// The name of the state in which each key's windows are.
+const WINDOWS: &str = "windows";
+
+fn window_types<K, A>() -> [&'static str; 2] {
+    [std::any::type_name::<K>(), std::any::type_name::<A>()]
+}
+
+/// Sets the timers that restored windows wait for.
+fn restore_timers<K: Key, T: Data, A: Data>(
+    table: &KeyedTable<K, KeyWindows<A>>,
+    windowing: &Windowing<T>,
+    runtime: &mut KeyedRuntime<K>,
+) -> Result<(), String> {
+    for (hash, key, windows) in table.iter() {
+        if !windowing.fits(windows) {
+            return Err(
+                "restore windows: they were kept in another way; a trigger or an evictor was added or removed, so \
+                        give the operator another uid"
+                    .to_owned(),
+            );
+        }
+        for (domain, time) in windowing.armed(windows) {
+            runtime.queue(domain).set(time, hash, key.clone());
+        }
+    }
+    if let Some(time) = runtime.queue(TimeDomain::Processing).next_time() {
+        runtime.task.wake_at(time);
+    }
+    Ok(())
+}
+
 pub(super) struct WindowOperator<T, S: KeySelector<T>, G, F: WindowFunction<S::Key, T>, N> {
     table: KeyedTable<S::Key, KeyWindows<F::Contents>>,
+    state: StateId,
     windowing: Windowing<T>,
     selector: S,
     gap: G,
@@ -45,9 +78,16 @@ where
         let (mut function, operator) = (window.function.clone(), context.operator_name(window.operator));
         let subtask = Subtask { index: context.subtask().0, parallelism: context.parallelism() };
         blame(&operator, || function.open(subtask)).map_err(|error| user_failure(context, &operator, &error))?;
-        let runtime = KeyedRuntime::new(window.operator, context)?;
+        let mut runtime = KeyedRuntime::new(window.operator, context)?;
+        let mut table = KeyedTable::new(context);
+        let state = runtime.state(WINDOWS);
+        context
+            .restore_keyed(&state, &window_types::<S::Key, F::Contents>(), |section| table.restore_section(section))?;
+        restore_timers(&table, &window.windowing, &mut runtime)
+            .map_err(|message| context.failure(FailureKind::InvalidInput, Some(&operator), message))?;
         Ok(Self {
-            table: KeyedTable::new(context),
+            table,
+            state,
             windowing: window.windowing.clone(),
             selector: window.selector.clone(),
             gap: window.gap.clone(),
@@ -224,7 +264,13 @@ where
             }
             Control::ProcessingTime(time) => self.fire_timers(TimeDomain::Processing, time)?,
             Control::EndOfInput => self.fire_timers(TimeDomain::Processing, END_OF_TIME)?,
-            Control::Barrier(_) | Control::Idle | Control::Active => {}
+            Control::Barrier(_) if self.works.runtime.task.takes_checkpoints() => {
+                let frozen = Box::new(self.table.freeze());
+                let types = window_types::<S::Key, F::Contents>();
+                self.works.runtime.task.keep_keyed(self.state.clone(), &types, frozen);
+            }
+            Control::Barrier(_) | Control::Idle | Control::Active | Control::Completed(_) | Control::FinishedBefore => {
+            }
         }
         self.works.runtime.control(control)?;
         self.next.control(control)

@@ -1,6 +1,6 @@
 //! Small flows driven through an executor, command by command.
 
-use tidemill_model::execution::{ScheduledAttempt, TaskManagerLocation};
+use tidemill_model::execution::{Schedule, ScheduledAttempt, TaskManagerLocation};
 use tidemill_model::id::{ExecutionVertexId, TaskManagerName};
 use tidemill_model::job::RuntimeMode;
 use tidemill_model::slot::SlotId;
@@ -82,7 +82,7 @@ fn executor(flow: Flow) -> (Executor, Receiver<ExecutorEvent>) {
 fn ends(events: &Receiver<ExecutorEvent>, count: usize) -> Vec<TerminalState> {
     let mut ends = Vec::new();
     while ends.len() < count {
-        let ExecutorEvent::Attempt { report, .. } = events.recv().unwrap();
+        let ExecutorEvent::Attempt { report, .. } = events.recv().unwrap() else { continue };
         if let ExecutionState::Terminal(end) = report.state {
             ends.push(end);
         }
@@ -193,3 +193,4 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
 mod aligned;
 mod async_calls;
 mod blocked;
+mod checkpoints;

@@ -63,17 +63,20 @@ pub(super) fn serve(role: ExecutorRole, flow: Arc<Flow>) -> Result<(), Error> {
                 control.write(Event::Finalized { finalization, result })?;
             }
             Command::Checkpoint(checkpoint) => {
-                for report in checkpoint.declined(NO_CHECKPOINTS) {
-                    control.write(Event::Checkpoint(report))?;
+                let mut deployed = service.deployed();
+                match &mut *deployed {
+                    Some(deployed) => deployed.executor.checkpoint(&checkpoint),
+                    None => {
+                        for report in checkpoint.declined("nothing runs in this process") {
+                            control.write(Event::Checkpoint(report))?;
+                        }
+                    }
                 }
             }
         }
     }
     Ok(())
 }
-
-/// Why tasks decline to take part in checkpoints.
-const NO_CHECKPOINTS: &str = "this release's tasks take no snapshots";
 
 /// What the threads of an executor share.
 pub(super) struct Service {
@@ -138,7 +141,8 @@ impl Service {
         if let Door::Waiting(waiting) = before {
             waiting.into_iter().for_each(|(handshake, stream)| network.accept(handshake, stream));
         }
-        let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone());
+        let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone())
+            .with_checkpoints(spec.settings.checkpointing.as_ref());
         self.progress.get_or_init(|| executor.watch());
         Deployed { attempt, executor }
     }
@@ -150,7 +154,8 @@ impl Service {
         }
         let Start { spec, task_manager, .. } = &self.start;
         let network = Arc::new(NoNetwork);
-        let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone());
+        let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone())
+            .with_checkpoints(spec.settings.checkpointing.as_ref());
         executor.finalize(finalization)
     }
 
@@ -190,12 +195,17 @@ fn forward_events(service: &Service, control: &ControlSocket, reports: &Receiver
     loop {
         select! {
             recv(reports) -> report => {
-                let Ok(ExecutorEvent::Attempt { report, collected }) = report else { return Ok(()) };
-                // Before an end is known, so that the last count of a finished job is the whole count.
-                if report.state.is_terminal() {
-                    tell_progress()?;
+                match report {
+                    Ok(ExecutorEvent::Attempt { report, collected }) => {
+                        // Before an end is known, so that the last count of a finished job is the whole count.
+                        if report.state.is_terminal() {
+                            tell_progress()?;
+                        }
+                        control.write(Event::Attempt { report, collected })?;
+                    }
+                    Ok(ExecutorEvent::Checkpoint(report)) => control.write(Event::Checkpoint(report))?,
+                    Err(_) => return Ok(()),
                 }
-                control.write(Event::Attempt { report, collected })?;
             }
             recv(ticks) -> _ => tell_progress()?,
         }

@@ -4,9 +4,11 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 use tidemill_model::execution::{Failure, FailureKind};
 
 use super::Sink;
+use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
 use crate::push::{Push, Stopped};
 use crate::record::{Control, Data, Timestamp, batch_capacity, decode, encode};
@@ -54,9 +56,17 @@ impl<T> Clone for CollectSink<T> {
     }
 }
 
+/// The name of the state that holds what was gathered.
+const COLLECTED: &str = "collected";
+
+/// Encoded records, in a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Collected(Vec<u8>);
+
 /// What one sub-task has gathered.
 pub struct CollectWriter<T> {
     collect_index: u32,
+    state: StateId,
     batch: Vec<T>,
     bytes: BytesMut,
     operator: Rc<str>,
@@ -67,10 +77,13 @@ impl<T: Data> Sink<T> for CollectSink<T> {
     type Writer = CollectWriter<T>;
 
     fn open(&self, context: &TaskContext) -> Result<CollectWriter<T>, Failure> {
+        let state = context.operator_uid(self.operator).state(COLLECTED);
+        let restored = context.restored_values::<Collected>(&state)?;
         Ok(CollectWriter {
             collect_index: self.collect_index,
+            state,
             batch: Vec::new(),
-            bytes: BytesMut::new(),
+            bytes: restored.iter().flat_map(|Collected(bytes)| bytes).copied().collect(),
             operator: context.operator_name(self.operator),
             context: context.clone(),
         })
@@ -108,10 +121,14 @@ impl<T: Data> Push<T> for CollectWriter<T> {
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
-        if control == Control::EndOfInput {
+        let ends = matches!(control, Control::EndOfInput | Control::FinishedBefore);
+        if ends || (matches!(control, Control::Barrier(_)) && self.context.takes_checkpoints()) {
             if !self.batch.is_empty() {
                 self.encode()?;
             }
+            self.context.keep_value(self.state.clone(), &Collected(self.bytes.to_vec()))?;
+        }
+        if ends {
             let records = std::mem::take(&mut self.bytes).freeze();
             let (collect_index, subtask) = (self.collect_index, self.context.subtask());
             self.context.hand_out(CollectedRecords { collect_index, subtask, records });

@@ -10,11 +10,13 @@ use std::rc::Rc;
 use tidemill_model::execution::{Failure, FailureKind};
 
 use super::Sink;
-use super::rolling::{RollingOutput, RollingParts};
-use super::staged::{self, StagedOutput};
+use super::rolling::{PartsState, RollingOutput, RollingParts};
+use super::staged::{self, StagedOutput, StagedPosition};
+use crate::engine::snapshot::StateId;
 use crate::flow::{OperatorIndex, OutputIndex};
 use crate::push::{Push, Stopped, blame_on};
-use crate::record::{Control, Data, Timestamp};
+use crate::record::{Control, Data, Timestamp, decode_value};
+use crate::runtime::checkpoint::Restored;
 use crate::runtime::task::TaskContext;
 
 /// How much text is held back before it is written.
@@ -58,50 +60,94 @@ impl FileOutput {
     }
 
     /// Opens the files of one sub-task.
-    fn open(&self, context: &TaskContext) -> Result<Files, staged::Error> {
-        let (job, attempt, subtask) = (context.attempt().job, context.attempt_number(), context.subtask());
-        match self {
+    fn open(&self, state: &StateId, context: &TaskContext) -> Result<Files, Failure> {
+        let id = (context.attempt().job, context.attempt_number(), context.subtask());
+        let opened = match self {
             Self::Staged(output) => {
-                let (path, file) = output.open_part(job, attempt, subtask)?;
-                Ok(Files::Staged(path, file))
+                let position = context.restored_values::<StagedPosition>(state)?.pop();
+                let opened = match position {
+                    Some(position) => output.continue_part(id, &position).map(|opened| (opened, position.length)),
+                    None => output.open_part(id.0, id.1, id.2).map(|opened| (opened, 0)),
+                };
+                opened.map(|((path, file), length)| Files::Staged { path, file, length })
             }
-            Self::Rolling(output) => RollingParts::open(output, job, attempt, subtask).map(Files::Rolling),
+            Self::Rolling(output) if context.takes_checkpoints() => {
+                let restored = context.restored_values::<PartsState>(state)?;
+                RollingParts::open_transactional(output, id, restored).map(Files::Rolling)
+            }
+            Self::Rolling(output) => RollingParts::open(output, id).map(Files::Rolling),
+        };
+        opened.map_err(|error| context.failure(error.kind(), None, error.to_string()))
+    }
+
+    /// Commits what a sub-task had prepared when it finished.
+    pub(crate) fn commit_last(&self, state: &StateId, restored: &Restored) -> Result<(), Failure> {
+        let Self::Rolling(output) = self else { return Ok(()) };
+        let failure = |kind, message| Failure { kind, vertex: None, operator: None, message };
+        let values = restored
+            .values(state, &[std::any::type_name::<PartsState>()])
+            .map_err(|error| failure(error.kind(), format!("publish {}: {error}", output.folder.display())))?;
+        for value in values {
+            let parts: PartsState = decode_value(&value).map_err(|error| {
+                failure(FailureKind::InvalidInput, format!("publish {}: {error}", output.folder.display()))
+            })?;
+            for prepared in parts.prepared.into_committed() {
+                output.commit(&prepared).map_err(|error| failure(error.kind(), error.to_string()))?;
+            }
         }
+        Ok(())
     }
 }
 
+/// The name of the state of a sink's files.
+pub(crate) const FILES: &str = "files";
+
 /// The files of one sub-task.
 enum Files {
-    Staged(PathBuf, File),
+    Staged { path: PathBuf, file: File, length: u64 },
     Rolling(RollingParts),
 }
 
 impl Files {
     fn write(&mut self, text: &[u8], now: Timestamp) -> Result<(), staged::Error> {
         match self {
-            Self::Staged(path, file) => file.write_all(text).map_err(|source| write_error(path, source)),
+            Self::Staged { path, file, length } => {
+                file.write_all(text).map_err(|source| write_error(path, source))?;
+                *length += u64::try_from(text.len()).unwrap_or(u64::MAX);
+                Ok(())
+            }
             Self::Rolling(parts) => parts.write(text, now),
         }
     }
 
-    /// Everything is written.
-    fn finish(&mut self) -> Result<(), staged::Error> {
+    /// Makes durable what is written: up to a barrier, or to the end of input.
+    fn prepare(&mut self, checkpoint: Option<u64>) -> Result<(), staged::Error> {
         match self {
-            Self::Staged(path, file) => file.sync_all().map_err(|source| write_error(path, source)),
-            Self::Rolling(parts) => parts.roll(),
+            Self::Staged { path, file, .. } => file.sync_all().map_err(|source| write_error(path, source)),
+            Self::Rolling(parts) => parts.prepare(checkpoint),
+        }
+    }
+
+    /// Leaves what a restart has to know.
+    fn keep(&self, state: &StateId, context: &TaskContext) -> Result<(), Stopped> {
+        match self {
+            Self::Staged { path, length, .. } => {
+                context.keep_value(state.clone(), &StagedPosition { part: path.clone(), length: *length })
+            }
+            Self::Rolling(parts) => parts.state().map_or(Ok(()), |parts| context.keep_value(state.clone(), &parts)),
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Staged(path, _) => path,
+            Self::Staged { path, .. } => path,
             Self::Rolling(parts) => parts.path(),
         }
     }
 
     fn rolling(&mut self) -> Option<&mut RollingParts> {
         match self {
-            Self::Staged(..) => None,
+            Self::Staged { .. } => None,
             Self::Rolling(parts) => Some(parts),
         }
     }
@@ -135,6 +181,7 @@ impl<T, F: Clone> Clone for FileSink<T, F> {
 /// The open files of one sub-task.
 pub struct FileWriter<T, F> {
     files: Files,
+    state: StateId,
     text: Vec<u8>,
     /// How much text is held back before it is written.
     text_bytes: usize,
@@ -150,12 +197,14 @@ impl<T: Data, F: Format<T>> Sink<T> for FileSink<T, F> {
 
     fn open(&self, context: &TaskContext) -> Result<FileWriter<T, F>, Failure> {
         let operator = context.operator_name(self.operator);
-        let opened = context.flow().output(self.output).open(context);
-        let mut files = opened.map_err(|error| context.failure(error.kind(), Some(&operator), error.to_string()))?;
+        let state = context.operator_uid(self.operator).state(FILES);
+        let opened = context.flow().output(self.output).open(&state, context);
+        let mut files = opened.map_err(|failure| Failure { operator: Some(operator.to_string()), ..failure })?;
         // A part is to end soon after it has its size.
         let part_bytes = files.rolling().and_then(|parts| usize::try_from(parts.bytes()).ok());
         Ok(FileWriter {
             files,
+            state,
             text: Vec::with_capacity(TEXT_BYTES),
             text_bytes: part_bytes.map_or(TEXT_BYTES, |bytes| bytes.clamp(1, TEXT_BYTES)),
             taken: 0,
@@ -184,6 +233,14 @@ impl<T, F> FileWriter<T, F> {
         self.context.poll()
     }
 
+    #[cold]
+    fn prepare(&mut self, checkpoint: Option<u64>) -> Result<(), Stopped> {
+        self.write_out()?;
+        let prepared = self.files.prepare(checkpoint);
+        self.check(prepared)?;
+        self.files.keep(&self.state, &self.context)
+    }
+
     fn check(&self, result: Result<(), staged::Error>) -> Result<(), Stopped> {
         result.map_err(|error| self.fail(error.kind(), error.to_string()))
     }
@@ -209,10 +266,11 @@ impl<T: Data, F: Format<T>> Push<T> for FileWriter<T, F> {
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
         match control {
-            Control::EndOfInput => {
-                self.write_out()?;
-                let finished = self.files.finish();
-                self.check(finished)
+            Control::EndOfInput | Control::FinishedBefore => self.prepare(None),
+            Control::Barrier(checkpoint) if self.context.takes_checkpoints() => self.prepare(Some(checkpoint)),
+            Control::Completed(checkpoint) => {
+                let committed = self.files.rolling().map_or(Ok(()), |parts| parts.commit(checkpoint));
+                self.check(committed)
             }
             Control::ProcessingTime(now) => {
                 let rolled = self.files.rolling().map_or(Ok(()), |parts| parts.roll_if_due(now));

@@ -17,6 +17,7 @@ use crate::runtime::task::TaskContext;
 pub use collect::{CollectSink, Error as CollectError, read_collected};
 pub use csv::CsvFormat;
 pub use discard::DiscardSink;
+pub(crate) use file::FILES;
 pub use file::{FileOutput, FileSink, Format, TextFormat};
 pub use function::{FunctionSink, SinkFunction, Subtask, UserError};
 pub use print::PrintSink;

@@ -4,6 +4,9 @@
 //! <folder>/.part-<subtask>-<number>.tidemill-<job>-<attempt>   while it is written
 //! <folder>/part-<subtask>-<number>                             afterwards
 //! ```
+//!
+//! In a job that takes checkpoints, a part appears when the checkpoint is committed that it was closed for: it is a
+//! prepared transaction until then. What a restarted attempt finds hidden, and its checkpoint does not know, is removed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,9 +15,11 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use tidemill_model::id::{AttemptNumber, JobId, SubtaskIndex};
 
 use super::staged::Error;
+use crate::engine::transactions::Transactions;
 use crate::record::Timestamp;
 
 /// A folder that fills with parts.
@@ -29,6 +34,25 @@ pub struct RollingOutput {
 }
 
 impl RollingOutput {
+    /// Has prepared parts appear; those that have already stay as they are, so that anybody may repeat it.
+    ///
+    /// # Errors
+    /// A part is gone, another file has its name, or the file system refuses.
+    pub(crate) fn commit(&self, parts: &[PreparedPart]) -> Result<(), Error> {
+        for PreparedPart { hidden, name } in parts {
+            let path = self.folder.join(name);
+            match renameat_with(CWD, self.folder.join(hidden), CWD, &path, RenameFlags::NOREPLACE) {
+                Ok(()) => {}
+                // Committed before.
+                Err(Errno::NOENT) if fs::symlink_metadata(&path).is_ok() => {}
+                Err(Errno::NOENT) => return Err(Error::LostPart { path: self.folder.join(hidden) }),
+                Err(Errno::EXIST) => return Err(Error::Exists { path }),
+                Err(error) => return Err(io_error("publish", &path)(error.into())),
+            }
+        }
+        if parts.is_empty() { Ok(()) } else { sync_folder(&self.folder) }
+    }
+
     /// Removes what attempts of this job began and did not complete.
     ///
     /// # Errors
@@ -65,6 +89,28 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
     move |source| Error::Io { action, path, source }
 }
 
+/// A part that is complete and hidden, as anybody may publish it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PreparedPart {
+    hidden: String,
+    name: String,
+}
+
+/// What a checkpoint has of the parts of one sub-task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartsState {
+    pub(crate) prepared: Transactions<Vec<PreparedPart>>,
+    next_number: u64,
+}
+
+/// When parts appear.
+enum Publishing {
+    /// As soon as they are complete.
+    AtOnce,
+    /// With checkpoints: those since the last barrier, and those before.
+    WithCheckpoints { since_barrier: Vec<PreparedPart>, prepared: Transactions<Vec<PreparedPart>> },
+}
+
 /// A part that is being written.
 struct OpenPart {
     file: File,
@@ -83,25 +129,67 @@ pub(super) struct RollingParts {
     /// The number of the next part.
     number: u64,
     open: Option<OpenPart>,
+    publishing: Publishing,
 }
 
 impl RollingParts {
+    /// Parts that appear as soon as they are complete.
     pub(super) fn open(
         output: &RollingOutput,
-        job: JobId,
-        attempt: AttemptNumber,
-        subtask: SubtaskIndex,
+        (job, attempt, subtask): (JobId, AttemptNumber, SubtaskIndex),
+    ) -> Result<Self, Error> {
+        let mut parts = Self::begin(output, (job, attempt, subtask))?;
+        // Only one attempt of a sub-task runs at a time: what an earlier one began is nobody's.
+        parts.remove_older(job, attempt)?;
+        parts.number = parts.number.max(parts.free_number()?);
+        Ok(parts)
+    }
+
+    /// Parts that appear with checkpoints. `restored` are those of the checkpoint that the sub-task starts from: it is
+    /// committed, so they appear now, and whatever else earlier attempts left is removed.
+    pub(super) fn open_transactional(
+        output: &RollingOutput,
+        (job, attempt, subtask): (JobId, AttemptNumber, SubtaskIndex),
+        restored: Vec<PartsState>,
+    ) -> Result<Self, Error> {
+        let mut parts = Self::begin(output, (job, attempt, subtask))?;
+        for PartsState { prepared, next_number } in restored {
+            parts.number = parts.number.max(next_number);
+            for prepared in prepared.into_committed() {
+                output.commit(&prepared)?;
+            }
+        }
+        parts.remove_older(job, attempt)?;
+        parts.number = parts.number.max(parts.free_number()?);
+        parts.publishing = Publishing::WithCheckpoints { since_barrier: Vec::new(), prepared: Transactions::default() };
+        Ok(parts)
+    }
+
+    fn begin(
+        output: &RollingOutput,
+        (job, attempt, subtask): (JobId, AttemptNumber, SubtaskIndex),
     ) -> Result<Self, Error> {
         fs::create_dir_all(&output.folder).map_err(io_error("create folder", &output.folder))?;
-        let prefix = format!("part-{}-", subtask.0);
-        // Only one attempt of a sub-task runs at a time: what an earlier one began is nobody's.
+        let (prefix, suffix) = (format!("part-{}-", subtask.0), format!(".tidemill-{job}-{attempt}"));
+        let publishing = Publishing::AtOnce;
+        Ok(Self { output: output.clone(), prefix, suffix, number: 0, open: None, publishing })
+    }
+
+    /// Removes the hidden parts of earlier attempts of this sub-task. Those of later attempts stay: this one may have
+    /// been superseded without knowing it.
+    fn remove_older(&self, job: JobId, attempt: AttemptNumber) -> Result<(), Error> {
         let infix = format!(".tidemill-{job}-");
-        output.remove(|name| {
-            name.strip_prefix('.').is_some_and(|name| name.starts_with(&prefix)) && name.contains(&infix)
-        })?;
-        let number = |name: &String| name.strip_prefix(&prefix)?.parse::<u64>().ok();
-        let number = output.names()?.iter().filter_map(number).max().map_or(0, |last| last.saturating_add(1));
-        Ok(Self { output: output.clone(), prefix, suffix: format!("{infix}{attempt}"), number, open: None })
+        self.output.remove(|name| {
+            let hidden = name.strip_prefix('.').and_then(|name| name.strip_prefix(&self.prefix));
+            let of = hidden.and_then(|name| name.split_once(&infix)).and_then(|(_, of)| of.parse::<u32>().ok());
+            of.is_some_and(|of| of < attempt.0)
+        })
+    }
+
+    /// A number beyond all parts that there are.
+    fn free_number(&self) -> Result<u64, Error> {
+        let number = |name: &String| name.strip_prefix(&self.prefix)?.parse::<u64>().ok();
+        Ok(self.output.names()?.iter().filter_map(number).max().map_or(0, |last| last.saturating_add(1)))
     }
 
     /// The size at which a part is complete.
@@ -143,10 +231,16 @@ impl RollingParts {
         if self.due_at().is_some_and(|due_at| now >= due_at) { self.roll() } else { Ok(()) }
     }
 
-    /// Completes the open part, if there is one: it appears under its name, and is on disk.
+    /// Completes the open part, if there is one: it is on disk, and appears when its time has come.
     pub(super) fn roll(&mut self) -> Result<(), Error> {
         let Some(part) = self.open.take() else { return Ok(()) };
         part.file.sync_all().map_err(io_error("sync", &part.path))?;
+        if let Publishing::WithCheckpoints { since_barrier, .. } = &mut self.publishing {
+            let hidden = part.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            since_barrier.push(PreparedPart { hidden, name: format!("{}{}", self.prefix, self.number) });
+            self.number = self.number.saturating_add(1);
+            return sync_folder(&self.output.folder);
+        }
         loop {
             let path = self.output.folder.join(format!("{}{}", self.prefix, self.number));
             self.number = self.number.saturating_add(1);
@@ -157,9 +251,44 @@ impl RollingParts {
                 Err(error) => return Err(io_error("rename", &part.path)(error.into())),
             }
         }
-        let folder = &self.output.folder;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
+        sync_folder(&self.output.folder)
     }
+
+    /// Completes and prepares everything that was written, for this checkpoint, or at the end of input for the job's last
+    /// one.
+    pub(super) fn prepare(&mut self, checkpoint: Option<u64>) -> Result<(), Error> {
+        self.roll()?;
+        if let Publishing::WithCheckpoints { since_barrier, prepared } = &mut self.publishing
+            && !since_barrier.is_empty()
+        {
+            let parts = std::mem::take(since_barrier);
+            match checkpoint {
+                Some(checkpoint) => prepared.prepared(checkpoint, parts),
+                None => prepared.prepared_last(parts),
+            }
+        }
+        Ok(())
+    }
+
+    /// A checkpoint is committed, and with it the parts that wait for it.
+    pub(super) fn commit(&mut self, checkpoint: u64) -> Result<(), Error> {
+        let Publishing::WithCheckpoints { prepared, .. } = &mut self.publishing else { return Ok(()) };
+        prepared.take_committed(checkpoint).iter().try_for_each(|parts| self.output.commit(parts))
+    }
+
+    /// What a checkpoint has to know of the parts; none when they appear at once.
+    pub(super) fn state(&self) -> Option<PartsState> {
+        match &self.publishing {
+            Publishing::AtOnce => None,
+            Publishing::WithCheckpoints { prepared, .. } => {
+                Some(PartsState { prepared: prepared.clone(), next_number: self.number })
+            }
+        }
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
 }
 
 #[cfg(test)]
@@ -175,7 +304,7 @@ mod tests {
 
     fn parts(output: &RollingOutput, attempt: u32) -> RollingParts {
         let job = "0190f3a1b2c37d4e8f00112233445566".parse().unwrap();
-        RollingParts::open(output, job, AttemptNumber(attempt), SubtaskIndex(3)).unwrap()
+        RollingParts::open(output, (job, AttemptNumber(attempt), SubtaskIndex(3))).unwrap()
     }
 
     #[test]
@@ -216,5 +345,43 @@ mod tests {
         second.write(b"y\n", 0).unwrap();
         output.remove_unfinished("0190f3a1b2c37d4e8f00112233445566".parse().unwrap()).unwrap();
         assert_eq!(names(folder.path()), [".part-3-9.of-somebody-else", "part-3-0", "part-3-1", "part-3-2"]);
+    }
+
+    #[test]
+    fn with_checkpoints_a_part_appears_with_the_one_it_waits_for_and_what_no_checkpoint_knows_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = RollingOutput { folder: folder.path().to_owned(), bytes: 4, interval: Duration::from_secs(10) };
+        let job = "0190f3a1b2c37d4e8f00112233445566".parse().unwrap();
+        let open = |attempt, restored| {
+            let id = (job, AttemptNumber(attempt), SubtaskIndex(3));
+            RollingParts::open_transactional(&output, id, restored).unwrap()
+        };
+        let visible = || {
+            let parts = names(folder.path()).into_iter().filter(|name| name.starts_with("part-"));
+            parts.map(|name| fs::read_to_string(folder.path().join(name)).unwrap()).collect::<Vec<_>>()
+        };
+        let mut first = open(0, Vec::new());
+        first.write(b"one\n", 0).unwrap();
+        first.prepare(Some(1)).unwrap();
+        first.write(b"two\n", 0).unwrap();
+        first.write(b"2", 0).unwrap();
+        first.prepare(Some(2)).unwrap();
+        assert_eq!(visible(), Vec::<String>::new());
+        first.commit(1).unwrap();
+        assert_eq!(visible(), ["one\n"]);
+        let second_checkpoint = first.state().unwrap();
+        first.write(b"three\n", 0).unwrap();
+        first.prepare(Some(3)).unwrap();
+        let mut second = open(1, vec![second_checkpoint.clone()]);
+        assert_eq!(visible(), ["one\n", "two\n", "2"]);
+        assert_eq!(names(folder.path()).len(), 3);
+        // Whoever committed may do so again.
+        assert_eq!(second_checkpoint.prepared.iter().try_for_each(|parts| output.commit(parts)).map_err(drop), Ok(()));
+        second.write(b"3", 0).unwrap();
+        second.prepare(None).unwrap();
+        let last = second.state().unwrap();
+        fs::remove_file(folder.path().join(names(folder.path()).first().unwrap())).unwrap();
+        let lost = last.prepared.iter().try_for_each(|parts| output.commit(parts)).unwrap_err();
+        assert!(matches!(lost, Error::LostPart { .. }), "{lost}");
     }
 }

@@ -17,11 +17,12 @@
 //! mark until the old content is deleted.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, XattrFlags, getxattr, renameat_with, setxattr};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use tidemill_failpoint::FailPoint;
 use tidemill_model::execution::FailureKind;
 use tidemill_model::id::{AttemptNumber, JobId, SubtaskIndex};
@@ -54,6 +55,22 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// What a checkpoint says was written is not there.
+    #[error(
+        "restore {path}: it is shorter than the {length} bytes that the checkpoint has of it; it was damaged since"
+    )]
+    ShortPart {
+        /// An earlier attempt's file.
+        path: PathBuf,
+        /// How many bytes it should have.
+        length: u64,
+    },
+    /// A part that a checkpoint has prepared is neither hidden nor published.
+    #[error("publish {path}: it is gone, and was not published; the records in it are lost")]
+    LostPart {
+        /// The hidden part.
+        path: PathBuf,
+    },
     /// Parts of the output are not here.
     #[error(
         "publish {path}: {found} of {wanted} parts are here; the path must be on a file system that all task managers share"
@@ -83,9 +100,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Exists { .. } | Self::ForeignContent { .. } | Self::NoFileName { .. } | Self::MissingParts { .. } => {
-                FailureKind::InvalidInput
-            }
+            Self::Exists { .. }
+            | Self::ForeignContent { .. }
+            | Self::NoFileName { .. }
+            | Self::ShortPart { .. }
+            | Self::LostPart { .. }
+            | Self::MissingParts { .. } => FailureKind::InvalidInput,
             Self::Io { source, .. } => {
                 use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
                 let hopeless = matches!(source.kind(), NotADirectory | PermissionDenied | ReadOnlyFilesystem);
@@ -107,6 +127,15 @@ pub struct StagedOutput {
     pub path: PathBuf,
     /// Whether it replaces an earlier output.
     pub overwrite: bool,
+}
+
+/// How much of a part is durable, for a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedPosition {
+    /// The part, in the folder of the attempt that wrote it.
+    pub part: PathBuf,
+    /// How many bytes.
+    pub length: u64,
 }
 
 /// The names that an output uses.
@@ -167,6 +196,30 @@ impl StagedOutput {
         fs::create_dir_all(&staging).map_err(io_error("create folder", &staging))?;
         let path = staging.join((subtask.0 + 1).to_string());
         let file = File::create(&path).map_err(io_error("create", &path))?;
+        // A checkpoint that names the part must find it after a loss of power.
+        sync_folder(&staging)?;
+        sync_folder(&self.places()?.parent)?;
+        Ok((path, file))
+    }
+
+    /// Opens the file of one sub-task with the beginning of what an earlier attempt wrote, which is where a checkpoint
+    /// found it. It is copied: the earlier attempt may still run somewhere and go on writing.
+    ///
+    /// # Errors
+    /// The same, or the earlier attempt's file is gone or too short.
+    pub fn continue_part(
+        &self,
+        (job, attempt, subtask): (JobId, AttemptNumber, SubtaskIndex),
+        position: &StagedPosition,
+    ) -> Result<(PathBuf, File), Error> {
+        let (path, mut file) = self.open_part(job, attempt, subtask)?;
+        if position.length > 0 {
+            let earlier = File::open(&position.part).map_err(io_error("restore from", &position.part))?;
+            let copied = io::copy(&mut earlier.take(position.length), &mut file);
+            if copied.map_err(io_error("restore from", &position.part))? < position.length {
+                return Err(Error::ShortPart { path: position.part.clone(), length: position.length });
+            }
+        }
         Ok((path, file))
     }
 

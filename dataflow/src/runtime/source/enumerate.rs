@@ -1,20 +1,20 @@
 //! The hidden sub-task in which a source's splits are found, and how it hands them to the readers.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tidemill_model::execution::Failure;
 use tidemill_model::job_graph::Partitioning;
 
-use super::{
-    Boundedness, Discovery, Error, FromSplits, PlainReader, PlainSource, Reading, Source, SplitEnumerator, Times,
-};
+use super::{Boundedness, Discovery, Error, FromSplits, Source, SplitEnumerator, Times};
 use crate::flow::{FlowBuilder, OperatorIndex, OutputPort, VertexIndex};
-use crate::pipe::FromSource;
-use crate::push::{Push, Stopped, blame};
-use crate::record::{Control, Data, NO_TIME, Timestamp};
+use crate::push::{Stopped, blame};
+use crate::record::{Control, END_OF_TIME, NO_TIME};
+use crate::runtime::clock::Stopwatch;
 use crate::runtime::output::OutputChannel;
-use crate::runtime::task::TaskContext;
+use crate::runtime::sink::UserError;
+use crate::runtime::task::{Task, TaskContext};
 
 /// The most splits that wait for one reader, beside one that it has taken: enough that it always finds one, few enough
 /// that a slow one does not keep work from others.
@@ -43,37 +43,35 @@ pub fn add_source<S: Source, W: Times<S::Out>>(
         builder.mark_assigns_time(operator);
     }
     builder.hide(hidden, vertex);
-    let splits = FromSource::new(Splits { source: source.clone(), operator });
-    builder.end_in_exchange(hidden, splits, (vertex, Partitioning::Custom), SplitPartitioner::<S::Split>::new);
+    let enumerated = source.clone();
+    builder.run_task(hidden, (vertex, Partitioning::Custom), move |context| {
+        EnumeratorTask::open(&enumerated, operator, context)
+    });
     (vertex, operator, FromSplits::new(source, times, operator))
 }
 
-/// The splits of a source, as records.
-#[derive(Clone)]
-struct Splits<S> {
-    source: S,
-    /// The readers, for whom it speaks.
-    operator: OperatorIndex,
-}
+/// The name of the state that says which splits were handed out.
+const POSITION: &str = "position";
 
-struct SplitsReader<E> {
-    enumerator: E,
+/// What the hidden sub-task keeps: the enumerator's state, the splits that nobody has, and whether all were found.
+type Position<E> = (<E as SplitEnumerator>::State, Vec<<E as SplitEnumerator>::Split>, bool);
+
+/// The hidden sub-task of a source.
+///
+/// Splits wait here, where a checkpoint finds them, until a reader has room: it takes barriers meanwhile.
+struct EnumeratorTask<S: Source> {
+    enumerator: S::Enumerator,
+    found: VecDeque<S::Split>,
+    /// Whether all splits were found.
+    done: bool,
     /// Whether the readers were told that they have all splits that there are at present.
     settled: bool,
+    channels: Vec<OutputChannel<S::Split>>,
+    /// The reader whose turn it is.
+    next: usize,
+    /// The name of the readers' operator, for whom it speaks.
     operator: Rc<str>,
-}
-
-impl<S: Source> PlainSource for Splits<S> {
-    type Out = S::Split;
-    type Reader = SplitsReader<S::Enumerator>;
-
-    fn open(&self, context: &TaskContext) -> Result<Self::Reader, Failure> {
-        let operator = context.operator_name(self.operator);
-        let readers = reader_count(context);
-        let enumerator = blame(&operator, || self.source.enumerator(readers))
-            .map_err(|reason| failure(context, &operator, reason))?;
-        Ok(SplitsReader { enumerator, settled: false, operator })
-    }
+    context: TaskContext,
 }
 
 /// How many sub-tasks get the splits that are found here.
@@ -83,80 +81,141 @@ fn reader_count(context: &TaskContext) -> u32 {
 }
 
 #[cold]
-fn failure(context: &TaskContext, operator: &str, reason: crate::runtime::sink::UserError) -> Failure {
+fn failure(context: &TaskContext, operator: &str, reason: UserError) -> Failure {
     let error = Error::Discover { source_name: operator.to_owned(), reason };
     context.failure(error.kind(), Some(operator), error.to_string())
 }
 
-impl<T, E: SplitEnumerator<Split = T>> PlainReader<T> for SplitsReader<E> {
-    fn read<N: Push<T>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
+impl<S: Source> EnumeratorTask<S> {
+    fn open(source: &S, operator: OperatorIndex, context: &TaskContext) -> Result<Self, Failure> {
+        let operator = context.operator_name(operator);
+        let readers = reader_count(context);
+        let position = context.restored_values::<Position<S::Enumerator>>(&context.first_uid().state(POSITION))?.pop();
+        let (state, found, done) = match position {
+            Some((state, found, done)) => (Some(state), found, done),
+            None => (None, Vec::new(), false),
+        };
+        let enumerator = blame(&operator, || source.enumerator(readers, state))
+            .map_err(|reason| failure(context, &operator, reason))?;
+        let edge = context.outputs(OutputPort::MAIN)?.pop().expect("the builder makes an edge with the task");
+        Ok(Self {
+            enumerator,
+            found: found.into(),
+            done,
+            settled: false,
+            channels: edge.channels,
+            next: 0,
+            operator,
+            context: context.clone(),
+        })
+    }
+
+    fn say(&mut self, control: Control) -> Result<(), Stopped> {
+        self.channels.iter_mut().try_for_each(|channel| channel.control(control, &self.context))
+    }
+
+    /// The reader with the fewest splits waiting, if it has room; of several the one whose turn it is.
+    fn with_room(&self) -> Option<usize> {
+        let count = self.channels.len();
+        let in_turn = (0..count).map(|offset| (self.next + offset) % count);
+        let waiting = in_turn.map(|channel| (channel, self.channels[channel].waiting()));
+        let (channel, waiting) = waiting.min_by_key(|(_, waiting)| *waiting)?;
+        (waiting < WAITING_SPLITS_MAX).then_some(channel)
+    }
+
+    /// Hands a split to a reader that has room, if there are both.
+    fn hand_out(&mut self) -> Result<bool, Stopped> {
+        let Some(channel) = self.with_room() else { return Ok(false) };
+        let Some(split) = self.found.pop_front() else { return Ok(false) };
+        self.next = (channel + 1) % self.channels.len();
+        self.channels[channel].push(split, NO_TIME, &self.context)?;
+        self.channels[channel].flush(&self.context)?;
+        Ok(true)
+    }
+
+    /// Looks for splits; answers how long to wait when there are none at present.
+    fn discover(&mut self) -> Result<Option<Duration>, Stopped> {
         let enumerator = &mut self.enumerator;
         let found = blame(&self.operator, || enumerator.discover())
-            .map_err(|reason| context.fail(failure(context, &self.operator, reason)))?;
+            .map_err(|reason| self.context.fail(failure(&self.context, &self.operator, reason)))?;
         match found {
             Discovery::Splits(splits) => {
                 if std::mem::take(&mut self.settled) {
-                    next.control(Control::Active)?;
+                    self.say(Control::Active)?;
                 }
-                splits.into_iter().try_for_each(|split| next.push(split, NO_TIME))?;
-                Ok(Reading::More)
+                self.found.extend(splits);
+                Ok(None)
             }
             Discovery::Wait(time) => {
                 if !std::mem::replace(&mut self.settled, true) {
-                    next.control(Control::Idle)?;
+                    self.say(Control::Idle)?;
                 }
-                Ok(Reading::Wait(time))
+                Ok(Some(time))
             }
-            Discovery::Done => Ok(Reading::Ended),
+            Discovery::Done => {
+                self.done = true;
+                Ok(None)
+            }
+        }
+    }
+
+    #[cold]
+    fn on_checkpoint_news(&mut self) -> Result<(), Stopped> {
+        if let Some(checkpoint) = self.context.take_completed() {
+            self.context.confirm(checkpoint);
+        }
+        if let Some(checkpoint) = self.context.take_trigger() {
+            let enumerator = &self.enumerator;
+            let state = blame(&self.operator, || enumerator.state());
+            let position: Position<S::Enumerator> = (state, self.found.iter().cloned().collect(), self.done);
+            self.context.keep_value(self.context.first_uid().state(POSITION), &position)?;
+            self.say(Control::Barrier(checkpoint))?;
+            self.context.barrier_passed(checkpoint);
+        }
+        Ok(())
+    }
+
+    /// Waits for so long, and takes part in checkpoints meanwhile.
+    fn wait(&mut self, time: Duration) -> Result<(), Stopped> {
+        let watch = Stopwatch::start();
+        loop {
+            let left = time.saturating_sub(watch.elapsed());
+            self.context.wait(left)?;
+            if self.context.has_checkpoint_news() {
+                self.on_checkpoint_news()?;
+            }
+            if watch.elapsed() >= time {
+                return Ok(());
+            }
         }
     }
 }
 
-/// Hands each split to the reader with the fewest waiting.
-struct SplitPartitioner<S> {
-    channels: Vec<OutputChannel<S>>,
-    next: usize,
-    context: TaskContext,
-}
-
-impl<S: Data> SplitPartitioner<S> {
-    fn new(context: &TaskContext) -> Result<Self, Failure> {
-        let edge = context.outputs(OutputPort::MAIN)?.pop().expect("the builder makes an edge with each exchange");
-        Ok(Self { channels: edge.channels, next: 0, context: context.clone() })
-    }
-
-    /// The reader with the fewest splits waiting, and how many; of several the one whose turn it is.
-    fn emptiest(&self) -> (usize, usize) {
-        let count = self.channels.len();
-        let in_turn = (0..count).map(|offset| (self.next + offset) % count);
-        let waiting = in_turn.map(|channel| (channel, self.channels[channel].waiting()));
-        waiting.min_by_key(|(_, waiting)| *waiting).expect("a vertex has sub-tasks")
-    }
-}
-
-impl<S: Data> Push<S> for SplitPartitioner<S> {
-    fn push(&mut self, split: S, time: Timestamp) -> Result<(), Stopped> {
+impl<S: Source> Task for EnumeratorTask<S> {
+    fn run(&mut self) -> Result<(), Stopped> {
+        if self.context.had_finished() {
+            return self.say(Control::FinishedBefore);
+        }
         let mut pause = PAUSE.0;
-        let chosen = loop {
-            let (channel, waiting) = self.emptiest();
-            if waiting < WAITING_SPLITS_MAX {
-                break channel;
+        while !(self.done && self.found.is_empty()) {
+            self.context.poll()?;
+            if self.context.has_checkpoint_news() {
+                self.on_checkpoint_news()?;
             }
-            // Nothing tells when a reader takes a split: channels wake their senders only when they were full.
-            self.context.wait(pause)?;
-            pause = (pause * 2).min(PAUSE.1);
-        };
-        self.next = (chosen + 1) % self.channels.len();
-        self.channels[chosen].push(split, time, &self.context)?;
-        self.channels[chosen].flush(&self.context)
-    }
-
-    fn control(&mut self, control: Control) -> Result<(), Stopped> {
-        self.channels.iter_mut().try_for_each(|channel| channel.control(control, &self.context))
-    }
-
-    fn flush(&mut self) -> Result<(), Stopped> {
-        Ok(())
+            if self.found.is_empty() {
+                if let Some(time) = self.discover()? {
+                    self.wait(time)?;
+                }
+            } else if self.hand_out()? {
+                pause = PAUSE.0;
+            } else {
+                // Nothing tells when a reader takes a split: channels wake their senders only when they were full.
+                self.wait(pause)?;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+        self.say(Control::Watermark(END_OF_TIME))?;
+        self.say(Control::EndOfInput)
     }
 }
 

@@ -54,8 +54,8 @@ impl FileSplits {
         if self.watch.is_some() { Boundedness::Unbounded } else { Boundedness::Bounded }
     }
 
-    pub(super) fn enumerator(&self, readers: u32) -> FileEnumerator {
-        FileEnumerator { splits: self.clone(), readers, seen: BTreeSet::new(), asked: false }
+    pub(super) fn enumerator(&self, readers: u32, restored: Option<FilesSeen>) -> FileEnumerator {
+        FileEnumerator { splits: self.clone(), readers, seen: restored.unwrap_or_default() }
     }
 }
 
@@ -71,16 +71,28 @@ struct ListError {
 pub struct FileEnumerator {
     splits: FileSplits,
     readers: u32,
-    /// The files that were there at the last look.
-    seen: BTreeSet<PathBuf>,
+    seen: FilesSeen,
+}
+
+/// Which files were named, for a restart.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct FilesSeen {
+    /// Those of a watched folder that were there at the last look.
+    paths: BTreeSet<PathBuf>,
+    /// Whether those that are read once were named.
     asked: bool,
 }
 
 impl SplitEnumerator for FileEnumerator {
     type Split = FileSplit;
+    type State = FilesSeen;
+
+    fn state(&self) -> FilesSeen {
+        self.seen.clone()
+    }
 
     fn discover(&mut self) -> Result<Discovery<FileSplit>, UserError> {
-        let asked = std::mem::replace(&mut self.asked, true);
+        let asked = std::mem::replace(&mut self.seen.asked, true);
         match (self.splits.watch, asked) {
             (None, false) => {
                 let files = list(&self.splits.path, false)?;
@@ -94,10 +106,10 @@ impl SplitEnumerator for FileEnumerator {
                 let files = list(&self.splits.path, true)?;
                 let is_new = |(path, length): &(PathBuf, u64)| {
                     let split = || FileSplit { path: path.clone(), range: 0..*length };
-                    (!self.seen.contains(path)).then(split)
+                    (!self.seen.paths.contains(path)).then(split)
                 };
                 let new: Vec<FileSplit> = files.iter().filter_map(is_new).collect();
-                self.seen = files.into_iter().map(|(path, _)| path).collect();
+                self.seen.paths = files.into_iter().map(|(path, _)| path).collect();
                 Ok(if new.is_empty() { Discovery::Wait(interval) } else { Discovery::Splits(new) })
             }
         }
@@ -159,7 +171,7 @@ mod tests {
     fn a_watched_folder_names_each_file_once() {
         let folder = tempfile::tempdir().unwrap();
         let interval = Duration::from_secs(7);
-        let mut enumerator = FileSplits::watched(folder.path().to_owned(), interval).enumerator(2);
+        let mut enumerator = FileSplits::watched(folder.path().to_owned(), interval).enumerator(2, None);
         assert_eq!(enumerator.discover().unwrap(), Discovery::Wait(interval));
         for name in ["a", "b"] {
             let path = folder.path().join(name);

@@ -36,13 +36,19 @@ impl<T: Data, F: FnMut(u64) -> T + Clone + Send + Sync + 'static> PlainSource fo
     type Out = T;
     type Reader = Generator<<SequenceSource as PlainSource>::Reader, F>;
 
-    fn open(&self, context: &TaskContext) -> Result<Self::Reader, Failure> {
+    fn open(&self, context: &TaskContext, position: Option<u64>) -> Result<Self::Reader, Failure> {
         let (function, operator) = (self.function.clone(), context.operator_name(self.operator));
-        Ok(Generator { numbers: self.numbers.open(context)?, function, operator })
+        Ok(Generator { numbers: self.numbers.open(context, position)?, function, operator })
     }
 }
 
 impl<T, R: PlainReader<u64>, F: FnMut(u64) -> T> PlainReader<T> for Generator<R, F> {
+    type Position = R::Position;
+
+    fn position(&self) -> R::Position {
+        self.numbers.position()
+    }
+
     fn read<N: Push<T>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
         let Self { numbers, function, operator } = self;
         numbers.read(&mut Generated { function, operator, next }, context)

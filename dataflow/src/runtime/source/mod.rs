@@ -46,11 +46,15 @@ pub trait PlainSource: Clone + Send + Sync + 'static {
     /// What one sub-task reads with.
     type Reader: PlainReader<Self::Out> + 'static;
 
-    /// Opens one sub-task's share.
+    /// Opens one sub-task's share, from this position on, if there is one.
     ///
     /// # Errors
     /// There is nothing to read from.
-    fn open(&self, context: &TaskContext) -> Result<Self::Reader, Failure>;
+    fn open(
+        &self,
+        context: &TaskContext,
+        position: Option<<Self::Reader as PlainReader<Self::Out>>::Position>,
+    ) -> Result<Self::Reader, Failure>;
 }
 
 /// How a source goes on.
@@ -66,6 +70,12 @@ pub enum Reading {
 
 /// One sub-task's share of a plain source.
 pub trait PlainReader<T> {
+    /// How far it has read, for checkpoints.
+    type Position: Data;
+
+    /// How far it has read: a reader that is opened there emits exactly what is left.
+    fn position(&self) -> Self::Position;
+
     /// Emits some records: about as many as fill a batch, so that the task can look into its mailbox in between.
     ///
     /// # To ensure correctness

@@ -40,7 +40,9 @@ impl<S: Source, W: Times<S::Out>> Pipe for FromSplits<S, W> {
     type Placed = Self;
 
     fn fuse<N: Push<S::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
-        let input = InputTask::new(context.input_gate::<S::Split>()?, Waiting { splits: VecDeque::new(), said: None });
+        let splits = context.restored_values::<Vec<S::Split>>(&context.first_uid().state(SPLITS))?;
+        let waiting = Waiting { splits: splits.into_iter().flatten().collect(), said: None };
+        let input = InputTask::new(context.input_gate::<S::Split>()?, waiting);
         Ok(Box::new(SplitTask {
             source: self.source.clone(),
             times: self.times.clone(),
@@ -66,6 +68,9 @@ impl<S: Source, W: Times<S::Out>> Pipe for FromSplits<S, W> {
     }
 }
 
+/// The name of the state that says which splits a sub-task has, and how far it has read them.
+const SPLITS: &str = "splits";
+
 /// Splits that were handed to this sub-task, and whether more are on their way.
 struct Waiting<S> {
     splits: VecDeque<S>,
@@ -83,7 +88,11 @@ impl<S> Push<S> for Waiting<S> {
         match control {
             Control::Idle | Control::EndOfInput => self.said = Some(true),
             Control::Active => self.said = Some(false),
-            Control::Watermark(_) | Control::Barrier(_) | Control::ProcessingTime(_) => {}
+            Control::Watermark(_)
+            | Control::Barrier(_)
+            | Control::ProcessingTime(_)
+            | Control::Completed(_)
+            | Control::FinishedBefore => {}
         }
         Ok(())
     }
@@ -147,6 +156,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
                 if self.input.ended() || !self.input.try_step()? {
                     break;
                 }
+                self.on_barrier()?;
             } else if self.open.len() < self.source.open_splits_max().max(1) {
                 let split = self.input.next().splits.pop_front();
                 split.map_or(Ok(()), |split| self.open_split(split))?;
@@ -162,6 +172,42 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
         }
         if let Some(aligned) = self.context.aligned() {
             aligned.set_awaits_splits(self.target.watermarks.awaits_splits());
+        }
+        Ok(())
+    }
+
+    /// Takes what waits in the channel, though there is no room for further splits: a barrier may be behind them.
+    fn look_for_barrier(&mut self) -> Result<(), Stopped> {
+        while self.context.take_trigger().is_some() && self.input.try_step()? {
+            self.on_barrier()?;
+        }
+        Ok(())
+    }
+
+    /// The enumerator's barrier has come: the splits before it are here, and those after it are not.
+    fn on_barrier(&mut self) -> Result<(), Stopped> {
+        self.input.take_reached().map_or(Ok(()), |checkpoint| self.pass_barrier(checkpoint))
+    }
+
+    #[cold]
+    fn pass_barrier(&mut self, checkpoint: u64) -> Result<(), Stopped> {
+        if self.context.takes_checkpoints() {
+            let open = self.open.iter().map(|split| &split.reader);
+            let mut splits: Vec<S::Split> = blame(&self.operator, || open.map(SplitReader::split).collect());
+            splits.extend(self.input.next().splits.iter().cloned());
+            self.context.keep_value(self.context.first_uid().state(SPLITS), &splits)?;
+        }
+        self.target.say(vec![Control::Barrier(checkpoint)])?;
+        self.context.barrier_passed(checkpoint);
+        Ok(())
+    }
+
+    #[cold]
+    fn on_checkpoint_news(&mut self) -> Result<(), Stopped> {
+        self.input.abort(self.context.aborted());
+        if let Some(checkpoint) = self.context.take_completed() {
+            self.target.say(vec![Control::Completed(checkpoint)])?;
+            self.context.confirm(checkpoint);
         }
         Ok(())
     }
@@ -324,8 +370,9 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
         if until < Timestamp::MAX {
             self.context.wake_at(until);
         }
-        if self.input.next().splits.is_empty() {
-            return self.input.step();
+        if self.input.next().splits.is_empty() || self.context.take_trigger().is_some() {
+            self.input.step()?;
+            return self.on_barrier();
         }
         // No room for another one: those that come wait in their channel.
         match self.context.until_due() {
@@ -342,6 +389,10 @@ fn interval(idle_after_ms: Option<Timestamp>) -> Timestamp {
 
 impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> Task for SplitTask<S, W, N> {
     fn run(&mut self) -> Result<(), Stopped> {
+        if self.context.had_finished() {
+            self.input.drain()?;
+            return self.target.say(vec![Control::FinishedBefore]);
+        }
         self.next_interval = self.context.processing_time().saturating_add(interval(self.times.idle_after_ms()));
         self.sleep_until_interval();
         loop {
@@ -349,9 +400,20 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> Task for SplitTask<S, W, N> {
             if let Some(now) = self.context.take_due() {
                 self.on_time(now)?;
             }
+            if self.context.has_checkpoint_news() {
+                self.on_checkpoint_news()?;
+            }
             self.open_splits()?;
-            if self.open.is_empty() && self.input.ended() {
-                break;
+            if self.input.ended() {
+                if self.open.is_empty() && self.input.next().splits.is_empty() {
+                    break;
+                }
+                // No barrier comes any more from the one who found the splits.
+                if let Some(checkpoint) = self.context.take_trigger() {
+                    self.pass_barrier(checkpoint)?;
+                }
+            } else if self.context.take_trigger().is_some() {
+                self.look_for_barrier()?;
             }
             match self.turn() {
                 Ok(()) => self.read()?,

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::path::Path;
 
-use super::files::FileEnumerator;
+use super::files::{FileEnumerator, FilesSeen};
 use super::lines::{LINE_BYTES_MAX, Line, Lines};
 use super::text::BYTES_PER_READ;
 use super::{Boundedness, FileSplit, FileSplits, Reading, Source, SourceOutput, SplitReader};
@@ -65,8 +65,8 @@ impl<T: Data, F: LineFormat<T>> Source for RecordSource<T, F> {
         1
     }
 
-    fn enumerator(&self, readers: u32) -> Result<FileEnumerator, UserError> {
-        Ok(self.files.enumerator(readers))
+    fn enumerator(&self, readers: u32, restored: Option<FilesSeen>) -> Result<FileEnumerator, UserError> {
+        Ok(self.files.enumerator(readers, restored))
     }
 
     fn reader(&self, split: FileSplit) -> Result<Self::Reader, UserError> {

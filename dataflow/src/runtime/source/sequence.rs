@@ -41,6 +41,8 @@ pub struct SequenceReader {
     number: u64,
     step: u64,
     emitted: u64,
+    /// How many an earlier attempt had emitted: the pace counts from there.
+    restored: u64,
     share: u64,
     pace: Option<Pace>,
     watch: Stopwatch,
@@ -50,12 +52,17 @@ impl PlainSource for SequenceSource {
     type Out = u64;
     type Reader = SequenceReader;
 
-    fn open(&self, context: &TaskContext) -> Result<SequenceReader, Failure> {
+    fn open(&self, context: &TaskContext, position: Option<u64>) -> Result<SequenceReader, Failure> {
+        let emitted = position.unwrap_or(0);
         let (subtask, parallelism) = (context.subtask().0, context.parallelism());
         Ok(SequenceReader {
-            number: self.start.saturating_add(u64::from(subtask)),
+            number: self
+                .start
+                .saturating_add(u64::from(subtask))
+                .wrapping_add(emitted.wrapping_mul(u64::from(parallelism))),
             step: u64::from(parallelism),
-            emitted: 0,
+            emitted,
+            restored: emitted,
             share: self.share(subtask, parallelism),
             pace: self.per_second.map(|per_second| Pace::new(per_second, parallelism)),
             watch: Stopwatch::start(),
@@ -64,14 +71,21 @@ impl PlainSource for SequenceSource {
 }
 
 impl PlainReader<u64> for SequenceReader {
+    type Position = u64;
+
+    fn position(&self) -> u64 {
+        self.emitted
+    }
+
     fn read<N: Push<u64>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
         if self.emitted >= self.share {
             return Ok(Reading::Ended);
         }
-        let due = self.pace.map_or(u64::MAX, |pace| pace.due(self.watch.elapsed())).min(self.share);
+        let due = self.pace.map_or(u64::MAX, |pace| self.restored.saturating_add(pace.due(self.watch.elapsed())));
+        let due = due.min(self.share);
         let until = due.min(self.emitted + NUMBERS_PER_READ);
         if let (true, Some(pace)) = (until <= self.emitted, self.pace) {
-            return Ok(Reading::Wait(pace.due_at(self.emitted).saturating_sub(self.watch.elapsed())));
+            return Ok(Reading::Wait(pace.due_at(self.emitted - self.restored).saturating_sub(self.watch.elapsed())));
         }
         context.count_in(until - self.emitted);
         let mut number = self.number;

@@ -80,7 +80,7 @@ impl PlainSource for SocketTextSource {
     type Out = String;
     type Reader = SocketReader;
 
-    fn open(&self, context: &TaskContext) -> Result<SocketReader, Failure> {
+    fn open(&self, context: &TaskContext, _position: Option<()>) -> Result<SocketReader, Failure> {
         Ok(SocketReader {
             source: self.clone(),
             operator: context.operator_name(self.operator),
@@ -145,6 +145,11 @@ fn to_text(line: &[u8]) -> String {
 }
 
 impl PlainReader<String> for SocketReader {
+    type Position = ();
+
+    /// A socket cannot be read again: what was in flight at a failure is lost.
+    fn position(&self) {}
+
     fn read<N: Push<String>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
         if self.spare {
             return Ok(Reading::Ended);

@@ -47,11 +47,16 @@ pub trait Source: Clone + Send + Sync + 'static {
         }
     }
 
-    /// What finds the splits, for so many reading sub-tasks.
+    /// What finds the splits, for so many reading sub-tasks; after a restart, all but those that it had found when it gave
+    /// this state.
     ///
     /// # Errors
     /// There is nothing to read; the job fails.
-    fn enumerator(&self, readers: u32) -> Result<Self::Enumerator, UserError>;
+    fn enumerator(
+        &self,
+        readers: u32,
+        restored: Option<<Self::Enumerator as SplitEnumerator>::State>,
+    ) -> Result<Self::Enumerator, UserError>;
 
     /// What reads a split, from where the split says that reading has come to.
     ///
@@ -75,6 +80,11 @@ pub enum Discovery<S> {
 pub trait SplitEnumerator {
     /// The splits.
     type Split;
+    /// What it must know after a restart to name every split once.
+    type State: Data;
+
+    /// What it has named so far, for a checkpoint.
+    fn state(&self) -> Self::State;
 
     /// Looks for splits that it has not named yet.
     ///

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::files::FileEnumerator;
+use super::files::{FileEnumerator, FilesSeen};
 use super::lines::{LINE_BYTES_MAX, Line, Lines};
 use super::{Boundedness, FileSplit, FileSplits, Reading, Source, SourceOutput, SplitReader};
 use crate::runtime::sink::UserError;
@@ -42,8 +42,8 @@ impl Source for TextSource {
         1
     }
 
-    fn enumerator(&self, readers: u32) -> Result<FileEnumerator, UserError> {
-        Ok(self.files.enumerator(readers))
+    fn enumerator(&self, readers: u32, restored: Option<FilesSeen>) -> Result<FileEnumerator, UserError> {
+        Ok(self.files.enumerator(readers, restored))
     }
 
     fn reader(&self, split: FileSplit) -> Result<TextReader, UserError> {

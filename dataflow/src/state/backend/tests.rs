@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidemill_model::id::SubtaskIndex;
-use tidemill_model::key_group::KeyGroupRange;
+use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
 
 use super::*;
 use crate::record::{decode, encode};
 use crate::runtime::clock::ProcessingClock;
 use crate::state::TimeToLive;
+use crate::state::frozen::{decode_entries, encode_entries};
 use crate::state::time_to_live::{Expiry, Timed, TtlTable};
 
 const GROUPS: u32 = 8;
@@ -58,12 +60,15 @@ impl<V: Data> BytesTable<V> {
     }
 }
 
-struct FrozenBytes(BTreeMap<u64, Bytes>);
+struct FrozenBytes<V>(Vec<Vec<(u64, V)>>);
 
-impl FrozenGroup<u64> for FrozenBytes {
-    fn visit(&self, entry: &mut dyn FnMut(&u64, Bytes)) -> Result<(), record::Error> {
-        self.0.iter().for_each(|(key, value)| entry(key, value.clone()));
-        Ok(())
+impl<V: Data> FrozenState for FrozenBytes<V> {
+    fn groups(&self) -> Vec<(KeyGroup, u64)> {
+        (0..GROUPS).map(|group| (KeyGroup(group), 0)).collect()
+    }
+
+    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error> {
+        encode_entries(self.0[index].iter().map(|(key, value)| (key, value)), section)
     }
 }
 
@@ -110,14 +115,19 @@ impl<V: Data> StateTable<u64, V> for BytesTable<V> {
         Ok(())
     }
 
-    fn freeze(&mut self, group: KeyGroup) -> Box<dyn FrozenGroup<u64>> {
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
         self.write_back();
-        let entries = self.stored.range((group.0, 0)..=(group.0, u64::MAX));
-        Box::new(FrozenBytes(entries.map(|((_, key), bytes)| (*key, bytes.clone())).collect()))
+        let entry = |((_, key), bytes): (&(u32, u64), &Bytes)| (*key, decode::<V>(bytes).unwrap().remove(0));
+        let of = |group| self.stored.range((group, 0)..=(group, u64::MAX)).map(entry).collect();
+        Box::new(FrozenBytes((0..GROUPS).map(of).collect()))
+    }
+
+    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        decode_entries(section, |key: u64, value: V| self.put(key.key_hash(), &key, value))
     }
 }
 
-fn heap<V>() -> KeyedTable<u64, V> {
+fn heap<V: Clone>() -> KeyedTable<u64, V> {
     KeyedTable::of(&KeyGroupRange::of(SubtaskIndex(0), 1, GROUPS), GROUPS)
 }
 
@@ -127,8 +137,8 @@ fn expiry() -> Expiry {
     Expiry::new(TimeToLive::new(Duration::from_secs(1)), clock)
 }
 
-/// Batches of random accesses agree with an ordered map; afterwards the frozen groups have each key once.
-fn check(table: &mut dyn StateTable<u64, u64>) {
+/// Batches of random accesses agree with an ordered map; afterwards a snapshot makes an equal table.
+fn check(table: &mut dyn StateTable<u64, u64>, restored: &mut dyn StateTable<u64, u64>) {
     let mut oracle = BTreeMap::new();
     for batch in 0..500u64 {
         let steps = (0..40).map(|step| (batch * 40 + step).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20);
@@ -154,12 +164,17 @@ fn check(table: &mut dyn StateTable<u64, u64>) {
         table.settle().unwrap();
         table.sweep(100);
     }
-    let mut found = Vec::new();
-    for group in (0..GROUPS).map(KeyGroup) {
-        table.freeze(group).visit(&mut |key, _| found.push(*key)).unwrap();
+    let frozen = table.freeze();
+    let mut kept = 0;
+    for index in 0..frozen.groups().len() {
+        let mut section = Vec::new();
+        kept += frozen.encode(index, &mut section).unwrap();
+        restored.restore(&section).unwrap();
     }
-    found.sort_unstable();
-    assert_eq!(found, oracle.keys().copied().collect::<Vec<_>>());
+    assert_eq!(kept, oracle.len() as u64);
+    for key in 0..601 {
+        assert_eq!(restored.get(key.key_hash(), &key), oracle.get(&key));
+    }
     table.retain_some(usize::MAX, &mut |key, _| key % 2 == 0);
     for key in 0..601 {
         assert_eq!(table.get(key.key_hash(), &key), oracle.get(&key).filter(|_| key % 2 == 0));
@@ -168,10 +183,12 @@ fn check(table: &mut dyn StateTable<u64, u64>) {
 
 #[test]
 fn every_table_agrees_with_an_ordered_map() {
-    check(&mut heap::<u64>());
-    check(&mut TtlTable::new(heap::<Timed<u64>>(), expiry()));
-    check(&mut BytesTable::<u64>::new());
-    check(&mut TtlTable::new(BytesTable::<Timed<u64>>::new(), expiry()));
+    check(&mut heap::<u64>(), &mut BytesTable::<u64>::new());
+    check(&mut BytesTable::<u64>::new(), &mut heap::<u64>());
+    let on_heap = || TtlTable::new(heap::<Timed<u64>>(), expiry());
+    let in_bytes = || TtlTable::new(BytesTable::<Timed<u64>>::new(), expiry());
+    check(&mut on_heap(), &mut in_bytes());
+    check(&mut in_bytes(), &mut on_heap());
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tidemill_model::id::SubtaskIndex;
+use tidemill_model::key_group::KeyGroup;
 
 use super::*;
-use crate::record;
+use crate::state::decode_entries;
 
 /// A store for all key groups, and the hands of its clock.
 fn store() -> (StateStore<u64>, Arc<AtomicI64>) {
@@ -49,13 +50,9 @@ fn maps(store: &mut StateStore<u64>, time_to_live: Option<TimeToLive>) -> &mut M
 
 /// How many keys the first state of a store holds, ended ones among them.
 fn held(store: &mut StateStore<u64>) -> usize {
-    let mut keys = 0;
-    for group in (0..16).map(KeyGroup) {
-        for (_, frozen) in store.freeze(group) {
-            frozen.visit(&mut |_, _| keys += 1).unwrap();
-        }
-    }
-    keys
+    let frozen = store.states[0].state.freeze();
+    let groups = 0..frozen.groups().len();
+    usize::try_from(groups.map(|group| frozen.encode(group, &mut Vec::new()).unwrap()).sum::<u64>()).unwrap()
 }
 
 #[test]
@@ -65,7 +62,7 @@ fn a_name_is_taken_once_and_its_schema_is_recorded() {
     registry.map::<u8, String>(descriptor(Some(ten()))).unwrap();
     let error = registry.value::<u8>("state").unwrap_err();
     assert!(error.to_string().starts_with("register state \"state\": this operator has"), "{error}");
-    let schema = store.freeze(KeyGroup(0)).next().unwrap().0.clone();
+    let schema = store.states[0].schema.clone();
     assert_eq!((schema.name.as_str(), schema.kind), ("state", StateKind::Map));
     assert_eq!((schema.types, schema.time_to_live), (vec!["u8", "alloc::string::String"], Some(ten())));
 }
@@ -219,20 +216,37 @@ fn a_frozen_group_stays_as_it_was() {
     for key in 0..100u64 {
         table.put(key.key_hash(), &key, key.to_string());
     }
-    let groups: Vec<_> = (0..16).map(KeyGroup).collect();
-    let frozen: Vec<_> = groups.iter().map(|group| store.freeze(*group).next().unwrap().1).collect();
+    let frozen = store.states[0].state.freeze();
     let table = store.state::<ValueTable<u64, String>>(0);
     for key in 0..200u64 {
         table.put(key.key_hash(), &key, "changed".to_owned());
     }
     let mut seen = BTreeMap::new();
-    for (group, frozen) in groups.iter().zip(frozen) {
-        let visit = |key: &u64, value: bytes::Bytes| {
-            assert_eq!(KeyGroup::of(key.key_hash(), 16), *group);
-            seen.insert(*key, value);
+    for (index, (group, version)) in frozen.groups().into_iter().enumerate() {
+        assert_eq!(version, 0);
+        let mut section = Vec::new();
+        frozen.encode(index, &mut section).unwrap();
+        let entry = |key: u64, value: String| {
+            assert_eq!(KeyGroup::of(key.key_hash(), 16), group);
+            seen.insert(key, value);
         };
-        frozen.visit(&mut { visit }).unwrap();
+        decode_entries(&section, entry).unwrap();
     }
-    let expected = (0..100u64).map(|key| (key, record::encode_value(&key.to_string()).unwrap()));
-    assert_eq!(seen, expected.collect());
+    assert_eq!(seen, (0..100u64).map(|key| (key, key.to_string())).collect());
+}
+
+#[test]
+fn a_group_keeps_its_version_until_it_is_changed() {
+    let (mut store, _) = store();
+    let table = value_table(&mut store, None);
+    for key in 0..100u64 {
+        table.put(key.key_hash(), &key, key.to_string());
+    }
+    let versions = |store: &mut StateStore<u64>| store.states[0].state.freeze().groups();
+    let first = versions(&mut store);
+    assert_eq!(versions(&mut store), first);
+    store.state::<ValueTable<u64, String>>(0).put(7u64.key_hash(), &7, "changed".to_owned());
+    let changed: Vec<_> = versions(&mut store).into_iter().zip(first).filter(|(now, before)| now != before).collect();
+    let group = KeyGroup::of(7u64.key_hash(), 16);
+    assert_eq!(changed, [((group, 1), (group, 0))]);
 }

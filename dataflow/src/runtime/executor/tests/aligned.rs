@@ -30,7 +30,7 @@ impl Source for Ticks {
         Boundedness::Unbounded
     }
 
-    fn enumerator(&self, _readers: u32) -> Result<Self, UserError> {
+    fn enumerator(&self, _readers: u32, _restored: Option<()>) -> Result<Self, UserError> {
         Ok(self.clone())
     }
 
@@ -41,6 +41,9 @@ impl Source for Ticks {
 
 impl SplitEnumerator for Ticks {
     type Split = i64;
+    type State = ();
+
+    fn state(&self) {}
 
     fn discover(&mut self) -> Result<Discovery<i64>, UserError> {
         Ok(self.split.take().map_or(Discovery::Done, |split| Discovery::Splits(vec![split])))
@@ -89,7 +92,7 @@ fn readers(flow: &Flow, deployment: &JobDeployment, name: &str) -> ExecutionAtte
 
 fn wait_until_canceled(events: &Receiver<ExecutorEvent>, wanted: ExecutionAttemptId) {
     loop {
-        let ExecutorEvent::Attempt { report, .. } = events.recv().unwrap();
+        let ExecutorEvent::Attempt { report, .. } = events.recv().unwrap() else { continue };
         if let (true, ExecutionState::Terminal(end)) = (report.attempt == wanted, report.state) {
             return assert_eq!(end, TerminalState::Canceled);
         }

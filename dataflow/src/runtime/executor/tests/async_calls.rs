@@ -26,12 +26,16 @@ impl PlainSource for OneRecord {
     type Out = u64;
     type Reader = Self;
 
-    fn open(&self, _context: &TaskContext) -> Result<Self, Failure> {
+    fn open(&self, _context: &TaskContext, _position: Option<()>) -> Result<Self, Failure> {
         Ok(self.clone())
     }
 }
 
 impl PlainReader<u64> for OneRecord {
+    type Position = ();
+
+    fn position(&self) {}
+
     fn read<N: Push<u64>>(&mut self, next: &mut N, context: &TaskContext) -> Result<Reading, Stopped> {
         if !std::mem::replace(&mut self.emitted, true) {
             context.count_in(1);

@@ -56,7 +56,7 @@ impl Push<u64> for MailReader {
 /// Waits for the first end.
 fn first_end(events: &Receiver<ExecutorEvent>) -> Option<TerminalState> {
     loop {
-        let ExecutorEvent::Attempt { report, .. } = events.recv_timeout(PATIENCE).ok()?;
+        let ExecutorEvent::Attempt { report, .. } = events.recv_timeout(PATIENCE).ok()? else { continue };
         if let ExecutionState::Terminal(end) = report.state {
             return Some(end);
         }

@@ -1,0 +1,154 @@
+//! The table of contents of one sub-task's snapshot: which states it has, and where their key groups lie.
+//!
+//! A snapshot is a list of state handles, the first of which is this table; the others are what it points into: bytes
+//! written for this checkpoint, and ranges of older checkpoints' files that hold key groups that have not changed since.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the format; a snapshot of another one is refused.
+const VERSION: u8 = 1;
+
+/// Which operator's state, by the operator's uid and the state's name in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StateId {
+    /// The operator's uid.
+    pub operator: String,
+    /// The state's name, unique in the operator.
+    pub name: String,
+}
+
+/// What one sub-task's snapshot holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SnapshotIndex {
+    /// Whether the sub-task had reached the end of its input: restored, it emits nothing more.
+    pub finished: bool,
+    /// Its states. Invariant: none twice.
+    pub states: Vec<StateIndex>,
+}
+
+/// One state in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateIndex {
+    /// Whose.
+    pub id: StateId,
+    /// The Rust types that it is made of, to be compared with the program's.
+    pub types: Vec<String>,
+    /// Where it lies.
+    pub content: ContentIndex,
+}
+
+/// Where a state lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContentIndex {
+    /// By key group; groups without keys are left out.
+    Keyed(Vec<GroupIndex>),
+    /// One value for the whole sub-task.
+    Value(Location),
+}
+
+/// One key group of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupIndex {
+    /// Which.
+    pub group: u32,
+    /// How many keys it has.
+    pub keys: u64,
+    /// Where they lie.
+    pub location: Location,
+}
+
+/// A range of what one of the snapshot's handles stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// Which handle, among all of the snapshot.
+    pub handle: u32,
+    /// The first byte, from the beginning of what the handle stands for.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
+    /// CRC-32 of these bytes.
+    pub checksum: u32,
+}
+
+/// Why a table of contents cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is of another release.
+    #[error(
+        "read snapshot: format {version}, this program reads format {VERSION}; use a program built with a release that fits"
+    )]
+    Version {
+        /// The format's version.
+        version: u8,
+    },
+    /// It is no table of contents.
+    #[error("read snapshot: its table of contents is damaged")]
+    Damaged,
+    /// It cannot be written.
+    #[error("write snapshot: {0}")]
+    Encode(String),
+}
+
+impl SnapshotIndex {
+    /// Its durable form.
+    ///
+    /// # Errors
+    /// It is too large.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        postcard::to_extend(self, vec![VERSION]).map_err(|error| Error::Encode(error.to_string()))
+    }
+
+    /// What [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// The bytes are something else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        match bytes.split_first() {
+            Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|_| Error::Damaged),
+            Some((&version, _)) => Err(Error::Version { version }),
+            None => Err(Error::Damaged),
+        }
+    }
+
+    /// Where a state lies.
+    #[must_use]
+    pub fn state(&self, id: &StateId) -> Option<&StateIndex> {
+        self.states.iter().find(|state| state.id == *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn index() -> SnapshotIndex {
+        let id = |name: &str| StateId { operator: "count".to_owned(), name: name.to_owned() };
+        let location = Location { handle: 1, offset: 2, length: 300, checksum: 0xDEAD_BEEF };
+        let keyed = ContentIndex::Keyed(vec![GroupIndex { group: 7, keys: 9, location }]);
+        let value = ContentIndex::Value(Location { handle: 2, ..location });
+        let states = vec![
+            StateIndex { id: id("sums"), types: vec!["u64".to_owned()], content: keyed },
+            StateIndex { id: id("offset"), types: Vec::new(), content: value },
+        ];
+        SnapshotIndex { finished: false, states }
+    }
+
+    /// Durable bytes: a change here is a new version of the format.
+    #[test]
+    fn the_format_of_an_index_does_not_change() {
+        let bytes = index().encode().unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        expect!["01000205636f756e740473756d730103753634000107090102ac02effdb6f50d05636f756e74066f666673657400010202ac02effdb6f50d"].assert_eq(&hex);
+        assert_eq!(SnapshotIndex::decode(&bytes).unwrap(), index());
+    }
+
+    #[test]
+    fn damaged_bytes_and_another_version_are_errors() {
+        let bytes = index().encode().unwrap();
+        for length in 0..bytes.len() {
+            assert!(matches!(SnapshotIndex::decode(&bytes[..length]), Err(Error::Damaged)));
+        }
+        assert!(matches!(SnapshotIndex::decode(&[9]), Err(Error::Version { version: 9 })));
+    }
+}

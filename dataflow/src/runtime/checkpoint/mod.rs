@@ -1,0 +1,135 @@
+//! Checkpoints inside an executor: how tasks hear of them, what they leave, who writes it, and how they start from it.
+//!
+//! ```text
+//! agent --trigger--> Notices --> source task -- barrier in band --> every task of the chain, operator by operator
+//!                                                                    | frozen states (shared, not copied)
+//!                                                                    v
+//! agent <--acknowledged-- SnapshotWriter: one file for all sub-tasks of this process
+//! ```
+
+mod file;
+mod notices;
+mod restore;
+mod subtask;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings, StateHandle};
+use tidemill_model::execution::FailureKind;
+use tidemill_model::id::JobId;
+use tidemill_storage::{CheckpointStorage, JobStorage};
+
+use crate::engine::snapshot::StateId;
+use crate::runtime::executor::ExecutorEvent;
+use crate::state::FrozenState;
+
+pub(crate) use notices::Notices;
+pub(crate) use restore::Restored;
+pub(crate) use writer::{Message, SnapshotWriter};
+
+/// How the executors of a job take checkpoints, and where they keep them.
+#[derive(Clone)]
+pub(crate) struct Checkpointing {
+    pub(crate) settings: CheckpointSettings,
+    pub(crate) storage: JobStorage,
+}
+
+/// Why state cannot be kept or had back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Storage(#[from] tidemill_storage::Error),
+    #[error(transparent)]
+    Index(#[from] crate::engine::snapshot::Error),
+    #[error("{state}: {source}")]
+    Record { state: StateName, source: crate::record::Error },
+    #[error("restore {state}: {reason}")]
+    Content { state: StateName, reason: String },
+    #[error(
+        "restore {state}: the checkpoint has it of {old:?}, the program wants {new:?}; give the new state another name"
+    )]
+    Types { state: StateName, old: Vec<String>, new: Vec<String> },
+    #[error("keep checkpoints: {0}")]
+    Start(std::io::Error),
+}
+
+impl Error {
+    /// What sort of failure it is for a task: what may be better another time is tried again.
+    pub(crate) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Storage(error) if error.is_transient() => FailureKind::Io,
+            Self::Start(_) => FailureKind::Io,
+            Self::Storage(_) | Self::Index(_) | Self::Record { .. } | Self::Content { .. } | Self::Types { .. } => {
+                FailureKind::InvalidInput
+            }
+        }
+    }
+}
+
+/// A state, for people.
+#[derive(Debug, Clone)]
+pub(crate) struct StateName(pub(crate) StateId);
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "state {:?} of operator {:?}", self.0.name, self.0.operator)
+    }
+}
+
+impl Checkpointing {
+    /// The checkpoints of a job.
+    ///
+    /// # Errors
+    /// The folder's URL is none that this program can use.
+    pub(crate) fn open(settings: &CheckpointSettings, job: JobId) -> Result<Self, Error> {
+        let storage = CheckpointStorage::open(&settings.directory)?.job(job);
+        Ok(Self { settings: settings.clone(), storage })
+    }
+
+    /// Reads what a handle stands for, verified; waits for it.
+    pub(crate) fn read(&self, handle: &StateHandle) -> Result<Bytes, Error> {
+        Ok(waiting_runtime()?.block_on(self.storage.read(handle))?)
+    }
+}
+
+/// What waits for the storage on the calling thread.
+fn waiting_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)
+}
+
+/// One state of a sub-task, for a snapshot.
+pub(crate) struct StatePart {
+    pub(crate) id: StateId,
+    /// The types that it is made of.
+    pub(crate) types: Vec<String>,
+    pub(crate) content: Content,
+}
+
+/// What is kept of a state.
+pub(crate) enum Content {
+    /// Values by key.
+    Keyed(Box<dyn FrozenState>),
+    /// One value of the whole sub-task, encoded.
+    Value(Bytes),
+}
+
+/// The checkpoints of one sub-task: what it hears, and where it leaves its snapshots.
+#[derive(Clone)]
+pub(crate) struct TaskCheckpoints {
+    pub(crate) checkpointing: Checkpointing,
+    pub(crate) notices: Arc<Notices>,
+    pub(crate) writer: SnapshotWriter,
+    pub(crate) events: Sender<ExecutorEvent>,
+}
+
+impl TaskCheckpoints {
+    /// Tells the leader something.
+    pub(crate) fn report(&self, report: CheckpointReport) {
+        // Nobody listens any more: the executor is being dropped.
+        let _ = self.events.send(ExecutorEvent::Checkpoint(report));
+    }
+}

@@ -1,0 +1,266 @@
+//! The thread that writes the snapshots of all sub-tasks of this process, while they go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, SubtaskState};
+use tidemill_model::id::{CheckpointId, ExecutionAttemptId};
+
+use super::file::CheckpointFile;
+use super::subtask::{self, Base};
+use super::{Checkpointing, Error, StatePart, waiting_runtime};
+use crate::runtime::executor::ExecutorEvent;
+use crate::runtime::spawn::{TaskKind, spawn};
+
+/// How many messages may wait: some for each sub-task of a large process, whose frozen states they hold.
+const MESSAGES: usize = 1024;
+
+/// What the writer is told.
+pub(crate) enum Message {
+    /// These attempts of this process take part in a checkpoint.
+    Trigger { checkpoint: CheckpointId, attempts: Vec<ExecutionAttemptId> },
+    /// An attempt's state at a checkpoint's barrier.
+    Snapshot { attempt: ExecutionAttemptId, checkpoint: CheckpointId, parts: Vec<StatePart> },
+    /// What an attempt leaves at the end of its input; it adds nothing more to any checkpoint.
+    Last { attempt: ExecutionAttemptId, parts: Vec<StatePart>, reply: Sender<Result<SubtaskState, Error>> },
+    /// An attempt has ended otherwise.
+    Ended(ExecutionAttemptId),
+    /// A checkpoint is committed: later ones may build on it, and on none before it.
+    Completed(CheckpointId),
+    /// A checkpoint came to nothing.
+    Aborted(CheckpointId),
+}
+
+/// Sends to the writer's thread, which ends with the last sender.
+#[derive(Clone)]
+pub(crate) struct SnapshotWriter {
+    messages: Sender<Message>,
+}
+
+impl SnapshotWriter {
+    /// Starts the thread. `process` tells this process from every other one that takes part in the job's checkpoints.
+    ///
+    /// # Errors
+    /// There is no thread left, or the like.
+    pub(crate) fn start(
+        checkpointing: Checkpointing,
+        process: String,
+        events: Sender<ExecutorEvent>,
+    ) -> Result<Self, Error> {
+        let (sender, messages) = bounded(MESSAGES);
+        let runtime = waiting_runtime()?;
+        let writer = Writer {
+            checkpointing,
+            process,
+            events,
+            pending: BTreeMap::new(),
+            completed: CheckpointId(0),
+            closed: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            bases: BTreeMap::new(),
+            written: BTreeMap::new(),
+        };
+        spawn(TaskKind::Control, "snapshot writer", move || runtime.block_on(writer.run(&messages)))
+            .map_err(Error::Start)?;
+        Ok(Self { messages: sender })
+    }
+
+    /// Tells the writer something, if there is room.
+    ///
+    /// # Errors
+    /// The writer is far behind: the message comes back.
+    pub(crate) fn tell(&self, message: Message) -> Result<(), Message> {
+        match self.messages.try_send(message) {
+            // Disconnected: the process is being torn down.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(message)) => Err(message),
+        }
+    }
+
+    /// Tells the writer something, and waits for room; the caller is no task.
+    pub(crate) fn tell_waiting(&self, message: Message) {
+        // Disconnected: the process is being torn down.
+        let _ = self.messages.send(message);
+    }
+}
+
+/// A checkpoint that is being written.
+struct Pending {
+    file: CheckpointFile,
+    /// Who takes part here; unknown until the trigger has come, which a barrier from another process may overtake.
+    expected: Option<BTreeSet<ExecutionAttemptId>>,
+    /// What was written and is not acknowledged.
+    states: BTreeMap<ExecutionAttemptId, SubtaskState>,
+    acknowledged: BTreeSet<ExecutionAttemptId>,
+}
+
+struct Writer {
+    checkpointing: Checkpointing,
+    process: String,
+    events: Sender<ExecutorEvent>,
+    pending: BTreeMap<CheckpointId, Pending>,
+    /// The newest that is committed; older ones are done with.
+    completed: CheckpointId,
+    /// Newer ones that are done with: a snapshot of them may still come.
+    closed: BTreeSet<CheckpointId>,
+    /// Attempts that add nothing more.
+    ended: BTreeSet<ExecutionAttemptId>,
+    /// For each attempt, what its next snapshot may build on. Invariant: of the newest checkpoint that the attempt was
+    /// told is committed, since the files of older ones are deleted.
+    bases: BTreeMap<ExecutionAttemptId, Base>,
+    /// What each attempt wrote for checkpoints that are not known to be committed.
+    written: BTreeMap<CheckpointId, BTreeMap<ExecutionAttemptId, Base>>,
+}
+
+impl Writer {
+    async fn run(mut self, messages: &Receiver<Message>) {
+        for message in messages {
+            self.obey(message).await;
+        }
+    }
+
+    async fn obey(&mut self, message: Message) {
+        match message {
+            Message::Trigger { checkpoint, attempts } => {
+                if let Some(pending) = self.pending(checkpoint) {
+                    pending.expected.get_or_insert_default().extend(attempts);
+                    self.finish_if_whole(checkpoint).await;
+                }
+            }
+            Message::Snapshot { attempt, checkpoint, parts } => self.snapshot(attempt, checkpoint, &parts).await,
+            Message::Last { attempt, parts, reply } => {
+                self.acknowledge_first(attempt).await;
+                let state = self.last(attempt, &parts).await;
+                self.leave(attempt).await;
+                // Nobody waits any more: the task was dropped.
+                let _ = reply.send(state);
+            }
+            Message::Ended(attempt) => self.leave(attempt).await,
+            Message::Completed(checkpoint) => {
+                if let Some(written) = self.written.remove(&checkpoint) {
+                    self.bases.extend(written);
+                }
+                self.written.retain(|id, _| *id > checkpoint);
+                self.pending.retain(|id, _| *id > checkpoint);
+                self.closed.retain(|id| *id > checkpoint);
+                self.completed = self.completed.max(checkpoint);
+            }
+            Message::Aborted(checkpoint) => {
+                self.pending.remove(&checkpoint);
+                self.written.remove(&checkpoint);
+                self.closed.insert(checkpoint);
+            }
+        }
+    }
+
+    /// A checkpoint that snapshots may be added to.
+    fn pending(&mut self, checkpoint: CheckpointId) -> Option<&mut Pending> {
+        if checkpoint <= self.completed || self.closed.contains(&checkpoint) {
+            return None;
+        }
+        let (storage, process) = (&self.checkpointing.storage, &self.process);
+        Some(self.pending.entry(checkpoint).or_insert_with(|| Pending {
+            file: CheckpointFile::new(storage.clone(), checkpoint, process),
+            expected: None,
+            states: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+        }))
+    }
+
+    async fn snapshot(&mut self, attempt: ExecutionAttemptId, checkpoint: CheckpointId, parts: &[StatePart]) {
+        let base = self.bases.get(&attempt).cloned();
+        let Some(pending) = self.pending(checkpoint) else { return };
+        match subtask::write(parts, false, base.as_ref(), &mut pending.file).await {
+            Ok((state, base)) => {
+                pending.states.insert(attempt, state);
+                self.written.entry(checkpoint).or_default().insert(attempt, base);
+                self.finish_if_whole(checkpoint).await;
+            }
+            Err(error) => self.decline(checkpoint, attempt, &error),
+        }
+    }
+
+    /// Before an attempt is known to have finished, everything that it left for checkpoints is acknowledged: the leader
+    /// would take what it leaves in the end for its state at their barriers, and records between would be lost.
+    async fn acknowledge_first(&mut self, attempt: ExecutionAttemptId) {
+        let with_it = |pending: &&Pending| pending.states.contains_key(&attempt);
+        let ids: Vec<CheckpointId> =
+            self.pending.iter().filter(|(_, pending)| with_it(pending)).map(|(id, _)| *id).collect();
+        for checkpoint in ids {
+            let Some(pending) = self.pending.get_mut(&checkpoint) else { continue };
+            let next = pending.file.next();
+            let file = std::mem::replace(&mut pending.file, next);
+            let states = std::mem::take(&mut pending.states);
+            pending.acknowledged.extend(states.keys().copied());
+            self.close(checkpoint, file, states).await;
+        }
+    }
+
+    /// The last snapshot of an attempt has a file of its own: no checkpoint may wait for its end.
+    async fn last(&self, attempt: ExecutionAttemptId, parts: &[StatePart]) -> Result<SubtaskState, Error> {
+        let name = format!("{}-{}-{}", self.process, attempt.vertex.vertex, attempt.vertex.subtask);
+        let mut file = CheckpointFile::last(self.checkpointing.storage.clone(), &name);
+        let (state, _) = subtask::write(parts, true, None, &mut file).await?;
+        file.finish().await?;
+        Ok(state)
+    }
+
+    /// An attempt adds nothing more: nobody waits for it.
+    async fn leave(&mut self, attempt: ExecutionAttemptId) {
+        self.ended.insert(attempt);
+        self.bases.remove(&attempt);
+        for checkpoint in self.pending.keys().copied().collect::<Vec<_>>() {
+            self.finish_if_whole(checkpoint).await;
+        }
+    }
+
+    /// Closes the file when all who take part here have added theirs, and tells the leader: what is acknowledged is
+    /// durable.
+    async fn finish_if_whole(&mut self, checkpoint: CheckpointId) {
+        let Some(Pending { expected: Some(expected), states, acknowledged, .. }) = self.pending.get(&checkpoint) else {
+            return;
+        };
+        let done = |attempt: &ExecutionAttemptId| {
+            states.contains_key(attempt) || acknowledged.contains(attempt) || self.ended.contains(attempt)
+        };
+        if !expected.iter().all(done) {
+            return;
+        }
+        let Some(Pending { file, states, .. }) = self.pending.remove(&checkpoint) else { return };
+        self.closed.insert(checkpoint);
+        self.close(checkpoint, file, states).await;
+    }
+
+    async fn close(
+        &self,
+        checkpoint: CheckpointId,
+        file: CheckpointFile,
+        states: BTreeMap<ExecutionAttemptId, SubtaskState>,
+    ) {
+        match file.finish().await {
+            Ok(()) => {
+                for (attempt, state) in states {
+                    self.report(attempt, checkpoint, CheckpointOutcome::Acknowledged(state));
+                }
+            }
+            Err(error) => states.keys().for_each(|attempt| self.report_declined(checkpoint, *attempt, &error)),
+        }
+    }
+
+    /// A snapshot could not be written: one attempt says so, and the leader gives the checkpoint up.
+    fn decline(&mut self, checkpoint: CheckpointId, attempt: ExecutionAttemptId, error: &Error) {
+        self.pending.remove(&checkpoint);
+        self.written.remove(&checkpoint);
+        self.closed.insert(checkpoint);
+        self.report_declined(checkpoint, attempt, error);
+    }
+
+    fn report_declined(&self, checkpoint: CheckpointId, attempt: ExecutionAttemptId, error: &Error) {
+        self.report(attempt, checkpoint, CheckpointOutcome::Declined(error.to_string()));
+    }
+
+    fn report(&self, attempt: ExecutionAttemptId, checkpoint: CheckpointId, outcome: CheckpointOutcome) {
+        // Nobody listens any more: the executor is being dropped.
+        let _ = self.events.send(ExecutorEvent::Checkpoint(CheckpointReport { attempt, checkpoint, outcome }));
+    }
+}

@@ -1,0 +1,238 @@
+//! What a sub-task keeps in checkpoints and starts from, and what it is told of them.
+
+use std::cell::{Cell, RefCell};
+
+use bytes::Bytes;
+use crossbeam_channel::bounded;
+use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, CheckpointingMode, SubtaskState};
+use tidemill_model::execution::Failure;
+use tidemill_model::id::CheckpointId;
+
+use super::TaskContext;
+use crate::engine::snapshot::StateId;
+use crate::flow::OperatorIndex;
+use crate::push::Stopped;
+use crate::record::{Data, decode_value, encode_value};
+use crate::runtime::checkpoint::{Content, Error, Message, Restored, StateName, StatePart, TaskCheckpoints};
+use crate::state::FrozenState;
+
+/// By what an operator's state is found again: its uid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OperatorUid(String);
+
+impl OperatorUid {
+    pub(crate) fn state(&self, name: &str) -> StateId {
+        StateId { operator: self.0.clone(), name: name.to_owned() }
+    }
+}
+
+/// How far a sub-task is with the checkpoints that it has been told of.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Whether there may be something new.
+    looked_for: Cell<bool>,
+    /// The newest whose barrier went through the chain.
+    passed: Cell<u64>,
+    /// The newest whose completion was acted upon.
+    confirmed: Cell<u64>,
+    /// Whether the sub-task had finished before the checkpoint that it starts from.
+    had_finished: Cell<bool>,
+    /// What operators have left since the last barrier.
+    parts: RefCell<Vec<StatePart>>,
+}
+
+impl Progress {
+    /// There may be something new.
+    pub(super) fn look(&self) {
+        self.looked_for.set(true);
+    }
+}
+
+impl TaskContext {
+    fn checkpoints(&self) -> Option<&TaskCheckpoints> {
+        self.inner.environment.checkpoints.as_ref()
+    }
+
+    /// Whether operators are to leave their state at barriers.
+    pub(crate) fn takes_checkpoints(&self) -> bool {
+        self.checkpoints().is_some()
+    }
+
+    /// How often records are reflected in state; marks of tests are aligned, too.
+    pub(crate) fn checkpointing_mode(&self) -> CheckpointingMode {
+        self.checkpoints().map_or(CheckpointingMode::ExactlyOnce, |checkpoints| checkpoints.checkpointing.settings.mode)
+    }
+
+    /// The uid of an operator.
+    pub(crate) fn operator_uid(&self, operator: OperatorIndex) -> OperatorUid {
+        OperatorUid(self.flow().operator_uid(operator).to_owned())
+    }
+
+    /// The uid of the operator that begins this sub-task's chain.
+    pub(crate) fn first_uid(&self) -> OperatorUid {
+        let vertex = self.flow().graph().vertex(self.attempt().vertex.vertex);
+        let first = vertex.and_then(|vertex| vertex.operators.first());
+        OperatorUid(first.map(|operator| operator.uid.clone()).unwrap_or_default())
+    }
+
+    /// Whether there may be news of checkpoints; asks once.
+    #[inline]
+    pub(crate) fn has_checkpoint_news(&self) -> bool {
+        self.inner.checkpoints.looked_for.replace(false)
+    }
+
+    /// A checkpoint whose barrier this task, which begins the flow, is to send now.
+    pub(crate) fn take_trigger(&self) -> Option<u64> {
+        let wanted = self.checkpoints()?.notices.wanted();
+        (wanted > self.inner.checkpoints.passed.get()).then_some(wanted)
+    }
+
+    /// The newest checkpoint that was completed since this was last asked: sinks are to commit.
+    pub(crate) fn take_completed(&self) -> Option<u64> {
+        let completed = self.checkpoints()?.notices.completed();
+        (completed > self.inner.checkpoints.confirmed.replace(completed)).then_some(completed)
+    }
+
+    /// The newest checkpoint that came to nothing; 0: none.
+    pub(crate) fn aborted(&self) -> u64 {
+        self.checkpoints().map_or(0, |checkpoints| checkpoints.notices.aborted())
+    }
+
+    /// Every operator of the chain has acted upon the completion.
+    pub(crate) fn confirm(&self, checkpoint: u64) {
+        if let Some(checkpoints) = self.checkpoints() {
+            checkpoints.report(CheckpointReport {
+                attempt: self.attempt(),
+                checkpoint: CheckpointId(checkpoint),
+                outcome: CheckpointOutcome::Notified,
+            });
+        }
+    }
+
+    /// Leaves a state by key for the snapshot of the barrier that is passing.
+    pub(crate) fn keep_keyed(&self, id: StateId, types: &[&str], frozen: Box<dyn FrozenState>) {
+        self.keep(StatePart { id, types: owned(types), content: Content::Keyed(frozen) });
+    }
+
+    /// Leaves a value of the whole sub-task for the snapshot of the barrier that is passing, or for its last one.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub(crate) fn keep_value<T: Data>(&self, id: StateId, value: &T) -> Result<(), Stopped> {
+        let bytes = encode_value(value)
+            .map_err(|source| self.state_failed(&Error::Record { state: StateName(id.clone()), source }))?;
+        self.keep_bytes::<T>(id, bytes);
+        Ok(())
+    }
+
+    /// Leaves a value that is encoded.
+    pub(crate) fn keep_bytes<T>(&self, id: StateId, bytes: Bytes) {
+        self.keep(StatePart { id, types: owned(&[std::any::type_name::<T>()]), content: Content::Value(bytes) });
+    }
+
+    fn keep(&self, part: StatePart) {
+        if self.takes_checkpoints() {
+            self.inner.checkpoints.parts.borrow_mut().push(part);
+        }
+    }
+
+    /// The barrier went through the whole chain: what the operators left is written beside the task.
+    pub(crate) fn barrier_passed(&self, checkpoint: u64) {
+        let Some(checkpoints) = self.checkpoints() else { return };
+        self.inner.checkpoints.passed.set(checkpoint);
+        let parts = self.inner.checkpoints.parts.take();
+        let (attempt, checkpoint) = (self.attempt(), CheckpointId(checkpoint));
+        if checkpoints.writer.tell(Message::Snapshot { attempt, checkpoint, parts }).is_err() {
+            let reason = "the writer of snapshots is far behind; take checkpoints less often".to_owned();
+            checkpoints.report(CheckpointReport { attempt, checkpoint, outcome: CheckpointOutcome::Declined(reason) });
+        }
+    }
+
+    /// What the operators left at the end of input, durable: it is the sub-task's part of every later checkpoint.
+    pub(crate) fn last_snapshot(&self) -> Result<SubtaskState, Failure> {
+        let Some(checkpoints) = self.checkpoints() else { return Ok(SubtaskState::default()) };
+        let (reply, answer) = bounded(1);
+        let (attempt, parts) = (self.attempt(), self.inner.checkpoints.parts.take());
+        checkpoints.writer.tell_waiting(Message::Last { attempt, parts, reply });
+        let state = answer.recv().map_err(|_| Error::Start(std::io::ErrorKind::BrokenPipe.into())).flatten();
+        state.map_err(|error| self.failure(error.kind(), None, format!("leave the last snapshot: {error}")))
+    }
+
+    /// The sub-task has ended otherwise than by finishing.
+    pub(crate) fn leave_checkpoints(&self) {
+        if let Some(checkpoints) = self.checkpoints() {
+            checkpoints.writer.tell_waiting(Message::Ended(self.attempt()));
+        }
+    }
+
+    /// Opens what the sub-task starts from.
+    pub(crate) fn begin_restore(&self, states: Vec<SubtaskState>) -> Result<(), Failure> {
+        let Some(checkpoints) = self.checkpoints() else { return Ok(()) };
+        let restored =
+            Restored::open(states, &checkpoints.checkpointing).map_err(|error| self.restore_failure(&error))?;
+        self.inner.checkpoints.had_finished.set(restored.finished());
+        *self.inner.restored.borrow_mut() = Some(restored);
+        Ok(())
+    }
+
+    /// Every operator has what it wanted of it.
+    pub(crate) fn end_restore(&self) {
+        self.inner.restored.take();
+    }
+
+    /// Whether the sub-task had come to the end of its input in the checkpoint that it starts from.
+    pub(crate) fn had_finished(&self) -> bool {
+        self.inner.checkpoints.had_finished.get()
+    }
+
+    /// The sections of a keyed state in this sub-task's key groups, of the checkpoint that it starts from.
+    fn restored_sections(&self, id: &StateId, types: &[&str]) -> Result<Vec<Bytes>, Failure> {
+        let restored = self.inner.restored.borrow();
+        let Some(restored) = restored.as_ref() else { return Ok(Vec::new()) };
+        restored.sections(id, types, &self.key_groups()).map_err(|error| self.restore_failure(&error))
+    }
+
+    /// Shows each section of a keyed state to what takes it in.
+    pub(crate) fn restore_keyed(
+        &self,
+        id: &StateId,
+        types: &[&str],
+        mut take: impl FnMut(&[u8]) -> Result<(), crate::record::Error>,
+    ) -> Result<(), Failure> {
+        for section in self.restored_sections(id, types)? {
+            take(&section)
+                .map_err(|source| self.restore_failure(&Error::Record { state: StateName(id.clone()), source }))?;
+        }
+        Ok(())
+    }
+
+    /// The values of a state of the whole sub-task, one from each sub-task whose work this one goes on with.
+    pub(crate) fn restored_values<T: Data>(&self, id: &StateId) -> Result<Vec<T>, Failure> {
+        let decode = |bytes: Bytes| {
+            decode_value(&bytes)
+                .map_err(|source| self.restore_failure(&Error::Record { state: StateName(id.clone()), source }))
+        };
+        self.restored_bytes::<T>(id)?.into_iter().map(decode).collect()
+    }
+
+    /// The same, still encoded.
+    pub(crate) fn restored_bytes<T>(&self, id: &StateId) -> Result<Vec<Bytes>, Failure> {
+        let restored = self.inner.restored.borrow();
+        let Some(restored) = restored.as_ref() else { return Ok(Vec::new()) };
+        restored.values(id, &[std::any::type_name::<T>()]).map_err(|error| self.restore_failure(&error))
+    }
+
+    #[cold]
+    fn restore_failure(&self, error: &Error) -> Failure {
+        self.failure(error.kind(), None, format!("restore from checkpoint: {error}"))
+    }
+
+    #[cold]
+    fn state_failed(&self, error: &Error) -> Stopped {
+        self.fail(self.failure(error.kind(), None, format!("take a snapshot: {error}")))
+    }
+}
+
+fn owned(types: &[&str]) -> Vec<String> {
+    types.iter().map(|name| (*name).to_owned()).collect()
+}

@@ -1,0 +1,99 @@
+//! A state as it was at one moment: what a snapshot writes, and what a restore reads.
+//!
+//! ```text
+//! section := chunk*            one for each key group
+//! chunk   := length (u32, little-endian) | encoded list of (key, value)
+//! ```
+
+use std::sync::Arc;
+
+use tidemill_model::key::Key;
+use tidemill_model::key_group::KeyGroup;
+
+use super::table::Table;
+use crate::record::{self, Data, decode_value, encode_value};
+
+/// How many entries are encoded together: enough that the encoder's set-up costs nothing beside them.
+const ENTRIES_PER_CHUNK: usize = 1024;
+
+/// The bytes of a chunk's length.
+const LENGTH_BYTES: usize = 4;
+
+/// The values of one state in one sub-task at one moment, to be written on another thread.
+///
+/// # To ensure correctness
+///
+/// While two snapshots of one running task show one version for a key group, its values have not changed between them.
+pub trait FrozenState: Send {
+    /// The key groups in order, each with its version.
+    fn groups(&self) -> Vec<(KeyGroup, u64)>;
+
+    /// Appends the entries of the group at this place of [`groups`](Self::groups); answers how many there are.
+    ///
+    /// # Errors
+    /// A key or value cannot be encoded.
+    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error>;
+}
+
+/// The tables of one state at one moment, shared with the task until it changes them.
+#[derive(Debug)]
+pub(crate) struct FrozenTable<K, V> {
+    first: u32,
+    groups: Vec<(u64, Arc<Table<K, V>>)>,
+}
+
+impl<K, V> FrozenTable<K, V> {
+    pub(super) fn new(first: u32, groups: Vec<(u64, Arc<Table<K, V>>)>) -> Self {
+        Self { first, groups }
+    }
+}
+
+impl<K: Key, V: Data> FrozenState for FrozenTable<K, V> {
+    fn groups(&self) -> Vec<(KeyGroup, u64)> {
+        (self.first..).map(KeyGroup).zip(self.groups.iter().map(|(version, _)| *version)).collect()
+    }
+
+    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error> {
+        encode_entries(self.groups[index].1.iter().map(|(_, key, value)| (key, value)), section)
+    }
+}
+
+/// Appends entries to a section; answers how many there were.
+pub(crate) fn encode_entries<'a, K: Key, V: Data>(
+    entries: impl Iterator<Item = (&'a K, &'a V)>,
+    section: &mut Vec<u8>,
+) -> Result<u64, record::Error> {
+    let mut entries = entries.peekable();
+    let mut count = 0;
+    while entries.peek().is_some() {
+        let chunk: Vec<(&K, &V)> = entries.by_ref().take(ENTRIES_PER_CHUNK).collect();
+        count += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        let bytes = encode_value::<Vec<(&K, &V)>>(&chunk)?;
+        let length = u32::try_from(bytes.len()).map_err(|_| record::Error::Encode {
+            record_type: std::any::type_name::<(K, V)>(),
+            reason: format!("{} values take {} bytes, at most 4 GiB can be kept together", chunk.len(), bytes.len()),
+        })?;
+        section.extend_from_slice(&length.to_le_bytes());
+        section.extend_from_slice(&bytes);
+    }
+    Ok(count)
+}
+
+/// Shows each entry of a section.
+pub(crate) fn decode_entries<K: Key, V: Data>(
+    mut section: &[u8],
+    mut entry: impl FnMut(K, V),
+) -> Result<(), record::Error> {
+    while !section.is_empty() {
+        let truncated = || record::Error::Decode {
+            record_type: std::any::type_name::<(K, V)>(),
+            reason: "the section ends within a chunk".to_owned(),
+        };
+        let (length, rest) = section.split_first_chunk::<LENGTH_BYTES>().ok_or_else(truncated)?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let (chunk, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
+        decode_value::<Vec<(K, V)>>(chunk)?.into_iter().for_each(|(key, value)| entry(key, value));
+        section = rest;
+    }
+    Ok(())
+}
