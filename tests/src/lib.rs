@@ -8,4 +8,5 @@ pub mod every_operator;
 pub mod http;
 pub mod invariants;
 pub mod load;
+pub mod orders;
 pub mod sim;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser};
 use expect_test::expect;
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind};
-use tidemill_model::id::{
+use tidemill_model::id::{CheckpointId, 
     AttemptNumber, ClusterId, ExecutionAttemptId, ExecutionVertexId, JobId, JobVertexId, LeaderEpoch, NodeId,
     SubtaskIndex, TaskManagerId, TaskManagerName,
 };
@@ -61,6 +61,9 @@ fn details(status: JobStatus) -> JobDetails {
         records_in: 7,
         records_out: 3,
         restarts: 2,
+        checkpoints_completed: 7,
+        latest_checkpoint: Some(CheckpointId(9)),
+        restored_checkpoint: Some(CheckpointId(6)),
     }
 }
 

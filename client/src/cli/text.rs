@@ -87,7 +87,11 @@ pub(super) fn job(job: &JobDetails, now: Timestamp) -> String {
         }
     }
     field("Submitted", format!("{} UTC ({} ago)", moment(job.submitted), duration(now.since(job.submitted))));
-    field("Restarts", job.restarts.to_string());
+    let restored = job.restored_checkpoint.map_or(String::new(), |id| format!(", from checkpoint {id}"));
+    field("Restarts", format!("{}{restored}", job.restarts));
+    if let Some(latest) = job.latest_checkpoint {
+        field("Checkpoints", format!("{} completed, the newest is {latest}", job.checkpoints_completed));
+    }
     // Observed, not replicated: with the executors the figures go.
     if !job.status.is_terminal() {
         field("Records", format!("{} in, {} out", job.records_in, job.records_out));

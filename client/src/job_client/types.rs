@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidemill_model::execution::AttemptReport;
-use tidemill_model::id::{ClusterId, JobId, LeaderEpoch, NodeId, TaskManagerId, TaskManagerName};
+use tidemill_model::id::{CheckpointId, ClusterId, JobId, LeaderEpoch, NodeId, TaskManagerId, TaskManagerName};
 use tidemill_model::job::{HistoryEntry, JobStatus};
 use tidemill_model::job_graph::JobGraph;
 use tidemill_model::time::Timestamp;
@@ -47,6 +47,12 @@ pub struct JobDetails {
     pub records_out: u64,
     /// How often it was restarted.
     pub restarts: u32,
+    /// How many of its checkpoints were completed.
+    pub checkpoints_completed: u64,
+    /// The newest completed checkpoint that is kept.
+    pub latest_checkpoint: Option<CheckpointId>,
+    /// The newest checkpoint that sub-tasks were started from.
+    pub restored_checkpoint: Option<CheckpointId>,
 }
 
 /// One attempt of a job.
@@ -193,6 +199,9 @@ impl TryFrom<pb::JobDetails> for JobDetails {
             records_in: details.records_in,
             records_out: details.records_out,
             restarts: details.restarts,
+            checkpoints_completed: details.checkpoints_completed,
+            latest_checkpoint: details.latest_checkpoint.map(CheckpointId),
+            restored_checkpoint: details.restored_checkpoint.map(CheckpointId),
         })
     }
 }

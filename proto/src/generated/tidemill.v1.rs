@@ -800,6 +800,15 @@ pub struct JobDetails {
     /// How often the job was restarted.
     #[prost(uint32, tag = "11")]
     pub restarts: u32,
+    /// How many of its checkpoints were completed.
+    #[prost(uint64, tag = "12")]
+    pub checkpoints_completed: u64,
+    /// The newest of them; absent: none.
+    #[prost(uint64, optional, tag = "13")]
+    pub latest_checkpoint: ::core::option::Option<u64>,
+    /// The checkpoint that the newest restart went on from; absent: there was none.
+    #[prost(uint64, optional, tag = "14")]
+    pub restored_checkpoint: ::core::option::Option<u64>,
     /// What this answer rests on.
     #[prost(message, optional, tag = "30")]
     pub read: ::core::option::Option<ReadInfo>,

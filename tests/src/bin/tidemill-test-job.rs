@@ -6,14 +6,15 @@
 //! jobs, the second on the first one's result; `differs` builds another graph in the executor; `operators COUNT OUTPUT`
 //! writes what most operators make of the numbers below COUNT; `moody N` sends numbers that cannot be written when N is
 //! odd, or read when it is 2 modulo 4; `groups` runs without end, its source and its sums in one slot sharing group, the
-//! maps after them in another one; `leak` allocates without bound.
+//! maps after them in another one; `leak` allocates without bound; `orders INPUT PACE-MICROSECONDS OUTPUT` counts and
+//! windows what the files of a folder say.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tidemill::Environment;
-use tidemill_tests::every_operator;
+use tidemill_tests::{every_operator, orders};
 
 /// How many numbers wait for a gate: more than there are sub-tasks.
 const HELD_BACK: u64 = 16;
@@ -56,6 +57,9 @@ fn main() -> Result<()> {
         "operators" => every_operator::run(&env, number(1)?, argument(2)?.into()),
         "groups" => groups(&env),
         "leak" => leak(&env),
+        "orders" => {
+            orders::run(&env, Path::new(argument(1)?), Duration::from_micros(number(2)?), argument(3)?.into())
+        }
         "moody" => every_operator::run_moody(&env, number(1)?),
         other => bail!("unknown mode {other:?}"),
     }

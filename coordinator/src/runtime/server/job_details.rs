@@ -24,6 +24,9 @@ pub(super) fn details(job: JobId, state: &JobState, observation: Option<JobObser
         records_in: observation.records_in,
         records_out: observation.records_out,
         restarts: state.restarts,
+        checkpoints_completed: state.checkpoints.completed_count,
+        latest_checkpoint: state.checkpoints.latest().map(|id| id.0),
+        restored_checkpoint: state.restore_from.values().max().map(|id| id.0),
         read: None,
     }
 }

@@ -1,0 +1,149 @@
+//! A keyed and windowed job over files whose output does not depend on failures, and what it must come to.
+//!
+//! Each line is `time key value`. The job writes, for each line, how many the key has had (`count key n`), and for each
+//! key and window of a second of event time the sum of the values (`window key start sum`). The times of a file only
+//! grow, and those of a later file begin where those of an earlier one end, so that no record is ever late.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tidemill::{
+    Aggregate, Collector, Environment, KeyedContext, KeyedProcessFunction, StateRegistry, UserError, ValueState,
+    WatermarkStrategy, Windows,
+};
+
+/// How many keys there are.
+const KEYS: u64 = 50;
+/// How many lines of event time make a second.
+const LINES_PER_SECOND: u64 = 500;
+
+type Order = (i64, u64, u64);
+
+/// The order of a line's number.
+fn order(number: u64) -> Order {
+    let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31);
+    let time = i64::try_from(number * 1000 / LINES_PER_SECOND).unwrap_or(i64::MAX);
+    (time, mixed % KEYS, mixed % 1009)
+}
+
+/// Writes `count` lines into several files of a new folder.
+///
+/// # Errors
+///
+/// When they cannot be written.
+pub fn write_input(folder: &Path, count: u64, files: u64) -> Result<()> {
+    std::fs::create_dir(folder).context("make the input's folder")?;
+    for file in 0..files {
+        let numbers = count * file / files..count * (file + 1) / files;
+        let line = |(time, key, value): Order| format!("{time} {key} {value}\n");
+        let text: String = numbers.map(order).map(line).collect();
+        std::fs::write(folder.join(format!("{file:04}")), text).context("write the input")?;
+    }
+    Ok(())
+}
+
+/// What the job writes for `count` lines, sorted.
+#[must_use]
+pub fn expected(count: u64) -> Vec<String> {
+    let (mut counts, mut sums) = (BTreeMap::new(), BTreeMap::new());
+    let mut lines = Vec::new();
+    for (time, key, value) in (0..count).map(order) {
+        let seen: &mut u64 = counts.entry(key).or_default();
+        *seen += 1;
+        lines.push(format!("count {key} {seen}"));
+        *sums.entry((key, time / 1000 * 1000)).or_insert(0) += value;
+    }
+    lines.extend(sums.into_iter().map(|((key, start), sum): (_, u64)| format!("window {key} {start} {sum}")));
+    lines.sort();
+    lines
+}
+
+/// Counts the records of each key.
+#[derive(Clone, Default)]
+struct Counts {
+    seen: ValueState<u64>,
+}
+
+impl KeyedProcessFunction<u64, Order> for Counts {
+    type Out = String;
+
+    fn open(&mut self, states: &mut StateRegistry<'_, u64>) -> Result<(), UserError> {
+        self.seen = states.value("seen")?;
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        (_, key, _): Order,
+        context: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<String>,
+    ) -> Result<(), UserError> {
+        let seen = self.seen.get(context).copied().unwrap_or(0) + 1;
+        self.seen.set(context, seen);
+        out.emit(format!("count {key} {seen}"));
+        Ok(())
+    }
+}
+
+/// Adds the values of orders.
+#[derive(Clone)]
+struct Sum;
+
+impl Aggregate<Order> for Sum {
+    type Accumulator = u64;
+    type Out = u64;
+
+    fn create(&mut self) -> u64 {
+        0
+    }
+
+    fn add(&mut self, sum: &mut u64, (_, _, value): Order) {
+        *sum += value;
+    }
+
+    fn merge(&mut self, sum: &mut u64, from: u64) {
+        *sum += from;
+    }
+
+    fn result(&mut self, sum: u64) -> u64 {
+        sum
+    }
+}
+
+/// Runs the job, with a pause of `pace` after each line in each sub-task.
+///
+/// # Errors
+///
+/// The job failed.
+pub fn run(env: &Environment, input: &Path, pace: Duration, output: PathBuf) -> Result<()> {
+    let parse = move |line: String| {
+        std::thread::sleep(pace);
+        let mut numbers = line.split(' ').map(|number| number.parse::<u64>().unwrap_or(u64::MAX));
+        let mut next = || numbers.next().unwrap_or(u64::MAX);
+        (i64::try_from(next()).unwrap_or(i64::MAX), next(), next())
+    };
+    let orders = env
+        .read_text_file(input)
+        .uid("lines")
+        .map(parse)
+        .uid("parse")
+        .assign_timestamps_and_watermarks(WatermarkStrategy::monotonous(|order: &Order| order.0))
+        .uid("times")
+        .share();
+    let counts = orders.stream().key_by(|order| order.1).process(Counts::default()).uid("counts");
+    let windows = orders
+        .stream()
+        .key_by(|order| order.1)
+        .window(Windows::tumbling(Duration::from_secs(1)))
+        .aggregate_with(Sum, |key, window, sum| format!("window {key} {} {sum}", window.start))
+        .uid("windows");
+    counts
+        .union(windows)
+        .write_as_text(output)
+        .rolling(1 << 20, Duration::from_secs(3600))
+        .uid("sink");
+    env.execute("orders")?;
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! A stateful job loses executors, task managers and leaders at seeded moments; its transactional output is that of a run
+//! without failures.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tidemill::cli::local_cluster::ProcessName;
+use tidemill::job_client::JobDetails;
+use tidemill_model::id::{CheckpointId, JobId};
+use tidemill_tests::cluster::{TestCluster, sorted_lines, until};
+use tidemill_tests::orders;
+
+const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
+
+/// How often something is killed, at least.
+const KILLS: usize = 20;
+
+/// How many task managers there are: one more than the job needs.
+const TASK_MANAGERS: u32 = 3;
+
+/// The moments and victims of the kills follow from it.
+const SEED: u64 = 5;
+
+/// What is killed.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Executor,
+    TaskManager,
+    Leader,
+    LeaderAndTaskManager,
+}
+
+impl Victim {
+    fn choose(random: &mut StdRng) -> Self {
+        match random.random_range(0..10) {
+            0..4 => Self::Executor,
+            4..7 => Self::TaskManager,
+            7..8 => Self::Leader,
+            _ => Self::LeaderAndTaskManager,
+        }
+    }
+}
+
+/// Jobs restart at once and as often as need be.
+const RESTARTS: [&str; 6] = [
+    "-D",
+    "restart-strategy.type=fixed-delay",
+    "-D",
+    "restart-strategy.fixed-delay.attempts=1000",
+    "-D",
+    "restart-strategy.fixed-delay.delay=10 ms",
+];
+
+struct Orders {
+    cluster: TestCluster,
+    random: StdRng,
+}
+
+impl Orders {
+    fn text(&self, name: &str) -> Result<String> {
+        Ok(self.cluster.path(name).to_str().context("a UTF-8 path")?.to_owned())
+    }
+
+    /// Waits until a checkpoint is completed that is newer than the one that was restored, and everything runs.
+    async fn until_checkpoint(&self, job: JobId, after: Option<CheckpointId>) -> Result<Option<JobDetails>> {
+        let went_on = |details: &JobDetails| {
+            let runs = details.attempts.iter().all(|attempt| attempt.report.state.name() == "RUNNING");
+            details.status.is_terminal()
+                || details.status.name() == "COMMITTING"
+                || details.attempts.iter().any(|attempt| attempt.report.state.name() == "FINISHED")
+                || (runs && details.latest_checkpoint > details.restored_checkpoint && details.latest_checkpoint > after)
+        };
+        let details = self.cluster.until_job(job, "a checkpoint is completed", went_on).await?;
+        let runs = details.attempts.iter().all(|attempt| attempt.report.state.name() == "RUNNING");
+        Ok((runs && !details.status.is_terminal()).then_some(details))
+    }
+
+    async fn kill(&mut self, details: &JobDetails, victim: Victim) -> Result<()> {
+        let executors: BTreeSet<u32> = details.attempts.iter().filter_map(|attempt| attempt.process_id).collect();
+        let hosts: BTreeSet<_> = details.attempts.iter().filter_map(|attempt| attempt.task_manager.clone()).collect();
+        let pick = |random: &mut StdRng, count: usize| random.random_range(0..count.max(1));
+        let mut victims = Vec::new();
+        match victim {
+            Victim::Executor => {
+                let index = pick(&mut self.random, executors.len());
+                let process = *executors.iter().nth(index).context("an executor")?;
+                let process = rustix::process::Pid::from_raw(i32::try_from(process)?).context("a process id")?;
+                // It may have ended by itself.
+                let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+            }
+            Victim::TaskManager => victims.push(self.task_manager(&hosts)?),
+            Victim::Leader => victims.push(self.cluster.leader().await?),
+            Victim::LeaderAndTaskManager => {
+                victims.push(self.cluster.leader().await?);
+                victims.push(self.task_manager(&hosts)?);
+            }
+        }
+        for name in &victims {
+            self.cluster.processes.kill(*name).await?;
+        }
+        for name in victims {
+            self.cluster.processes.start_process(name).await?;
+        }
+        Ok(())
+    }
+
+    fn task_manager(&mut self, hosts: &BTreeSet<tidemill_model::id::TaskManagerName>) -> Result<ProcessName> {
+        let index = self.random.random_range(0..hosts.len().max(1));
+        let name = hosts.iter().nth(index).context("a task manager")?;
+        let mut processes = (1..=TASK_MANAGERS).map(ProcessName::TaskManager);
+        processes.find(|process| process.to_string() == name.0).with_context(|| format!("which process is {name}?"))
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_a_job_commits_each_result_once() -> Result<()> {
+    let cluster = TestCluster::start(3, TASK_MANAGERS, 2, &[]).await?;
+    let mut orders = Orders { cluster, random: StdRng::seed_from_u64(SEED) };
+    let (input, output, checkpoints) = (orders.text("in")?, orders.text("out")?, orders.text("checkpoints")?);
+    let lines = 40_000;
+    orders::write_input(Path::new(&input), lines, 8)?;
+    let directory = format!("execution.checkpointing.dir={checkpoints}");
+    let settings = ["-D", "execution.checkpointing.interval=100 ms", "-D", &directory];
+    let mode = ["-D", "execution.runtime-mode=streaming", "-D", "execution.checkpointing.tolerable-failed-checkpoints=1000"];
+    let arguments = [["orders", &input, "1500", &output, "-p", "4"].as_slice(), &RESTARTS, &settings, &mode].concat();
+    let submitted = orders.cluster.submit(Path::new(JOB), &arguments).await?;
+    let job = submitted.job;
+    let (mut kills, mut restored) = (0, BTreeSet::new());
+    let mut latest = None;
+    while let Some(details) = orders.until_checkpoint(job, latest).await? {
+        restored.extend(details.restored_checkpoint);
+        latest = details.latest_checkpoint;
+        // Not to wait for something, but to strike at another moment each time.
+        tokio::time::sleep(Duration::from_millis(orders.random.random_range(0..150))).await;
+        let victim = Victim::choose(&mut orders.random);
+        orders.kill(&details, victim).await?;
+        kills += 1;
+    }
+    let ended = submitted.wait().await?;
+    ensure!(ended.code == Some(0), "{}", ended.stderr);
+    let parts = until("the output", || async { sorted_lines(Path::new(&output)).ok() }).await?;
+    ensure!(parts == orders::expected(lines), "the output of {kills} kills differs from that of a run without failures");
+    println!("{kills} kills, {} checkpoints restored", restored.len());
+    ensure!(kills >= KILLS && restored.len() >= KILLS, "{kills} kills, {} restores: too few", restored.len());
+    Ok(())
+}
