@@ -64,7 +64,7 @@ pub use tidemill_dataflow::operator::WatermarkGenerator;
 pub use tidemill_dataflow::pipe::Pipe;
 pub use tidemill_dataflow::record::Data;
 pub use tidemill_dataflow::runtime::counter::Counter;
-pub use tidemill_dataflow::runtime::sink::{SinkFunction, Subtask, UserError};
+pub use tidemill_dataflow::runtime::sink::{SinkAttempt, SinkFunction, Subtask, TransactionalSink, UserError};
 pub use tidemill_dataflow::runtime::source::{
     Boundedness, Discovery, Reading, Source, SourceOutput, SplitEnumerator, SplitReader,
 };

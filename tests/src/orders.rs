@@ -112,14 +112,18 @@ impl Aggregate<Order> for Sum {
     }
 }
 
-/// Runs the job, with a pause of `pace` after each line in each sub-task.
+/// Runs the job, with a pause of `pace` after each line in each sub-task until the file `release` is there.
 ///
 /// # Errors
 ///
 /// The job failed.
-pub fn run(env: &Environment, input: &Path, pace: Duration, output: PathBuf) -> Result<()> {
+pub fn run(env: &Environment, input: &Path, pace: Duration, output: PathBuf, release: PathBuf) -> Result<()> {
+    let mut released = false;
     let parse = move |line: String| {
-        std::thread::sleep(pace);
+        if !released {
+            std::thread::sleep(pace);
+            released = release.exists();
+        }
         let mut numbers = line.split(' ').map(|number| number.parse::<u64>().unwrap_or(u64::MAX));
         let mut next = || numbers.next().unwrap_or(u64::MAX);
         (i64::try_from(next()).unwrap_or(i64::MAX), next(), next())
@@ -139,11 +143,7 @@ pub fn run(env: &Environment, input: &Path, pace: Duration, output: PathBuf) -> 
         .window(Windows::tumbling(Duration::from_secs(1)))
         .aggregate_with(Sum, |key, window, sum| format!("window {key} {} {sum}", window.start))
         .uid("windows");
-    counts
-        .union(windows)
-        .write_as_text(output)
-        .rolling(1 << 20, Duration::from_secs(3600))
-        .uid("sink");
+    counts.union(windows).write_as_text(output).rolling(1 << 20, Duration::from_secs(3600)).uid("sink");
     env.execute("orders")?;
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser};
 use expect_test::expect;
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind};
-use tidemill_model::id::{CheckpointId, 
-    AttemptNumber, ClusterId, ExecutionAttemptId, ExecutionVertexId, JobId, JobVertexId, LeaderEpoch, NodeId,
-    SubtaskIndex, TaskManagerId, TaskManagerName,
+use tidemill_model::id::{
+    AttemptNumber, CheckpointId, ClusterId, ExecutionAttemptId, ExecutionVertexId, JobId, JobVertexId, LeaderEpoch,
+    NodeId, SubtaskIndex, TaskManagerId, TaskManagerName,
 };
 use tidemill_model::job::{HistoryEntry, JobStatus};
 use tidemill_model::job_graph::{JobGraph, JobVertex, OperatorDescriptor, SlotSharingGroup};

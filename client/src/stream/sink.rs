@@ -22,9 +22,9 @@ use crate::environment::Environment;
 /// # }
 /// ```
 pub struct DataSink {
-    environment: Environment,
+    pub(super) environment: Environment,
     vertex: VertexIndex,
-    operator: OperatorIndex,
+    pub(super) operator: OperatorIndex,
 }
 
 impl DataSink {

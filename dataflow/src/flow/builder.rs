@@ -15,7 +15,7 @@ use crate::record::Data;
 use crate::runtime::counter::Counters;
 use crate::runtime::partition::{RoundRobin, RoutePartitioner};
 use crate::runtime::sink::staged::StagedOutput;
-use crate::runtime::sink::{FileOutput, RollingOutput, Sink};
+use crate::runtime::sink::{Committer, FileOutput, RollingOutput, Sink, TransactionSink, TransactionalSink};
 use crate::runtime::task::{Task, TaskContext};
 
 /// Makes the chain of one sub-task, on its thread.
@@ -108,6 +108,8 @@ pub struct FlowBuilder {
     pub(super) side_outputs: Vec<SideOutputPlan>,
     pub(super) co_located: Vec<[Neighbour; 2]>,
     pub(super) outputs: Vec<(FileOutput, VertexIndex)>,
+    /// The sinks that write in transactions of the user's.
+    pub(super) committers: Vec<(Committer, OperatorIndex)>,
     collect_count: u32,
     /// The sources that never end.
     pub(super) unbounded: Vec<OperatorIndex>,
@@ -130,6 +132,7 @@ impl FlowBuilder {
             side_outputs: Vec::new(),
             co_located: Vec::new(),
             outputs: Vec::new(),
+            committers: Vec::new(),
             collect_count: 0,
             unbounded: Vec::new(),
             aligned: BTreeMap::new(),
@@ -287,6 +290,12 @@ impl FlowBuilder {
     pub fn add_output(&mut self, output: StagedOutput, vertex: VertexIndex) -> OutputIndex {
         self.outputs.push((FileOutput::Staged(output), vertex));
         OutputIndex(self.outputs.len() - 1)
+    }
+
+    /// Adds a sink that writes in transactions: what its sub-tasks had prepared when they finished is committed by
+    /// `function`.
+    pub fn add_transactions<T, F: TransactionalSink<T>>(&mut self, operator: OperatorIndex, function: F) {
+        self.committers.push((TransactionSink::committer(function), operator));
     }
 
     /// Lets an output replace what exists.

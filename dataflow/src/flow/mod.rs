@@ -17,7 +17,7 @@ use self::builder::SideOutputPlan;
 use crate::function::SidePortFactory;
 use crate::record::Timestamp;
 use crate::runtime::counter::Counters;
-use crate::runtime::sink::FileOutput;
+use crate::runtime::sink::{Committer, FileOutput};
 use crate::runtime::task::{Task, TaskContext};
 
 pub(crate) use builder::rebalance_factory;
@@ -70,6 +70,7 @@ pub struct Flow {
     operator_names: Vec<String>,
     operator_uids: Vec<String>,
     outputs: Vec<(FileOutput, JobVertexId)>,
+    committers: Vec<(Committer, OperatorIndex)>,
     side_outputs: Vec<SideOutputPlan>,
     /// The vertices whose sources wait for others; none in batch mode.
     aligned: BTreeMap<JobVertexId, WatermarkAlignment>,
@@ -103,6 +104,11 @@ impl Flow {
             (0..parallelism(vertex)).map(subtask).collect()
         };
         self.outputs.iter().map(move |(output, vertex)| (output, subtasks(*vertex)))
+    }
+
+    /// What commits the transactions of each sink of the user's, by the sink's uid.
+    pub(crate) fn committers(&self) -> impl Iterator<Item = (&str, &Committer)> {
+        self.committers.iter().map(|(committer, operator)| (self.operator_uid(*operator), committer))
     }
 
     pub(crate) fn alignment(&self, vertex: JobVertexId) -> Option<&WatermarkAlignment> {

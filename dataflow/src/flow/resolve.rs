@@ -162,6 +162,7 @@ impl FlowBuilder {
         let side_outputs = self.side_outputs;
         let outputs = self.outputs.into_iter();
         let outputs = outputs.filter_map(|(output, vertex)| Some((output, id(vertex)?))).collect();
+        let committers = self.committers;
         let operator_names = self.operators.into_iter().map(|operator| operator.name).collect();
         let counters = self.counters;
         Ok(Flow {
@@ -172,6 +173,7 @@ impl FlowBuilder {
             operator_names,
             operator_uids: uids,
             outputs,
+            committers,
             side_outputs,
             aligned,
             counters,

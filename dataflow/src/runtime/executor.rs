@@ -23,7 +23,7 @@ use crate::runtime::async_pool::AsyncPool;
 use crate::runtime::checkpoint::{self, Checkpointing, Message, Notices, Restored, SnapshotWriter, TaskCheckpoints};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
-use crate::runtime::sink::{FILES, FileOutput};
+use crate::runtime::sink::{FILES, FileOutput, TRANSACTIONS};
 use crate::runtime::source::{AlignedSubtask, SharedGroup};
 use crate::runtime::spawn::{TaskKind, spawn};
 use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment, TaskWaker};
@@ -340,6 +340,9 @@ impl Executor {
     /// The first output that could not be dealt with; the others were.
     pub fn finalize(&self, finalization: &Finalization) -> Result<(), Failure> {
         let mut result = Ok(());
+        if let Finalization::Commit { checkpoint: Some(last), .. } = finalization {
+            result = self.commit_transactions(last);
+        }
         for (output, subtasks) in self.flow.outputs() {
             if let Finalization::Commit { checkpoint: Some(last), .. } = finalization
                 && let Err(failure) = self.commit_last(output, &subtasks, last)
@@ -368,6 +371,27 @@ impl Executor {
             }
         }
         result
+    }
+
+    /// Commits the transactions of the user's sinks that the job's final checkpoint has.
+    fn commit_transactions(&self, last: &RestoreFrom) -> Result<(), Failure> {
+        let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(()) };
+        for (uid, commit) in self.flow.committers() {
+            let id = StateId { operator: uid.to_owned(), name: TRANSACTIONS.to_owned() };
+            for state in last.states.values() {
+                let restored =
+                    Restored::open(vec![state.clone()], checkpointing).map_err(|error| checkpoint_failure(&error))?;
+                for prepared in restored.values_of_any_type(&id).map_err(|error| checkpoint_failure(&error))? {
+                    commit(&prepared).map_err(|error| Failure {
+                        kind: FailureKind::Io,
+                        vertex: None,
+                        operator: Some(uid.to_owned()),
+                        message: format!("commit: {error}"),
+                    })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Commits the transactions of a sink that the job's final checkpoint has.

@@ -181,6 +181,12 @@ impl TaskContext {
         }
     }
 
+    /// Whether mail waits to be looked at.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        !self.mailbox().is_empty()
+    }
+
     /// Waits for mail, at most this long.
     pub(crate) fn wait(&self, duration: Duration) -> Result<(), Stopped> {
         match self.mailbox().recv_timeout(duration) {

@@ -84,9 +84,18 @@ impl Restored {
     /// # Errors
     /// They cannot be read, or the state was of another kind.
     pub(crate) fn values(&self, id: &StateId, types: &[&str]) -> Result<Vec<Bytes>, Error> {
+        self.snapshots.iter().try_for_each(|snapshot| snapshot.content(id, types).map(|_| ()))?;
+        self.values_of_any_type(id)
+    }
+
+    /// The same, for one who knows the type otherwise.
+    ///
+    /// # Errors
+    /// They cannot be read, or the state was of another kind.
+    pub(crate) fn values_of_any_type(&self, id: &StateId) -> Result<Vec<Bytes>, Error> {
         let mut values = Vec::new();
         for snapshot in &self.snapshots {
-            match snapshot.content(id, types)? {
+            match snapshot.index.state(id).map(|state| &state.content) {
                 Some(ContentIndex::Value(location)) => values.push(self.read(snapshot, id, *location)?),
                 Some(ContentIndex::Keyed(_)) => return Err(other_kind(id, "values by key", "a value of the sub-task")),
                 None => {}

@@ -8,6 +8,7 @@ mod function;
 mod print;
 mod rolling;
 pub mod staged;
+mod transactional;
 
 use tidemill_model::execution::Failure;
 
@@ -22,6 +23,8 @@ pub use file::{FileOutput, FileSink, Format, TextFormat};
 pub use function::{FunctionSink, SinkFunction, Subtask, UserError};
 pub use print::PrintSink;
 pub use rolling::RollingOutput;
+pub(crate) use transactional::{Committer, TRANSACTIONS};
+pub use transactional::{SinkAttempt, TransactionSink, TransactionWriter, TransactionalSink};
 
 /// Takes records at the end of a chain.
 pub trait Sink<T>: Clone + Send + Sync + 'static {

@@ -164,7 +164,7 @@ impl<S: Source> EnumeratorTask<S> {
         if let Some(checkpoint) = self.context.take_completed() {
             self.context.confirm(checkpoint);
         }
-        if let Some(checkpoint) = self.context.take_trigger() {
+        if let Some(checkpoint) = self.context.wanted_trigger() {
             let enumerator = &self.enumerator;
             let state = blame(&self.operator, || enumerator.state());
             let position: Position<S::Enumerator> = (state, self.found.iter().cloned().collect(), self.done);

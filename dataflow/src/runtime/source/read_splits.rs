@@ -178,7 +178,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
 
     /// Takes what waits in the channel, though there is no room for further splits: a barrier may be behind them.
     fn look_for_barrier(&mut self) -> Result<(), Stopped> {
-        while self.context.take_trigger().is_some() && self.input.try_step()? {
+        while self.context.wanted_trigger().is_some() && self.input.try_step()? {
             self.on_barrier()?;
         }
         Ok(())
@@ -266,6 +266,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             assigns: W::ASSIGNS,
             count: 0,
             end: End::None,
+            context: &self.context,
         };
         let reader = &mut split.reader;
         let reading = blame(&self.operator, || reader.read(&mut out));
@@ -370,7 +371,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
         if until < Timestamp::MAX {
             self.context.wake_at(until);
         }
-        if self.input.next().splits.is_empty() || self.context.take_trigger().is_some() {
+        if self.input.next().splits.is_empty() || self.context.wanted_trigger().is_some() {
             self.input.step()?;
             return self.on_barrier();
         }
@@ -409,10 +410,10 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> Task for SplitTask<S, W, N> {
                     break;
                 }
                 // No barrier comes any more from the one who found the splits.
-                if let Some(checkpoint) = self.context.take_trigger() {
+                if let Some(checkpoint) = self.context.wanted_trigger() {
                     self.pass_barrier(checkpoint)?;
                 }
-            } else if self.context.take_trigger().is_some() {
+            } else if self.context.wanted_trigger().is_some() {
                 self.look_for_barrier()?;
             }
             match self.turn() {

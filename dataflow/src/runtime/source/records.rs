@@ -132,7 +132,7 @@ impl<T: Data, D: LineDecoder<T>> SplitReader for RecordReader<T, D> {
 
     fn read<O: SourceOutput<T>>(&mut self, out: &mut O) -> Result<Reading, UserError> {
         let pause = self.lines.position() + BYTES_PER_READ;
-        while self.lines.position() < pause {
+        while self.lines.position() < pause && !out.is_interrupted() {
             let place = (self.lines.position(), self.lines.number());
             self.line.clear();
             let decoded = match self.lines.next_line(&mut self.line)? {

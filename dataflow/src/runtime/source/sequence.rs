@@ -12,6 +12,10 @@ use crate::runtime::task::TaskContext;
 /// How many numbers are emitted at a time.
 const NUMBERS_PER_READ: u64 = 1024;
 
+/// How many are emitted between two looks whether the task has something else to do: what follows in the chain may take
+/// long for each.
+const NUMBERS_PER_LOOK: u64 = 64;
+
 /// Emits the numbers of a range in order: sub-task p of P takes `start + p`, `start + p + P` and so on.
 #[derive(Debug, Clone)]
 pub struct SequenceSource {
@@ -87,14 +91,17 @@ impl PlainReader<u64> for SequenceReader {
         if let (true, Some(pace)) = (until <= self.emitted, self.pace) {
             return Ok(Reading::Wait(pace.due_at(self.emitted - self.restored).saturating_sub(self.watch.elapsed())));
         }
-        context.count_in(until - self.emitted);
-        let mut number = self.number;
-        for _ in self.emitted..until {
-            next.push(number, NO_TIME)?;
-            number = number.wrapping_add(self.step);
+        while self.emitted < until && !context.has_mail() {
+            let chunk = until.min(self.emitted + NUMBERS_PER_LOOK);
+            context.count_in(chunk - self.emitted);
+            let mut number = self.number;
+            for _ in self.emitted..chunk {
+                next.push(number, NO_TIME)?;
+                number = number.wrapping_add(self.step);
+            }
+            self.number = number;
+            self.emitted = chunk;
         }
-        self.number = number;
-        self.emitted = until;
         Ok(Reading::More)
     }
 }

@@ -121,6 +121,12 @@ pub trait SourceOutput<T> {
     /// Emits a record with an event time.
     fn emit_at(&mut self, record: T, time: Timestamp);
 
+    /// Whether the task has something else to do, such as to take part in a checkpoint: a reader that is asked between two
+    /// records, which may take long further down, then returns [`Reading::More`].
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+
     /// Emits a record to a side output of the source.
     fn output<S: Data>(&mut self, tag: &OutputTag<S>, record: S);
 }

@@ -5,6 +5,10 @@ use crate::engine::split_watermarks::SplitWatermarks;
 use crate::function::{OutputTag, SideOutputs};
 use crate::push::{Push, Stopped};
 use crate::record::{Control, Data, NO_TIME, Timestamp};
+use crate::runtime::task::TaskContext;
+
+/// How many records are read between two looks for a barrier that is expected.
+const RECORDS_PER_SMALL_STEP: u64 = 16;
 
 /// Where records and control go.
 pub(super) struct Target<N> {
@@ -42,6 +46,7 @@ pub(super) struct Output<'a, N, C> {
     pub(super) assigns: bool,
     pub(super) count: u64,
     pub(super) end: End,
+    pub(super) context: &'a TaskContext,
 }
 
 impl<N, C> Output<'_, N, C> {
@@ -84,6 +89,12 @@ impl<T, N: Push<T>, C: SplitTimes<T>> SourceOutput<T> for Output<'_, N, C> {
         {
             self.end = end;
         }
+    }
+
+    #[inline]
+    fn is_interrupted(&self) -> bool {
+        // While a barrier is on its way from the enumerator, reading goes on, in small steps.
+        self.context.has_mail() || (self.count >= RECORDS_PER_SMALL_STEP && self.context.wanted_trigger().is_some())
     }
 
     fn output<S: Data>(&mut self, tag: &OutputTag<S>, record: S) {

@@ -71,7 +71,7 @@ impl SplitReader for TextReader {
     #[inline]
     fn read<O: SourceOutput<String>>(&mut self, out: &mut O) -> Result<Reading, UserError> {
         let pause = self.lines.position() + BYTES_PER_READ;
-        while self.lines.position() < pause {
+        while self.lines.position() < pause && !out.is_interrupted() {
             let (begin, mut line) = (self.lines.position(), Vec::new());
             match self.lines.next_line(&mut line)? {
                 Line::Complete => out.emit(match String::from_utf8(line) {

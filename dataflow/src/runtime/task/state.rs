@@ -82,7 +82,7 @@ impl TaskContext {
     }
 
     /// A checkpoint whose barrier this task, which begins the flow, is to send now.
-    pub(crate) fn take_trigger(&self) -> Option<u64> {
+    pub(crate) fn wanted_trigger(&self) -> Option<u64> {
         let wanted = self.checkpoints()?.notices.wanted();
         (wanted > self.inner.checkpoints.passed.get()).then_some(wanted)
     }
