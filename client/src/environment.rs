@@ -290,11 +290,8 @@ impl Environment {
     }
 
     fn run(&self, name: &str, execute_index: u32, flow: Arc<Flow>) -> Result<Outcome, Error> {
-        let mut settings = JobSettings { runtime_mode: flow.mode(), ..self.inner.settings.clone() };
-        if flow.mode() == RuntimeMode::Batch {
-            // Its results come once, at the end: after a failure it starts again.
-            settings.checkpointing = None;
-        }
+        let checkpointing = self.inner.settings.checkpointing.clone().filter(|_| flow.mode() != RuntimeMode::Batch);
+        let settings = JobSettings { runtime_mode: flow.mode(), checkpointing, ..self.inner.settings.clone() };
         let mut state = self.state();
         match &mut state.role {
             Role::Plan => {

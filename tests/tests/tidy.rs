@@ -14,13 +14,17 @@ use serde_json::Value;
 use code::{code_only, words};
 
 /// Each crate and the crates of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("tidemill-model", &[]),
     ("tidemill-proto", &["tidemill-model"]),
     ("tidemill-event-log", &["tidemill-model"]),
     ("tidemill-failpoint", &[]),
-    ("tidemill-dataflow", &["tidemill-model", "tidemill-proto", "tidemill-failpoint"]),
-    ("tidemill-coordinator", &["tidemill-model", "tidemill-proto", "tidemill-event-log", "tidemill-failpoint"]),
+    ("tidemill-storage", &["tidemill-model"]),
+    ("tidemill-dataflow", &["tidemill-model", "tidemill-proto", "tidemill-failpoint", "tidemill-storage"]),
+    (
+        "tidemill-coordinator",
+        &["tidemill-model", "tidemill-proto", "tidemill-event-log", "tidemill-failpoint", "tidemill-storage"],
+    ),
     ("tidemill-taskmanager", &["tidemill-model", "tidemill-proto", "tidemill-event-log", "tidemill-failpoint"]),
     ("tidemill", &["tidemill-model", "tidemill-proto", "tidemill-dataflow", "tidemill-coordinator"]),
     (

@@ -47,7 +47,8 @@ impl Alignment {
     #[must_use]
     pub fn readable(&self, channel: usize) -> bool {
         let channel = &self.channels[channel];
-        !channel.ended && !(channel.reached && self.mode == CheckpointingMode::ExactlyOnce)
+        let waits = channel.reached && self.mode == CheckpointingMode::ExactlyOnce;
+        !channel.ended && !waits
     }
 
     /// Whether every channel has ended.

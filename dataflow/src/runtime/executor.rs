@@ -1,32 +1,28 @@
 //! All sub-tasks of one job and one attempt number on one task manager: starts them, stops them, publishes their output.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+mod checkpoints;
+mod finalization;
+mod subtask;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tidemill_model::checkpoint::{
-    CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport, CheckpointSettings, RestoreFrom,
-    SubtaskState,
-};
-use tidemill_model::execution::JobDeployment;
-use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, Finalization, TerminalState};
-use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, JobId, SubtaskIndex, TaskManagerId};
+use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings};
+use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TerminalState};
+use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
 
-use crate::engine::snapshot::StateId;
+use self::subtask::run_subtask;
 use crate::flow::Flow;
-use crate::push::{Stopped, take_blamed};
 use crate::runtime::async_pool::AsyncPool;
-use crate::runtime::checkpoint::{self, Checkpointing, Message, Notices, Restored, SnapshotWriter, TaskCheckpoints};
+use crate::runtime::checkpoint::{self, Checkpointing, Notices, SnapshotWriter};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
-use crate::runtime::sink::{FILES, FileOutput, TRANSACTIONS};
 use crate::runtime::source::{AlignedSubtask, SharedGroup};
 use crate::runtime::spawn::{TaskKind, spawn};
-use crate::runtime::task::{Mail, ProgressCounters, StopReason, Task, TaskContext, TaskEnvironment, TaskWaker};
+use crate::runtime::task::{Mail, ProgressCounters, TaskEnvironment, TaskWaker};
 use crate::runtime::wiring::Wiring;
 
 /// How much mail may wait: only cancellations, of which the first suffices.
@@ -206,62 +202,6 @@ impl Executor {
         }
     }
 
-    /// The checkpoints of a sub-task that is being started.
-    fn checkpoints(
-        &mut self,
-        attempt: AttemptNumber,
-        notices: &Arc<Notices>,
-    ) -> Result<Option<TaskCheckpoints>, Failure> {
-        let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(None) };
-        let writer = match self.writers.get(&attempt) {
-            Some(writer) => writer.clone(),
-            None => {
-                let process = format!("{}-{attempt}", self.task_manager);
-                let started = SnapshotWriter::start(checkpointing.clone(), process, self.events.clone());
-                let writer = started.map_err(|error| checkpoint_failure(&error))?;
-                self.writers.insert(attempt, writer.clone());
-                writer
-            }
-        };
-        let (checkpointing, notices, events) = (checkpointing.clone(), Arc::clone(notices), self.events.clone());
-        Ok(Some(TaskCheckpoints { checkpointing, notices, writer, events }))
-    }
-
-    /// Has attempts take a snapshot, or tells them what became of it.
-    pub fn checkpoint(&mut self, command: &CheckpointCommand) {
-        let checkpoint = command.checkpoint;
-        let message = || match command.action {
-            CheckpointAction::Trigger => Message::Trigger { checkpoint, attempts: command.attempts.clone() },
-            CheckpointAction::NotifyComplete => Message::Completed(checkpoint),
-            CheckpointAction::Abort => Message::Aborted(checkpoint),
-        };
-        let numbers: BTreeSet<AttemptNumber> = command.attempts.iter().map(|attempt| attempt.attempt).collect();
-        // First the writer: what a task does after it was told must not be built on what was committed before.
-        for writer in numbers.iter().filter_map(|number| self.writers.get(number)) {
-            writer.tell_waiting(message());
-        }
-        for attempt in &command.attempts {
-            let Some(task) = self.tasks.get(attempt).filter(|_| matches!(self.checkpointing, Ok(Some(_)))) else {
-                self.decline(command, *attempt, "the attempt does not run here, or takes no checkpoints");
-                continue;
-            };
-            match command.action {
-                CheckpointAction::Trigger => task.notices.trigger(checkpoint),
-                CheckpointAction::NotifyComplete => task.notices.complete(checkpoint),
-                CheckpointAction::Abort => task.notices.abort(checkpoint),
-            }
-            task.waker.wake();
-        }
-    }
-
-    fn decline(&self, command: &CheckpointCommand, attempt: ExecutionAttemptId, reason: &str) {
-        if command.action == CheckpointAction::Trigger {
-            let (checkpoint, outcome) = (command.checkpoint, CheckpointOutcome::Declined(reason.to_owned()));
-            // Nobody listens any more: the executor is being dropped.
-            let _ = self.events.send(ExecutorEvent::Checkpoint(CheckpointReport { attempt, checkpoint, outcome }));
-        }
-    }
-
     /// What all have before the first one runs.
     fn prepare(&mut self, attempt: ExecutionAttemptId) -> PreparedTask {
         let (mailbox, mails) = bounded(MAILBOX_CAPACITY);
@@ -334,88 +274,6 @@ impl Executor {
         }
     }
 
-    /// Publishes, or removes, what the job's sinks have staged; repeating it is harmless.
-    ///
-    /// # Errors
-    /// The first output that could not be dealt with; the others were.
-    pub fn finalize(&self, finalization: &Finalization) -> Result<(), Failure> {
-        let mut result = Ok(());
-        if let Finalization::Commit { checkpoint: Some(last), .. } = finalization {
-            result = self.commit_transactions(last);
-        }
-        for (output, subtasks) in self.flow.outputs() {
-            if let Finalization::Commit { checkpoint: Some(last), .. } = finalization
-                && let Err(failure) = self.commit_last(output, &subtasks, last)
-            {
-                result = result.and(Err(failure));
-                continue;
-            }
-            let outcome = match (output, finalization) {
-                (FileOutput::Staged(output), Finalization::Commit { attempts, .. }) => {
-                    let named: Vec<AttemptNumber> =
-                        subtasks.iter().filter_map(|subtask| attempts.get(subtask).copied()).collect();
-                    if named.len() < subtasks.len() {
-                        result = result.and(Err(unnamed(&output.path, named.len(), subtasks.len())));
-                        continue;
-                    }
-                    output.commit(self.job, &named)
-                }
-                (FileOutput::Staged(output), Finalization::Abort) => output.abort(self.job),
-                (FileOutput::Rolling(output), Finalization::Commit { .. } | Finalization::Abort) => {
-                    output.remove_unfinished(self.job)
-                }
-            };
-            if let Err(error) = outcome {
-                let failure = Failure { kind: error.kind(), vertex: None, operator: None, message: error.to_string() };
-                result = result.and(Err(failure));
-            }
-        }
-        result
-    }
-
-    /// Commits the transactions of the user's sinks that the job's final checkpoint has.
-    fn commit_transactions(&self, last: &RestoreFrom) -> Result<(), Failure> {
-        let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(()) };
-        for (uid, commit) in self.flow.committers() {
-            let id = StateId { operator: uid.to_owned(), name: TRANSACTIONS.to_owned() };
-            for state in last.states.values() {
-                let restored =
-                    Restored::open(vec![state.clone()], checkpointing).map_err(|error| checkpoint_failure(&error))?;
-                for prepared in restored.values_of_any_type(&id).map_err(|error| checkpoint_failure(&error))? {
-                    commit(&prepared).map_err(|error| Failure {
-                        kind: FailureKind::Io,
-                        vertex: None,
-                        operator: Some(uid.to_owned()),
-                        message: format!("commit: {error}"),
-                    })?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits the transactions of a sink that the job's final checkpoint has.
-    fn commit_last(
-        &self,
-        output: &FileOutput,
-        subtasks: &[ExecutionVertexId],
-        last: &RestoreFrom,
-    ) -> Result<(), Failure> {
-        let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(()) };
-        for subtask in subtasks {
-            let (Some(state), Some(vertex)) = (last.states.get(subtask), self.flow.graph().vertex(subtask.vertex))
-            else {
-                continue;
-            };
-            let Some(sink) = vertex.operators.last() else { continue };
-            let id = StateId { operator: sink.uid.clone(), name: FILES.to_owned() };
-            let restored =
-                Restored::open(vec![state.clone()], checkpointing).map_err(|error| checkpoint_failure(&error))?;
-            output.commit_last(&id, &restored)?;
-        }
-        Ok(())
-    }
-
     /// How far the tasks have come, now and later.
     #[must_use]
     pub fn watch(&self) -> ProgressWatch {
@@ -430,60 +288,6 @@ fn failed(kind: FailureKind, attempt: ExecutionAttemptId, message: String) -> Ex
 
 fn checkpoint_failure(error: &checkpoint::Error) -> Failure {
     Failure { kind: error.kind(), vertex: None, operator: None, message: format!("use checkpoints: {error}") }
-}
-
-fn unnamed(path: &Path, named: usize, subtasks: usize) -> Failure {
-    let message = format!(
-        "publish {}: the leader named attempts of {named} of its {subtasks} sub-tasks; coordinators and task managers \
-         must be of releases that fit",
-        path.display()
-    );
-    Failure { kind: FailureKind::InvalidInput, vertex: None, operator: None, message }
-}
-
-/// The life of a sub-task on its thread.
-fn run_subtask(environment: TaskEnvironment, restore: Option<SubtaskState>, reporter: &Reporter) {
-    reporter.report(ExecutionState::Initializing, Vec::new());
-    let flow = Arc::clone(&environment.flow);
-    let context = TaskContext::new(environment);
-    let mut task: Option<Box<dyn Task>> = None;
-    let run = || {
-        if let Some(state) = restore {
-            context.begin_restore(vec![state]).map_err(|failure| context.fail(failure))?;
-        }
-        let built = flow.task(&context).map_err(|failure| context.fail(failure))?;
-        context.end_restore();
-        let task = task.insert(built);
-        reporter.report(ExecutionState::Running, Vec::new());
-        task.run()
-    };
-    let end = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(())) => match context.last_snapshot() {
-            Ok(state) => {
-                let (accumulators, collected) = (flow.counters().take(), Vec::new());
-                TerminalState::Finished { accumulators, collected, state }
-            }
-            Err(failure) => TerminalState::Failed(failure),
-        },
-        Ok(Err(Stopped)) => match context.take_stop_reason() {
-            Some(StopReason::Failed(failure)) => TerminalState::Failed(failure),
-            Some(StopReason::Canceled) | None => TerminalState::Canceled,
-        },
-        Err(panic) => {
-            let (mut message, blamed) = (panic_message(panic.as_ref()), take_blamed());
-            if let Some(record) = blamed.as_ref().and_then(|blamed| blamed.record.as_ref()) {
-                message = format!("{message}; record: {record}");
-            }
-            let operator = blamed.as_ref().map(|blamed| blamed.operator.as_ref());
-            TerminalState::Failed(context.failure(FailureKind::Panic, operator, message))
-        }
-    };
-    if !matches!(end, TerminalState::Finished { .. }) {
-        context.leave_checkpoints();
-    }
-    // Reported before the chain is dropped: a neighbour sees its channel end only after the cause is known.
-    reporter.report(ExecutionState::Terminal(end), context.take_collected());
-    drop(task);
 }
 
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -5,15 +5,20 @@ use tidemill_model::id::{ExecutionVertexId, TaskManagerName};
 use tidemill_model::job::RuntimeMode;
 use tidemill_model::slot::SlotId;
 
+use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand, CheckpointOutcome, RestoreFrom, SubtaskState};
+use tidemill_model::execution::Finalization;
+
 use super::*;
 use crate::flow::FlowBuilder;
 use crate::key_selector::ComputedKey;
 use crate::operator::{Map, ReduceFunction, Rolling};
 use crate::pipe::FromSource;
+use crate::push::Stopped;
 use crate::runtime::counter::Counters;
 use crate::runtime::network::NoNetwork;
 use crate::runtime::sink::{DiscardSink, FileSink, TextFormat, staged::StagedOutput};
 use crate::runtime::source::SequenceSource;
+use crate::runtime::task::TaskContext;
 
 fn job() -> JobId {
     "0190f3a1b2c37d4e8f00112233445566".parse().unwrap()

@@ -1,11 +1,14 @@
 //! The sub-tasks that read splits: which split is read next, how long nobody has anything, how far event time is.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::job::RuntimeMode;
 
+use self::waiting::Waiting;
 use super::split_output::{End, Output, Target};
 use super::watermark_group::{AlignedSubtask, GroupMember};
 use super::{Error, Reading, Source, SplitReader, SplitTimes, Times};
@@ -70,37 +73,6 @@ impl<S: Source, W: Times<S::Out>> Pipe for FromSplits<S, W> {
 
 /// The name of the state that says which splits a sub-task has, and how far it has read them.
 const SPLITS: &str = "splits";
-
-/// Splits that were handed to this sub-task, and whether more are on their way.
-struct Waiting<S> {
-    splits: VecDeque<S>,
-    /// What the enumerator said last: whether all splits that there are at present have come.
-    said: Option<bool>,
-}
-
-impl<S> Push<S> for Waiting<S> {
-    fn push(&mut self, split: S, _time: Timestamp) -> Result<(), Stopped> {
-        self.splits.push_back(split);
-        Ok(())
-    }
-
-    fn control(&mut self, control: Control) -> Result<(), Stopped> {
-        match control {
-            Control::Idle | Control::EndOfInput => self.said = Some(true),
-            Control::Active => self.said = Some(false),
-            Control::Watermark(_)
-            | Control::Barrier(_)
-            | Control::ProcessingTime(_)
-            | Control::Completed(_)
-            | Control::FinishedBefore => {}
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Stopped> {
-        Ok(())
-    }
-}
 
 /// A split that is being read.
 struct OpenSplit<R, C> {

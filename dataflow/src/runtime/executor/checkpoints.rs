@@ -1,0 +1,69 @@
+//! The checkpoints of an executor's tasks: who is told what, and who declines.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport};
+use tidemill_model::execution::Failure;
+use tidemill_model::id::{AttemptNumber, ExecutionAttemptId};
+
+use super::{Executor, ExecutorEvent, checkpoint_failure};
+use crate::runtime::checkpoint::{Message, Notices, SnapshotWriter, TaskCheckpoints};
+
+impl Executor {
+    /// The checkpoints of a sub-task that is being started.
+    pub(super) fn checkpoints(
+        &mut self,
+        attempt: AttemptNumber,
+        notices: &Arc<Notices>,
+    ) -> Result<Option<TaskCheckpoints>, Failure> {
+        let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(None) };
+        let writer = match self.writers.get(&attempt) {
+            Some(writer) => writer.clone(),
+            None => {
+                let process = format!("{}-{attempt}", self.task_manager);
+                let started = SnapshotWriter::start(checkpointing.clone(), process, self.events.clone());
+                let writer = started.map_err(|error| checkpoint_failure(&error))?;
+                self.writers.insert(attempt, writer.clone());
+                writer
+            }
+        };
+        let (checkpointing, notices, events) = (checkpointing.clone(), Arc::clone(notices), self.events.clone());
+        Ok(Some(TaskCheckpoints { checkpointing, notices, writer, events }))
+    }
+
+    /// Has attempts take a snapshot, or tells them what became of it.
+    pub fn checkpoint(&mut self, command: &CheckpointCommand) {
+        let checkpoint = command.checkpoint;
+        let message = || match command.action {
+            CheckpointAction::Trigger => Message::Trigger { checkpoint, attempts: command.attempts.clone() },
+            CheckpointAction::NotifyComplete => Message::Completed(checkpoint),
+            CheckpointAction::Abort => Message::Aborted(checkpoint),
+        };
+        let numbers: BTreeSet<AttemptNumber> = command.attempts.iter().map(|attempt| attempt.attempt).collect();
+        // First the writer: what a task does after it was told must not be built on what was committed before.
+        for writer in numbers.iter().filter_map(|number| self.writers.get(number)) {
+            writer.tell_waiting(message());
+        }
+        for attempt in &command.attempts {
+            let Some(task) = self.tasks.get(attempt).filter(|_| matches!(self.checkpointing, Ok(Some(_)))) else {
+                self.decline(command, *attempt, "the attempt does not run here, or takes no checkpoints");
+                continue;
+            };
+            match command.action {
+                CheckpointAction::Trigger => task.notices.trigger(checkpoint),
+                CheckpointAction::NotifyComplete => task.notices.complete(checkpoint),
+                CheckpointAction::Abort => task.notices.abort(checkpoint),
+            }
+            task.waker.wake();
+        }
+    }
+
+    fn decline(&self, command: &CheckpointCommand, attempt: ExecutionAttemptId, reason: &str) {
+        if command.action == CheckpointAction::Trigger {
+            let (checkpoint, outcome) = (command.checkpoint, CheckpointOutcome::Declined(reason.to_owned()));
+            // Nobody listens any more: the executor is being dropped.
+            let _ = self.events.send(ExecutorEvent::Checkpoint(CheckpointReport { attempt, checkpoint, outcome }));
+        }
+    }
+}
