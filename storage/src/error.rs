@@ -64,6 +64,16 @@ pub enum Error {
         /// Why not.
         source: object_store::Error,
     },
+    /// The file system refused.
+    #[error("{action} {file}: {source}")]
+    FileSystem {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        file: String,
+        /// Why not.
+        source: std::io::Error,
+    },
 }
 
 impl Error {
@@ -78,6 +88,7 @@ impl Error {
             | Self::Truncated { .. }
             | Self::Corrupt { .. }
             | Self::Unfaithful { .. } => false,
+            Self::FileSystem { source, .. } => source.kind() != std::io::ErrorKind::PermissionDenied,
             Self::Store { source, .. } => !matches!(
                 source,
                 Store::PermissionDenied { .. }

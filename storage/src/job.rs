@@ -1,6 +1,8 @@
 //! The files of one job's checkpoints.
 
 use std::fmt;
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_model::checkpoint::StateHandle;
 
-use super::{Error, StateWriter};
+use super::{Error, StateWriter, local};
 
 /// How many files are deleted at once.
 const DELETED_AT_ONCE: usize = 16;
@@ -21,6 +23,8 @@ pub struct JobStorage {
     root: Path,
     /// For people.
     url: String,
+    /// The folder, if it is one of a file system.
+    local: Option<PathBuf>,
 }
 
 impl fmt::Debug for JobStorage {
@@ -30,8 +34,8 @@ impl fmt::Debug for JobStorage {
 }
 
 impl JobStorage {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, root: Path, url: String) -> Self {
-        Self { store, root, url }
+    pub(super) fn new(store: Arc<dyn ObjectStore>, root: Path, url: String, local: Option<PathBuf>) -> Self {
+        Self { store, root, url, local }
     }
 
     /// A file's full name, for people.
@@ -94,11 +98,20 @@ impl JobStorage {
         if found == expected { Ok(bytes) } else { Err(Error::Corrupt { file, begin, end, expected, found }) }
     }
 
-    /// Deletes files; those that are gone already count as deleted.
+    /// Deletes files, and folders that are empty then; files that are gone already count as deleted.
     ///
     /// # Errors
     /// The first that could not be deleted; others may be left, too.
     pub async fn delete(&self, paths: &[String]) -> Result<(), Error> {
+        if let Some(folder) = &self.local {
+            for path in paths {
+                self.path(path)?;
+                let path = path.clone();
+                let delete = move |folder: &FilePath| local::delete(folder, &local::within(folder, &path));
+                self.on_files(folder, "delete", delete).await?;
+            }
+            return Ok(());
+        }
         let delete = |path: &String| {
             let (store, place, file) = (Arc::clone(&self.store), self.path(path), self.name(path));
             async move {
@@ -111,7 +124,32 @@ impl JobStorage {
         futures::stream::iter(paths.iter().map(delete)).buffer_unordered(DELETED_AT_ONCE).try_collect().await
     }
 
-    /// The paths of all files, with their sizes in bytes.
+    /// Deletes whatever the job has here, the folder included.
+    ///
+    /// # Errors
+    /// The first thing that could not be deleted; others may be left, too.
+    pub async fn delete_all(&self) -> Result<(), Error> {
+        match &self.local {
+            Some(folder) => self.on_files(folder, "delete", local::delete_folder).await,
+            None => {
+                let paths: Vec<String> = self.list().await?.into_iter().map(|(path, _)| path).collect();
+                self.delete(&paths).await
+            }
+        }
+    }
+
+    /// The paths of files that are being written, or never will be finished; none in a store that keeps them to itself.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn list_unfinished(&self) -> Result<Vec<String>, Error> {
+        match &self.local {
+            Some(folder) => self.on_files(folder, "list", local::unfinished).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The paths of all files that are finished, with their sizes in bytes.
     ///
     /// # Errors
     /// The store refuses.
@@ -127,6 +165,19 @@ impl JobStorage {
         }
         files.sort();
         Ok(files)
+    }
+
+    /// Does something with the folder where waiting for a disk holds nobody up.
+    async fn on_files<T: Send + 'static>(
+        &self,
+        folder: &FilePath,
+        action: &'static str,
+        act: impl FnOnce(&FilePath) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let failed = |source| Error::FileSystem { action, file: self.url.clone(), source };
+        let folder = folder.to_owned();
+        let acted = tokio::task::spawn_blocking(move || act(&folder)).await;
+        acted.map_err(io::Error::other).and_then(|result| result).map_err(failed)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod job;
+mod local;
 mod location;
 mod writer;
 

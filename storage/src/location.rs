@@ -1,7 +1,7 @@
 //! The folder that a URL names.
 
 use std::fmt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +19,8 @@ pub struct CheckpointStorage {
     store: Arc<dyn ObjectStore>,
     root: Path,
     url: String,
+    /// The folder, if it is one of a file system.
+    local: Option<PathBuf>,
 }
 
 impl fmt::Debug for CheckpointStorage {
@@ -49,7 +51,8 @@ impl CheckpointStorage {
         std::fs::create_dir_all(path).map_err(|error| refuse(&format!("make the folder: {error}")))?;
         let store = LocalFileSystem::new_with_prefix(path).map_err(|error| refuse(&error.to_string()))?;
         let store = store.with_automatic_cleanup(true).with_fsync(true);
-        Ok(Self { store: Arc::new(store), root: Path::default(), url: url.trim_end_matches('/').to_owned() })
+        let (url, local) = (url.trim_end_matches('/').to_owned(), Some(PathBuf::from(path)));
+        Ok(Self { store: Arc::new(store), root: Path::default(), url, local })
     }
 
     /// Whether files can be written, read and deleted there: to be asked before a job relies on it.
@@ -77,7 +80,8 @@ impl CheckpointStorage {
     pub fn job(&self, job: JobId) -> JobStorage {
         let name = job.to_string();
         let root = self.root.clone().join(name.as_str());
-        JobStorage::new(Arc::clone(&self.store), root, format!("{}/{name}", self.url))
+        let local = self.local.as_ref().map(|folder| folder.join(&name));
+        JobStorage::new(Arc::clone(&self.store), root, format!("{}/{name}", self.url), local)
     }
 }
 

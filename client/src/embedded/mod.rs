@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidemill_coordinator::engine::replicated::JobState;
 use tidemill_coordinator::runtime::clock::Clock;
 use tidemill_coordinator::runtime::leader::{EventLog, LeaderHandle, LeaderSettings, run_leaderships};
 use tidemill_coordinator::runtime::memory_log::MemoryLog;
@@ -20,6 +21,9 @@ use tidemill_model::job::{JobResult, JobSpec, JobStatus};
 
 use self::task_manager::{EmbeddedTaskManager, Memory};
 use crate::submission::{Error, JobOutcome};
+
+/// How long an ended job waits for a checkpoint storage that is out of order.
+const CLEANING_MAX: Duration = Duration::from_secs(10);
 
 /// Runs a job in this process and waits for its end; may be called inside a tokio runtime.
 pub(crate) fn run(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error> {
@@ -40,7 +44,8 @@ async fn run_cluster(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error
     let job = spec.id;
     let log = Arc::new(MemoryLog::default());
     // Nothing can be lost but the whole process: a slow disk must not look like a lost task manager.
-    let settings = LeaderSettings { heartbeat_timeout: Duration::MAX, ..LeaderSettings::default() };
+    let (heartbeat_timeout, late_writes) = (Duration::MAX, Duration::ZERO);
+    let settings = LeaderSettings { heartbeat_timeout, late_writes, ..LeaderSettings::default() };
     let mut leadership = run_leaderships(log.clone(), settings, Clock::default(), EventLog::off());
     let leader: LeaderHandle = leadership
         .wait_for(Option::is_some)
@@ -57,6 +62,10 @@ async fn run_cluster(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error
         () = task_manager.cut_off() => None,
     };
     task_manager.stop();
+    // The last chance: there is no later leader.
+    if end.is_some() && tokio::time::timeout(CLEANING_MAX, wait_until_clean(&*log, job)).await.is_err() {
+        tracing::warn!(job_id = %job, "files of the job's checkpoints are left");
+    }
     let cut_off = || Error::Runtime(std::io::Error::other("the embedded coordinator has ended; its log says why"));
     let end = end.ok_or_else(cut_off)?;
     match end {
@@ -85,6 +94,16 @@ async fn wait_for_end(log: &dyn ReplicatedLog, job: JobId) -> JobStatus {
         }
         if applied.changed().await.is_err() {
             return JobStatus::Canceled;
+        }
+    }
+}
+
+/// Waits until no file of the job's checkpoints is left, or the log has ended.
+async fn wait_until_clean(log: &dyn ReplicatedLog, job: JobId) {
+    let mut applied = log.state().applied_index();
+    while log.state().read(|state| state.jobs.get(&job).is_some_and(JobState::needs_master)) {
+        if applied.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -85,6 +85,43 @@ async fn deleting_may_be_repeated_and_takes_empty_folders_along() {
 }
 
 #[tokio::test]
+async fn what_a_process_that_died_was_writing_is_found_and_deleted() {
+    let (_folder, storage, path) = storage();
+    write(&storage, "7/a", &[b"x"]).await;
+    let mut writer = storage.create("7/b").await.unwrap();
+    writer.write(Bytes::from_static(b"content")).await.unwrap();
+    let unfinished = storage.list_unfinished().await.unwrap();
+    assert_eq!(unfinished.len(), 1, "{unfinished:?}");
+    std::mem::forget(writer);
+    storage.delete(&unfinished).await.unwrap();
+    assert_eq!(storage.list_unfinished().await.unwrap(), Vec::<String>::new());
+    assert_eq!(storage.list().await.unwrap(), [("7/a".to_owned(), 1)]);
+    assert!(path.join("7/a").exists());
+}
+
+#[tokio::test]
+async fn everything_of_a_job_goes_with_its_folder_and_nothing_of_another_one() {
+    let (folder, storage, path) = storage();
+    let neighbour = folder.path().join("0190f3a1b2c37d4e8f00112233445567");
+    fs::create_dir(&neighbour).unwrap();
+    for file in ["7/a", "last/b"] {
+        write(&storage, file, &[b"x"]).await;
+    }
+    fs::write(path.join("7/unfinished#1"), "x").unwrap();
+    storage.delete_all().await.unwrap();
+    storage.delete_all().await.unwrap();
+    assert!(!path.exists() && neighbour.exists());
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_deleted_is_named_with_the_reason() {
+    let (_folder, storage, path) = storage();
+    fs::write(&path, "a file where the folder should be").unwrap();
+    let error = storage.delete_all().await.unwrap_err();
+    assert!(error.to_string().starts_with("delete file:///") && error.is_transient(), "{error}");
+}
+
+#[tokio::test]
 async fn a_path_out_of_the_folder_is_refused() {
     let (_folder, storage, _) = storage();
     for path in ["", "..", "7/../../x", "/7", "7//a"] {

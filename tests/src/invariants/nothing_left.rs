@@ -40,6 +40,14 @@ pub enum Violation {
         /// How many schedules name.
         used: usize,
     },
+    /// A file of a checkpoint.
+    #[error("file {path} of job {job} is in the checkpoint storage, and the job has ended")]
+    CheckpointFile {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        path: String,
+    },
     /// Staged output.
     #[error("output of attempt {attempt} is staged, and its job has ended")]
     Staged {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tidemill_coordinator::engine::leader::{
     AddressedCommand, JobMasterEvent, ResourceManagerEvent, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
 };
-use tidemill_coordinator::engine::replicated::Command;
+use tidemill_coordinator::engine::replicated::{Command, Garbage};
 use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
 use tidemill_taskmanager::engine::{self as agent, ExecutorId};
 
@@ -100,6 +100,13 @@ pub(crate) enum ExecutorTimer {
     Exited,
 }
 
+/// What a job's master asks of the checkpoint storage.
+#[derive(Debug, Clone)]
+pub(crate) enum StorageRequest {
+    Delete(Garbage),
+    List,
+}
+
 /// One event.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
@@ -138,13 +145,13 @@ pub(crate) enum Event {
         epoch: LeaderEpoch,
         actor: Actor,
     },
-    /// A spawned task deletes files, whatever has become of the leadership meanwhile.
-    DeleteFiles {
+    /// A spawned task asks the storage, whatever has become of the leadership meanwhile.
+    AskStorage {
         node: Node,
         boot: u64,
         epoch: LeaderEpoch,
         job: JobId,
-        paths: Vec<String>,
+        request: StorageRequest,
     },
     PortProbed {
         node: Node,

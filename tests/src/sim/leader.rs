@@ -16,7 +16,7 @@ use tidemill_model::slot::SlotId;
 
 use super::clock::{MILLISECOND, Time};
 use super::coordinator::{Proposer, Shell};
-use super::event::{Actor, ConnectionId, Event, Mail};
+use super::event::{Actor, ConnectionId, Event, Mail, StorageRequest};
 use super::fact::Fact;
 use super::raft::Node;
 use super::world::{World, node_id};
@@ -33,6 +33,9 @@ const DETECTOR: DetectorSettings = DetectorSettings {
 
 /// How many ended jobs are remembered.
 const HISTORY: u32 = 100;
+
+/// As servers have it.
+const LATE_WRITES: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Master {
@@ -262,7 +265,11 @@ impl World {
         let now = coordinator.life.clock.instant(self.now);
         let started_at = coordinator.applied;
         let Shell::Leading(leadership) = &mut coordinator.shell else { return };
-        let settings = JobMasterSettings { reconcile_timeout: self.plan.reconcile_timeout, history_size: HISTORY };
+        let settings = JobMasterSettings {
+            reconcile_timeout: self.plan.reconcile_timeout,
+            history_size: HISTORY,
+            late_writes: LATE_WRITES,
+        };
         let missing: Vec<_> = coordinator
             .state
             .unfinished()
@@ -303,9 +310,15 @@ impl World {
                     let event = ResourceManagerEvent::SlotsReturned { job, slots };
                     self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
                 }
-                JobMasterAction::DeleteFiles { paths } => {
+                JobMasterAction::DeleteFiles(garbage) => {
                     let (delay, boot) = (self.moment(), self.coordinators[node].life.boot);
-                    self.after(delay, Event::DeleteFiles { node, boot, epoch, job, paths });
+                    let request = StorageRequest::Delete(garbage);
+                    self.after(delay, Event::AskStorage { node, boot, epoch, job, request });
+                }
+                JobMasterAction::ListFiles => {
+                    let (delay, boot) = (self.moment(), self.coordinators[node].life.boot);
+                    let request = StorageRequest::List;
+                    self.after(delay, Event::AskStorage { node, boot, epoch, job, request });
                 }
                 JobMasterAction::ReleaseSlots => {
                     let event = ResourceManagerEvent::SlotsReleased { job };

@@ -2,13 +2,14 @@
 //! sessions, probed ports.
 
 use tidemill_coordinator::engine::leader::{
-    AddressedCommand, Deletion, Grant, JobMasterEvent, ResourceManagerAction, ResourceManagerEvent, SessionId,
+    AddressedCommand, Grant, JobMasterEvent, ResourceManagerAction, ResourceManagerEvent, SessionId, StorageAnswer,
     TaskManagerCommand, TaskManagerMessage,
 };
+use tidemill_coordinator::engine::replicated::Garbage;
 use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
 
 use super::clock::{MILLISECOND, Time};
-use super::event::{Actor, Downward, Event, Mail};
+use super::event::{Actor, Downward, Event, Mail, StorageRequest};
 use super::fact::Fact;
 use super::network::Process;
 use super::raft::Node;
@@ -69,16 +70,31 @@ impl World {
         self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
     }
 
-    pub(crate) fn delete_files(&mut self, node: Node, boot: u64, epoch: LeaderEpoch, job: JobId, paths: Vec<String>) {
+    pub(crate) fn ask_storage(
+        &mut self,
+        node: Node,
+        boot: u64,
+        epoch: LeaderEpoch,
+        job: JobId,
+        request: StorageRequest,
+    ) {
         if !self.coordinators[node].life.is(boot) {
             return;
         }
-        let outcome = if self.nemesis.active && self.random.chance(100) { Deletion::Failed } else { Deletion::Done };
-        if outcome == Deletion::Done {
-            self.storage.delete(job, &paths);
-            self.note(&Fact::Deleted { job, paths: &paths });
-        }
-        self.post(node, epoch, Actor::Master(job), Mail::Master(JobMasterEvent::FilesDeleted { paths, outcome }));
+        let answer = match request {
+            _ if self.nemesis.active && self.random.chance(100) => StorageAnswer::Failed,
+            StorageRequest::List => StorageAnswer::Listed(self.storage.files_of(job)),
+            StorageRequest::Delete(garbage) => {
+                let paths = match &garbage {
+                    Garbage::Files(paths) => paths.clone(),
+                    Garbage::Folder => self.storage.files_of(job),
+                };
+                self.storage.delete(job, &paths);
+                self.note(&Fact::Deleted { job, paths: &paths });
+                StorageAnswer::Deleted(garbage)
+            }
+        };
+        self.post(node, epoch, Actor::Master(job), Mail::Master(JobMasterEvent::StorageAnswered(answer)));
     }
 
     fn forward(

@@ -168,6 +168,13 @@ impl World {
         if let Some(&(task_manager, job)) = self.storage.local.iter().find(|(_, job)| ended(*job)) {
             return Err(nothing_left::Violation::Folder { job, task_manager }.into());
         }
+        let keeps_nothing = |job| {
+            let state = jobs.get(&job).filter(|state| state.spec.settings.checkpointing.is_some());
+            state.is_some_and(|state| state.status.is_terminal() && state.checkpoints.completed.is_empty())
+        };
+        if let Some((job, path)) = self.storage.files().find(|(job, _)| keeps_nothing(*job)) {
+            return Err(nothing_left::Violation::CheckpointFile { job, path: path.to_owned() }.into());
+        }
         let left = |attempt: &&ExecutionAttemptId| ended(attempt.job) && !self.storage.excused.contains(&attempt.job);
         if let Some(attempt) = self.storage.pending().find(|attempt| left(&attempt)) {
             return Err(nothing_left::Violation::Staged { attempt }.into());

@@ -182,6 +182,16 @@ impl Storage {
         files.map(|(_, &place)| place).max().and_then(|place| self.snapshots.get(place)).cloned()
     }
 
+    /// The files of a job's checkpoints.
+    pub(crate) fn files_of(&self, job: JobId) -> Vec<String> {
+        self.files.keys().filter(|(of, _)| *of == job).map(|(_, path)| path.clone()).collect()
+    }
+
+    /// All files of checkpoints.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (JobId, &str)> + '_ {
+        self.files.keys().map(|(job, path)| (*job, path.as_str()))
+    }
+
     pub(crate) fn delete(&mut self, job: JobId, paths: &[String]) {
         for path in paths {
             self.files.remove(&(job, path.clone()));

@@ -59,7 +59,7 @@ fn tag(event: &Event) -> u64 {
         Event::Mail { node, .. } => process(4, *node),
         Event::ActorWakes { node, .. } => process(5, *node),
         Event::ActorTick { node, .. } => process(6, *node),
-        Event::DeleteFiles { node, .. } => process(24, *node),
+        Event::AskStorage { node, .. } => process(24, *node),
         Event::PortProbed { node, .. } => process(7, *node),
         Event::Pump { connection, .. } => (8 << 32) | connection.0,
         Event::Gone { connection, .. } => (9 << 32) | connection.0,

@@ -173,7 +173,7 @@ impl World {
             Event::Mail { node, boot, epoch, actor, mail } => self.mail(node, boot, epoch, actor, *mail),
             Event::ActorWakes { node, boot, epoch, actor } => self.actor_wakes(node, boot, epoch, actor),
             Event::ActorTick { node, boot, epoch, actor } => self.actor_ticked(node, boot, epoch, actor),
-            Event::DeleteFiles { node, boot, epoch, job, paths } => self.delete_files(node, boot, epoch, job, paths),
+            Event::AskStorage { node, boot, epoch, job, request } => self.ask_storage(node, boot, epoch, job, request),
             Event::PortProbed { node, boot, epoch, task_manager, place } => {
                 self.port_probed(node, boot, epoch, task_manager, place);
             }
@@ -206,7 +206,7 @@ impl World {
             | Event::Mail { node, .. }
             | Event::ActorWakes { node, .. }
             | Event::ActorTick { node, .. }
-            | Event::DeleteFiles { node, .. }
+            | Event::AskStorage { node, .. }
             | Event::PortProbed { node, .. }
             | Event::Request { to: node, .. } => Some(Process::Coordinator(*node)),
             Event::AgentTick { place, .. }

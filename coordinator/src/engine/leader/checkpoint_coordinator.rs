@@ -4,6 +4,7 @@
 //! completion is made known only after the entry that commits it, and a file is deleted only when nothing that is
 //! committed or may still be committed builds on it.
 
+mod cleaning;
 mod pending;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,14 +16,12 @@ use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, Execut
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Instant;
 
+use self::cleaning::Cleaning;
 use self::pending::PendingCheckpoint;
-use crate::engine::replicated::{Checkpoints, CommandBody, Response};
+use crate::engine::replicated::{Checkpoints, CommandBody, Garbage, Response};
 
 /// How many ids are reserved with one entry.
 const RESERVED_AT_ONCE: u64 = 64;
-
-/// How many files are deleted at a time.
-const DELETED_AT_ONCE: usize = 1000;
 
 /// What the coordinator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +34,10 @@ pub(super) enum Wish {
     Notify(CheckpointId, BTreeSet<ExecutionAttemptId>),
     /// Tell every live attempt that it came to nothing.
     Abort(CheckpointId, AbortReason),
-    /// Delete these files, which nothing needs any more.
-    Delete(Vec<String>),
+    /// Delete what nothing needs any more.
+    Delete(Garbage),
+    /// Say which files there are.
+    ListFiles,
     /// Too many checkpoints in a row have failed: the job has; why, in words.
     Fail(String),
 }
@@ -55,8 +56,8 @@ pub(super) enum Proposal {
     },
     /// Everybody has heard of it.
     Notified(CheckpointId),
-    /// These files are gone.
-    Deleted(Vec<String>),
+    /// This is gone.
+    Deleted(Garbage),
 }
 
 /// The scheduled attempts as the job's master sees them.
@@ -91,6 +92,8 @@ struct Notification {
 #[derive(Debug)]
 pub(super) struct CheckpointCoordinator {
     settings: CheckpointSettings,
+    /// How long after the job's end something of it may still be written.
+    late_writes: Duration,
     /// The ids that this leadership may still use: it reserved them itself, since an earlier one may have used any other.
     ids: Range<u64>,
     reserving: bool,
@@ -103,14 +106,15 @@ pub(super) struct CheckpointCoordinator {
     /// How many have failed since the last one that was completed.
     failures: u32,
     notification: Option<Notification>,
-    deleting: bool,
+    cleaning: Cleaning,
 }
 
 impl CheckpointCoordinator {
     /// A leadership's coordinator; nothing is pending yet.
-    pub(super) fn new(settings: CheckpointSettings) -> Self {
+    pub(super) fn new(settings: CheckpointSettings, late_writes: Duration) -> Self {
         Self {
             settings,
+            late_writes,
             ids: if mutant::active(Mutant::CheckpointCounterInMemory) { 1..u64::MAX } else { 0..0 },
             reserving: false,
             pending: BTreeMap::new(),
@@ -119,7 +123,7 @@ impl CheckpointCoordinator {
             last_end: None,
             failures: 0,
             notification: None,
-            deleting: false,
+            cleaning: Cleaning::default(),
         }
     }
 
@@ -181,6 +185,8 @@ impl CheckpointCoordinator {
                 self.reserving = false;
                 if done {
                     self.ids = (upto.0 + 1).saturating_sub(RESERVED_AT_ONCE)..upto.0 + 1;
+                    // What earlier leaderships have given up is written nowhere.
+                    self.cleaning.suspect(CheckpointId(upto.0.saturating_sub(RESERVED_AT_ONCE)));
                 }
             }
             CommandBody::CompleteCheckpoint { id, .. } if done => self.completed(now, *id, wishes),
@@ -188,7 +194,7 @@ impl CheckpointCoordinator {
             CommandBody::CompleteCheckpoint { id, .. } => {
                 self.drop_pending(now, *id, AbortReason::Superseded, wishes);
             }
-            CommandBody::RecordGarbageDeleted { .. } => self.deleting = false,
+            CommandBody::RecordGarbageDeleted { .. } => self.cleaning.done(),
             CommandBody::RecordNotified { .. }
             | CommandBody::RecordSchedule { .. }
             | CommandBody::RecordTerminal { .. }
@@ -212,16 +218,6 @@ impl CheckpointCoordinator {
         self.pending.clear();
         self.inherited = None;
         self.notification = None;
-    }
-
-    /// The runtime has deleted these files.
-    pub(super) fn deleted(&mut self, paths: Vec<String>, wishes: &mut Vec<Wish>) {
-        wishes.push(Wish::Propose(Proposal::Deleted(paths)));
-    }
-
-    /// The runtime could not delete them: they are tried again.
-    pub(super) fn not_deleted(&mut self) {
-        self.deleting = false;
     }
 
     /// Persist, then act: it is committed, so whoever took part may know.
@@ -256,6 +252,7 @@ impl CheckpointCoordinator {
 
     fn drop_pending(&mut self, now: Instant, id: CheckpointId, reason: AbortReason, wishes: &mut Vec<Wish>) {
         if self.pending.remove(&id).is_some() {
+            self.cleaning.suspect(id);
             self.last_end = Some(now);
             wishes.push(Wish::Abort(id, reason));
         }
@@ -277,7 +274,7 @@ impl CheckpointCoordinator {
         self.complete(now, participants, wishes);
         self.make_known(replicated, participants, wishes);
         self.trigger(now, replicated, participants, wishes);
-        self.delete_garbage(replicated, wishes);
+        self.clean(now, replicated, wishes);
     }
 
     /// A checkpoint of an earlier leadership is completed if every attempt has acknowledged it, and aborted otherwise.
@@ -372,22 +369,5 @@ impl CheckpointCoordinator {
             wishes.push(Wish::Propose(Proposal::Reserve(upto)));
         }
         None
-    }
-
-    /// A task builds its next snapshot on the newest completed checkpoint that it was told of. A file that only older
-    /// ones need may go when every attempt has been told of the one that made it garbage, and everything pending was
-    /// triggered after that.
-    pub(super) fn delete_garbage(&mut self, replicated: &Checkpoints, wishes: &mut Vec<Wish>) {
-        if self.deleting || self.inherited.is_some() {
-            return;
-        }
-        let pending = self.pending.values().map(|pending| pending.base).min();
-        let told = pending.map_or(replicated.notified, |base| base.min(replicated.notified));
-        let deletable = replicated.garbage.iter().filter(|(_, since)| **since <= told);
-        let paths: Vec<String> = deletable.map(|(path, _)| path.clone()).take(DELETED_AT_ONCE).collect();
-        if !paths.is_empty() {
-            self.deleting = true;
-            wishes.push(Wish::Delete(paths));
-        }
     }
 }

@@ -23,7 +23,7 @@ use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::{Instant, Timestamp};
 
-pub use event::{AttemptObservation, Deletion, JobMasterAction, JobMasterEvent, JobMasterSettings};
+pub use event::{AttemptObservation, JobMasterAction, JobMasterEvent, JobMasterSettings, StorageAnswer};
 
 use self::ending::{Finalizing, Released};
 use self::failover::Failing;
@@ -75,6 +75,7 @@ impl JobMaster {
         let executions: BTreeMap<_, _> = scheduled.map(|&vertex| (vertex, inherited(vertex))).collect();
         let inherits = executions.values().any(|state| *state == ExecutionState::Reconciling);
         let reconciliation = inherits.then(|| Reconciliation::new(now + settings.reconcile_timeout));
+        let checkpoints = job.spec.settings.checkpointing.clone();
         let mut master = Self {
             settings,
             registered: BTreeMap::new(),
@@ -89,7 +90,7 @@ impl JobMaster {
             start_at: None,
             reconciliation,
             failing: Failing::default(),
-            checkpoints: job.spec.settings.checkpointing.clone().map(CheckpointCoordinator::new),
+            checkpoints: checkpoints.map(|wanted| CheckpointCoordinator::new(wanted, settings.late_writes)),
             finalizing: Finalizing::default(),
             released: Released::Nothing,
             job,
@@ -130,7 +131,7 @@ impl JobMaster {
             JobMasterEvent::Progressed { task_manager, records_in, records_out } => {
                 self.progress.insert(task_manager, (records_in, records_out));
             }
-            JobMasterEvent::FilesDeleted { paths, outcome } => self.files_deleted(paths, outcome, &mut actions),
+            JobMasterEvent::StorageAnswered(answer) => self.storage_answered(now, answer, &mut actions),
             JobMasterEvent::Applied { body, stamp, response } => {
                 self.applied(now, &body, stamp, &response, &mut actions);
             }
@@ -187,7 +188,7 @@ impl JobMaster {
             JobStatus::Running | JobStatus::Restarting => self.drive_running(now, actions),
             JobStatus::Committing => self.drive_committing(actions),
             JobStatus::Cancelling | JobStatus::Failing(_) => self.drive_stopping(now, actions),
-            JobStatus::Finished(_) | JobStatus::Canceled | JobStatus::Failed(_) => self.release(actions),
+            JobStatus::Finished(_) | JobStatus::Canceled | JobStatus::Failed(_) => self.release(now, actions),
         }
         self.report_takeover(actions);
     }

@@ -8,7 +8,9 @@ mod placement;
 mod resource_manager;
 mod slot_pool;
 
-pub use job_master::{AttemptObservation, Deletion, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings};
+pub use job_master::{
+    AttemptObservation, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, StorageAnswer,
+};
 pub use message::{
     AddressedCommand, ExecutorProcess, FinalizationKind, FinalizationReport, JobReport, SessionId, TaskManagerCommand,
     TaskManagerHello, TaskManagerMessage,

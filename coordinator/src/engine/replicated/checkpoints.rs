@@ -3,6 +3,7 @@
 //! Only apply orders "attempt replaced" against "checkpoint completed": whichever entry comes first wins.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,26 @@ pub struct Checkpoints {
     /// Files to delete, and the completed checkpoint without which they were still needed. Invariant: no retained
     /// checkpoint needs one of them.
     pub garbage: BTreeMap<String, CheckpointId>,
+    /// The job has ended and keeps nothing: its whole folder is to go. Invariant: nothing else is listed then.
+    pub folder_is_garbage: bool,
+}
+
+/// What is to be deleted in a job's folder of the checkpoint storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Garbage {
+    /// These files, by their paths in the folder.
+    Files(Vec<String>),
+    /// Everything.
+    Folder,
+}
+
+impl fmt::Display for Garbage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(paths) => f.write_str(&paths.join(" ")),
+            Self::Folder => f.write_str("the folder"),
+        }
+    }
 }
 
 /// A checkpoint that is about to be completed.
@@ -85,13 +106,32 @@ impl Checkpoints {
         self.garbage.retain(|path, _| !needed.contains(path));
     }
 
-    /// The job has ended and its checkpoints go with it.
+    /// The job has ended and its checkpoints go with it, those that were never completed among them.
     pub(super) fn discard_all(&mut self) {
-        let since = self.reserved;
-        for (_, checkpoint) in std::mem::take(&mut self.completed) {
-            self.discard(&checkpoint, since);
-        }
+        self.completed.clear();
+        self.garbage.clear();
         self.notified = self.reserved;
+        self.folder_is_garbage = true;
+    }
+
+    pub(super) fn deleted(&mut self, garbage: &Garbage) {
+        match garbage {
+            Garbage::Files(paths) => self.garbage.retain(|path, _| !paths.contains(path)),
+            Garbage::Folder => self.folder_is_garbage = false,
+        }
+    }
+
+    /// Whether something is left to delete.
+    #[must_use]
+    pub fn has_garbage(&self) -> bool {
+        self.folder_is_garbage || !self.garbage.is_empty()
+    }
+
+    /// Whether a retained checkpoint needs a file, or it is to be deleted at its own time.
+    #[must_use]
+    pub fn knows(&self, path: &str) -> bool {
+        self.garbage.contains_key(path)
+            || self.completed.values().any(|checkpoint| checkpoint.paths().any(|needed| needed == path))
     }
 
     fn discard(&mut self, checkpoint: &CompletedCheckpoint, since: CheckpointId) {
@@ -107,6 +147,9 @@ impl Checkpoints {
     pub(super) fn check_invariants(&self) -> Result<(), String> {
         if self.latest().is_some_and(|latest| latest > self.reserved) {
             return Err(format!("checkpoint {:?} was completed but not reserved", self.latest()));
+        }
+        if self.folder_is_garbage && !(self.completed.is_empty() && self.garbage.is_empty()) {
+            return Err("the folder is garbage, and yet something in it is listed".to_owned());
         }
         let needed = self.needed();
         match self.garbage.keys().find(|path| needed.contains(*path)) {

@@ -15,6 +15,7 @@ use tidemill_model::job::JobSpec;
 use tidemill_model::time::Timestamp;
 
 use super::chaos::{ChaosAnswer, ChaosCommand};
+use super::checkpoints::Garbage;
 
 /// One decision, as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +135,7 @@ pub enum CommandBody {
         /// Of which job.
         job: JobId,
         /// Which.
-        paths: Vec<String>,
+        garbage: Garbage,
     },
     /// What a new leadership found of a job that was running.
     RecordTakeover {

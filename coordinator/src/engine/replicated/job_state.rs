@@ -95,7 +95,7 @@ impl JobState {
     /// Whether a leader has to look after it: until it has ended and nothing of it is left to delete.
     #[must_use]
     pub fn needs_master(&self) -> bool {
-        !self.status.is_terminal() || !self.checkpoints.garbage.is_empty()
+        !self.status.is_terminal() || self.checkpoints.has_garbage()
     }
 
     /// Applies a decision about this job. Deterministic; never fails.
@@ -114,7 +114,7 @@ impl JobState {
                 self.complete_checkpoint(*id, attempts, states, *duration, now)
             }
             CommandBody::RecordNotified { checkpoint, .. } => self.record_notified(*checkpoint),
-            CommandBody::RecordGarbageDeleted { paths, .. } => self.record_garbage_deleted(paths),
+            CommandBody::RecordGarbageDeleted { garbage, .. } => self.record_garbage_deleted(garbage),
             CommandBody::RecordTakeover { .. } => Response::Done,
             CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }

@@ -7,7 +7,7 @@ mod command;
 mod job_state;
 
 pub use chaos::{ChaosAnswer, ChaosCommand, ChaosState};
-pub use checkpoints::Checkpoints;
+pub use checkpoints::{Checkpoints, Garbage};
 pub use cluster_state::{BlobState, ClusterState, Takeover};
 pub use command::{Command, CommandBody, Ending, Response};
 pub use job_state::JobState;

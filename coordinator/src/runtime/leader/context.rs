@@ -30,6 +30,8 @@ pub struct LeaderSettings {
     pub reconcile_timeout: Duration,
     /// How many ended jobs are remembered.
     pub history_size: u32,
+    /// How long after a job's end a process of it may still write to the checkpoint storage.
+    pub late_writes: Duration,
     /// Which free slots jobs get.
     pub placement: SlotPlacement,
     /// How often engines are told that time has passed.
@@ -44,6 +46,7 @@ impl Default for LeaderSettings {
             heartbeat_grace: Duration::from_millis(300),
             reconcile_timeout: Duration::from_secs(10),
             history_size: 100,
+            late_writes: Duration::from_secs(2),
             placement: SlotPlacement::Spread,
             tick: Duration::from_millis(50),
         }
@@ -56,7 +59,11 @@ impl LeaderSettings {
     }
 
     pub(super) fn job_master(&self) -> JobMasterSettings {
-        JobMasterSettings { reconcile_timeout: self.reconcile_timeout, history_size: self.history_size }
+        JobMasterSettings {
+            reconcile_timeout: self.reconcile_timeout,
+            history_size: self.history_size,
+            late_writes: self.late_writes,
+        }
     }
 }
 

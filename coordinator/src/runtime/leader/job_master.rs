@@ -12,7 +12,8 @@ use super::context::{LeaderContext, MAILBOX_CAPACITY};
 use super::dispatcher::{self, Dispatcher};
 use super::handle::JobObservation;
 use super::resource_manager::{self, ResourceManagerActor};
-use crate::engine::leader::{JobMaster, JobMasterAction, JobMasterEvent};
+use super::storage::{self, Request};
+use crate::engine::leader::{JobMaster, JobMasterAction, JobMasterEvent, StorageAnswer};
 use crate::engine::replicated::CommandBody;
 use crate::runtime::spawn::{OwnedTask, spawn};
 
@@ -136,13 +137,13 @@ impl JobMasterActor {
         let span = tracing::info_span!("job", job_id = %self.arguments.job, leader_epoch = %leadership.epoch);
         span.in_scope(|| {
             for action in self.engine.step(now, event) {
-                self.act(action);
+                self.act(action, me);
             }
         });
         self.keep_time(me);
     }
 
-    fn act(&self, action: JobMasterAction) {
+    fn act(&self, action: JobMasterAction, me: &ActorRef<Self>) {
         let job = self.arguments.job;
         let resource_manager = &self.arguments.resource_manager;
         match action {
@@ -156,10 +157,8 @@ impl JobMasterActor {
             JobMasterAction::ReturnSlots { slots } => {
                 deliver(resource_manager.tell(resource_manager::ReturnSlots { job, slots }).try_send());
             }
-            JobMasterAction::DeleteFiles { paths } => {
-                // There is no checkpoint storage yet that a coordinator could reach: the files stay listed.
-                tracing::warn!(job_id = %job, files = paths.len(), "files of checkpoints are not deleted");
-            }
+            JobMasterAction::DeleteFiles(garbage) => self.ask_storage(Request::Delete(garbage), me),
+            JobMasterAction::ListFiles => self.ask_storage(Request::List, me),
             JobMasterAction::ReleaseSlots => {
                 deliver(resource_manager.tell(resource_manager::ReleaseSlots(job)).try_send());
             }
@@ -172,6 +171,23 @@ impl JobMasterActor {
                 deliver(self.arguments.dispatcher.tell(dispatcher::Ended(job)).try_send());
             }
         }
+    }
+}
+
+impl JobMasterActor {
+    /// In a task of its own: a storage that does not answer holds up nothing else.
+    fn ask_storage(&self, request: Request, me: &ActorRef<Self>) {
+        let Some(settings) = &self.engine.job().spec.settings.checkpointing else { return };
+        let (directory, job, me) = (settings.directory.clone(), self.arguments.job, me.downgrade());
+        spawn("checkpoint-storage", async move {
+            let answer = storage::carry_out(directory, job, request).await.unwrap_or_else(|error| {
+                tracing::warn!(job_id = %job, %error, "checkpoint storage; it is tried again");
+                StorageAnswer::Failed
+            });
+            if let Some(me) = me.upgrade() {
+                deliver(me.tell(Happened(JobMasterEvent::StorageAnswered(answer))).try_send());
+            }
+        });
     }
 }
 

@@ -10,6 +10,7 @@ mod handle;
 mod job_master;
 mod resource_manager;
 mod run;
+mod storage;
 
 pub use context::LeaderSettings;
 pub use handle::{Accepted, Error, JobObservation, LeaderHandle, SessionInbox};

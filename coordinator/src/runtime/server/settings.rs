@@ -116,6 +116,7 @@ impl CoordinatorSettings {
                 heartbeat_grace: configuration.get(&config::HEARTBEAT_GRACE),
                 reconcile_timeout: configuration.get(&config::COORDINATOR_RECONCILE_TIMEOUT),
                 history_size: configuration.get(&config::COORDINATOR_HISTORY_SIZE),
+                late_writes: LeaderSettings::default().late_writes,
                 placement: if configuration.get(&config::CLUSTER_EVENLY_SPREAD_OUT_SLOTS) {
                     SlotPlacement::Spread
                 } else {

@@ -8,7 +8,7 @@ use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, TaskMa
 use tidemill_model::job::JobStatus;
 use tidemill_model::time::Instant;
 
-use super::{Deletion, JobMaster, JobMasterAction};
+use super::{JobMaster, JobMasterAction, StorageAnswer};
 use crate::engine::leader::checkpoint_coordinator::{Participants, Proposal, Wish};
 use crate::engine::leader::message::TaskManagerCommand;
 use crate::engine::replicated::{CommandBody, Response};
@@ -88,20 +88,21 @@ impl JobMaster {
     }
 
     /// Files that an ended job has left.
-    pub(super) fn drive_garbage(&mut self, actions: &mut Vec<JobMasterAction>) {
+    pub(super) fn drive_garbage(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
         let Some(checkpoints) = &mut self.checkpoints else { return };
         let mut wishes = Vec::new();
         checkpoints.abandon();
-        checkpoints.delete_garbage(&self.job.checkpoints, &mut wishes);
+        checkpoints.clean(now, &self.job.checkpoints, &mut wishes);
         self.fulfil(wishes, actions);
     }
 
-    pub(super) fn files_deleted(&mut self, paths: Vec<String>, outcome: Deletion, actions: &mut Vec<JobMasterAction>) {
+    pub(super) fn storage_answered(&mut self, now: Instant, answer: StorageAnswer, actions: &mut Vec<JobMasterAction>) {
         let Some(checkpoints) = &mut self.checkpoints else { return };
         let mut wishes = Vec::new();
-        match outcome {
-            Deletion::Done => checkpoints.deleted(paths, &mut wishes),
-            Deletion::Failed => checkpoints.not_deleted(),
+        match answer {
+            StorageAnswer::Deleted(garbage) => checkpoints.deleted(now, &self.job.checkpoints, garbage, &mut wishes),
+            StorageAnswer::Listed(paths) => checkpoints.listed(&self.job.checkpoints, paths, &mut wishes),
+            StorageAnswer::Failed => checkpoints.cleaning_failed(now),
         }
         self.fulfil(wishes, actions);
     }
@@ -143,7 +144,7 @@ impl JobMaster {
                         CommandBody::CompleteCheckpoint { job, id, attempts, states, duration }
                     }
                     Proposal::Notified(checkpoint) => CommandBody::RecordNotified { job, checkpoint },
-                    Proposal::Deleted(paths) => CommandBody::RecordGarbageDeleted { job, paths },
+                    Proposal::Deleted(garbage) => CommandBody::RecordGarbageDeleted { job, garbage },
                 })),
                 Wish::Trigger(id) => self.tell_attempts(CheckpointAction::Trigger, id, |_| true, actions),
                 Wish::Notify(id, whom) => {
@@ -155,7 +156,8 @@ impl JobMaster {
                     tracing::info!(job_id = %job, checkpoint_id = %id, %reason, "checkpoint aborted");
                     self.tell_attempts(CheckpointAction::Abort, id, |_| true, actions);
                 }
-                Wish::Delete(paths) => actions.push(JobMasterAction::DeleteFiles { paths }),
+                Wish::Delete(garbage) => actions.push(JobMasterAction::DeleteFiles(garbage)),
+                Wish::ListFiles => actions.push(JobMasterAction::ListFiles),
                 Wish::Fail(message) => self.checkpoints_failed(&message),
             }
         }

@@ -200,7 +200,7 @@ impl JobMaster {
     }
 
     /// `nothing-left`: every task manager drops what it has of the job, and its slots are free.
-    pub(super) fn release(&mut self, actions: &mut Vec<JobMasterAction>) {
+    pub(super) fn release(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
         let job = self.job.spec.id;
         if self.released == Released::Nothing {
             self.released = Released::TaskManagers;
@@ -210,7 +210,7 @@ impl JobMaster {
             actions.push(JobMasterAction::ReleaseSlots);
         }
         if self.job.needs_master() {
-            return self.drive_garbage(actions);
+            return self.drive_garbage(now, actions);
         }
         if std::mem::replace(&mut self.released, Released::Everything) != Released::Everything {
             actions.push(JobMasterAction::Ended);

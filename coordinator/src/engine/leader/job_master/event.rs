@@ -12,7 +12,7 @@ use tidemill_model::time::Timestamp;
 
 use crate::engine::leader::message::{ExecutorProcess, FinalizationReport, JobReport, TaskManagerCommand};
 use crate::engine::leader::slot_pool::SlotRequestId;
-use crate::engine::replicated::{CommandBody, Response};
+use crate::engine::replicated::{CommandBody, Garbage, Response};
 
 /// Limits of a job's master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct JobMasterSettings {
     pub reconcile_timeout: Duration,
     /// How many ended jobs the cluster remembers.
     pub history_size: u32,
+    /// How long after a job's end a process of it that is being stopped may still write to the checkpoint storage.
+    pub late_writes: Duration,
 }
 
 /// Everything that can happen to a job's master.
@@ -102,23 +104,20 @@ pub enum JobMasterEvent {
         /// The answer.
         response: Response,
     },
-    /// Files of the job's checkpoints were to be deleted.
-    FilesDeleted {
-        /// Which.
-        paths: Vec<String>,
-        /// Whether they are gone; they are asked for again otherwise.
-        outcome: Deletion,
-    },
+    /// The checkpoint storage was asked for something.
+    StorageAnswered(StorageAnswer),
     /// Time has passed.
     Tick,
 }
 
-/// What became of files that were to be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
-    /// They are gone.
-    Done,
-    /// They are there.
+/// What came of a request to the checkpoint storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorageAnswer {
+    /// This is gone.
+    Deleted(Garbage),
+    /// These files are in the job's folder.
+    Listed(Vec<String>),
+    /// The storage is out of order.
     Failed,
 }
 
@@ -139,11 +138,10 @@ pub enum JobMasterAction {
         /// Which, each with the request that brought it.
         slots: BTreeMap<SlotId, SlotRequestId>,
     },
-    /// Delete files of the job's checkpoints, which nothing needs any more.
-    DeleteFiles {
-        /// Below the job's folder in the checkpoint storage.
-        paths: Vec<String>,
-    },
+    /// Delete what nothing needs any more in the job's folder of the checkpoint storage.
+    DeleteFiles(Garbage),
+    /// List the files in the job's folder of the checkpoint storage, unfinished ones among them.
+    ListFiles,
     /// Give back whatever slots the job holds.
     ReleaseSlots,
     /// Send to a task manager.

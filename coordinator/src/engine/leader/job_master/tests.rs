@@ -23,7 +23,11 @@ use crate::engine::leader::message::{FinalizationKind, FinalizationReport, JobRe
 use crate::engine::leader::slot_pool::SlotRequestId;
 use crate::engine::replicated::{CommandBody, JobState, Response};
 
-const SETTINGS: JobMasterSettings = JobMasterSettings { reconcile_timeout: Duration::from_secs(10), history_size: 10 };
+const SETTINGS: JobMasterSettings = JobMasterSettings {
+    reconcile_timeout: Duration::from_secs(10),
+    history_size: 10,
+    late_writes: Duration::from_secs(2),
+};
 
 /// A master whose proposals are applied at once, unless the test holds them back.
 struct Harness {
@@ -203,7 +207,7 @@ fn describe(action: &JobMasterAction) -> String {
             CommandBody::ReserveCheckpoints { upto, .. } => format!("propose reserve checkpoints up to {upto}"),
             CommandBody::CompleteCheckpoint { id, .. } => format!("propose complete checkpoint {id}"),
             CommandBody::RecordNotified { checkpoint, .. } => format!("propose notified {checkpoint}"),
-            CommandBody::RecordGarbageDeleted { paths, .. } => format!("propose deleted {}", paths.join(" ")),
+            CommandBody::RecordGarbageDeleted { garbage, .. } => format!("propose deleted {garbage}"),
             CommandBody::StartCommitting { checkpoint: Some(id), .. } => format!("propose StartCommitting {id}"),
             CommandBody::FailJob { cause, .. } => format!("propose fail: {cause}"),
             CommandBody::EndJob { ending, .. } => format!("propose end {ending:?}"),
@@ -221,7 +225,8 @@ fn describe(action: &JobMasterAction) -> String {
                 slots.keys().map(|slot| format!("{}/{}", name(slot.task_manager), slot.index)).collect();
             format!("return {}", slots.join(" "))
         }
-        JobMasterAction::DeleteFiles { paths } => format!("delete {}", paths.join(" ")),
+        JobMasterAction::DeleteFiles(garbage) => format!("delete {garbage}"),
+        JobMasterAction::ListFiles => "list files".to_owned(),
         JobMasterAction::ReleaseSlots => "release slots".to_owned(),
         JobMasterAction::Ended => "ended".to_owned(),
         JobMasterAction::Send { task_manager, command } => {

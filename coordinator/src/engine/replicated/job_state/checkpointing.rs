@@ -11,7 +11,7 @@ use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Timestamp;
 
 use super::JobState;
-use crate::engine::replicated::checkpoints::Completion;
+use crate::engine::replicated::checkpoints::{Completion, Garbage};
 use crate::engine::replicated::command::Response;
 
 impl JobState {
@@ -71,18 +71,18 @@ impl JobState {
         Response::Done
     }
 
-    pub(super) fn record_garbage_deleted(&mut self, paths: &[String]) -> Response {
-        for path in paths {
-            self.checkpoints.garbage.remove(path);
-        }
+    pub(super) fn record_garbage_deleted(&mut self, garbage: &Garbage) -> Response {
+        self.checkpoints.deleted(garbage);
         Response::Done
     }
 
     /// What becomes of the retained checkpoints at the end: a finished job needs none, another one may want to keep them.
     pub(super) fn drop_checkpoints(&mut self, end: &JobStatus) {
-        let retention = self.spec.settings.checkpointing.as_ref().map(|settings| settings.externalized);
-        let kept = retention == Some(ExternalizedRetention::RetainOnEnd) && !matches!(end, JobStatus::Finished(_));
-        if !kept {
+        let Some(settings) = &self.spec.settings.checkpointing else { return };
+        let wanted = settings.externalized == ExternalizedRetention::RetainOnEnd;
+        let kept = wanted && !matches!(end, JobStatus::Finished(_));
+        // What never ran has left nothing.
+        if !kept && self.schedule.is_some() {
             self.checkpoints.discard_all();
         }
     }

@@ -11,8 +11,9 @@ use tidemill_model::time::{Instant, Timestamp};
 
 use super::{CommandBody, Harness, JobMasterAction, JobMasterEvent, Response, describe};
 use crate::engine::fixture::{attempt, spec, task_manager};
-use crate::engine::leader::job_master::Deletion;
+use crate::engine::leader::job_master::StorageAnswer;
 use crate::engine::leader::message::JobReport;
+use crate::engine::replicated::Garbage;
 
 const ALL: [(u32, u32); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 const SECOND: Duration = Duration::from_secs(1);
@@ -139,11 +140,38 @@ fn a_subsumed_checkpoints_files_go_when_everybody_has_heard_of_the_one_after_it(
     "#]]
     .assert_eq(&harness.notified(ALL[3], 2));
     let paths: Vec<String> = harness.master.job().checkpoints.garbage.keys().cloned().collect();
-    let failed = JobMasterEvent::FilesDeleted { paths: paths.clone(), outcome: Deletion::Failed };
-    assert_eq!(harness.step(failed), "delete 1/0-0 1/0-1 1/1-0 1/1-1\n", "tried again");
-    let gone = JobMasterEvent::FilesDeleted { paths, outcome: Deletion::Done };
+    for pause in [100, 200, 400] {
+        assert_eq!(harness.step(JobMasterEvent::StorageAnswered(StorageAnswer::Failed)), "");
+        let pause = Duration::from_millis(pause);
+        assert_eq!(harness.tick_after(pause - Duration::from_millis(1)), "", "not at once");
+        assert_eq!(harness.tick_after(Duration::from_millis(1)), "delete 1/0-0 1/0-1 1/1-0 1/1-1\n", "tried again");
+    }
+    let gone = JobMasterEvent::StorageAnswered(StorageAnswer::Deleted(Garbage::Files(paths)));
     assert_eq!(harness.step(gone), "propose deleted 1/0-0 1/0-1 1/1-0 1/1-1\n");
     assert!(harness.master.job().checkpoints.garbage.is_empty());
+}
+
+#[test]
+fn files_of_a_checkpoint_that_came_to_nothing_are_found_when_everything_retained_is_newer() {
+    let mut harness = Harness::run(checkpointed());
+    harness.complete(1);
+    harness.tick_after(SECOND);
+    ALL[..3].iter().for_each(|&place| drop(harness.acknowledge(place, 0, 2)));
+    let expired = harness.tick_after(SECOND * 5);
+    assert!(expired.contains("abort checkpoint 2"), "{expired}");
+    assert!(!expired.contains("list files"), "checkpoint 1, which is retained, is older: {expired}");
+    let completed: String = ALL.iter().map(|&place| harness.acknowledge(place, 0, 3)).collect();
+    assert!(completed.ends_with("list files\n"), "{completed}");
+    // Beside those of the checkpoint that came to nothing: one that is retained, one that may yet be, what a task that
+    // has finished left, and what is no file of ours.
+    let there = ["2/0-0", "2/0-1#1", "3/0-0", "4/0-0", "last/x", "lost+found/x", "2"].map(str::to_owned).to_vec();
+    let found = harness.step(JobMasterEvent::StorageAnswered(StorageAnswer::Listed(there)));
+    assert_eq!(found, "delete 2/0-0 2/0-1#1\n");
+    let found = Garbage::Files(["2/0-0", "2/0-1#1"].map(str::to_owned).to_vec());
+    let gone = harness.step(JobMasterEvent::StorageAnswered(StorageAnswer::Deleted(found)));
+    assert_eq!(gone, "", "no list had them, and nothing else is to be done");
+    let heard: String = ALL.iter().map(|&place| harness.notified(place, 3)).collect();
+    assert_eq!(heard, "propose notified 3\ndelete 1/0-0 1/0-1 1/1-0 1/1-1\n");
 }
 
 #[test]
@@ -338,7 +366,14 @@ fn a_bounded_job_ends_with_a_final_checkpoint_of_what_its_tasks_left() {
         tm-1 <- release
         tm-2 <- release
         release slots
-        delete 1/0-0 1/0-1 1/1-0 1/1-1 9/0-0 9/0-1 9/1-0 9/1-1
+        delete the folder
     "#]]
     .assert_eq(&finished);
+    assert_eq!(harness.step(JobMasterEvent::StorageAnswered(StorageAnswer::Deleted(Garbage::Folder))), "");
+    assert_eq!(harness.tick_after(SECOND * 2), "delete the folder\n", "what a snapshot under way wrote late goes, too");
+    expect![[r#"
+        propose deleted the folder
+        ended
+    "#]]
+    .assert_eq(&harness.step(JobMasterEvent::StorageAnswered(StorageAnswer::Deleted(Garbage::Folder))));
 }
