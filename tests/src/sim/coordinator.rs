@@ -217,6 +217,8 @@ impl World {
             return self.answer(node, waiting, Err(Lost::NotLeader));
         };
         coordinator.waiting.insert(proposal, Waiting { term, proposer });
+        self.echo.remember(&command);
+        let coordinator = &mut self.coordinators[node];
         let work = match coordinator.slow && coordinator.random.chance(400) {
             true => coordinator.random.between(50, 2500) * MILLISECOND,
             false => coordinator.random.between(20, 400),

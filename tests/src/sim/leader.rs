@@ -94,6 +94,7 @@ impl World {
         };
         self.coordinators[node].shell = Shell::Leading(Box::new(leadership));
         self.note(&Fact::LeadershipBegan { node: node_id(node), epoch });
+        self.echo(node, epoch);
         // Job masters must be known before task managers report, or their attempts would look unwanted.
         self.synchronize(node, epoch);
         self.tick_later(node, epoch, Actor::ResourceManager);

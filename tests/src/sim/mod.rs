@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod connection;
 mod coordinator;
+mod echo;
 mod event;
 mod executor;
 pub mod fact;

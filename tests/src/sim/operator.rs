@@ -30,8 +30,8 @@ impl Operator {
 impl World {
     /// Some simulations have an operator.
     pub(crate) fn start_operator(&mut self) {
-        if self.operator.random.chance(350) {
-            let first = self.operator.random.between(2, 10) * SECOND;
+        if self.operator.random.chance(600) {
+            let first = self.operator.random.between(2, 8) * SECOND;
             self.after(first, Event::Operator);
         }
     }

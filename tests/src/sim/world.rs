@@ -8,6 +8,7 @@ use super::client::Client;
 use super::clock::{MILLISECOND, ProcessClock, SECOND, Time};
 use super::connection::Connection;
 use super::coordinator::Coordinator;
+use super::echo::Echo;
 use super::event::{ConnectionId, Event, Scheduled};
 use super::fact::Fact;
 use super::fault::Nemesis;
@@ -66,6 +67,7 @@ pub(crate) struct World {
     pub(crate) plane: Plane,
     pub(crate) nemesis: Nemesis,
     pub(crate) operator: Operator,
+    pub(crate) echo: Echo,
     pub(crate) watch: Watch,
     pub(crate) last_proposal: u64,
     pub(crate) last_connection: u64,
@@ -101,6 +103,7 @@ impl World {
             storage: Storage::default(),
             plane: Plane::default(),
             nemesis,
+            echo: Echo::new(Random::new(plan.seed ^ 0x00EC_4012)),
             operator: Operator::new(Random::new(plan.seed ^ 0x0D8A_1215)),
             watch,
             last_proposal: 0,
