@@ -7,6 +7,9 @@
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "http")]
+pub mod http;
+
 use std::io;
 
 /// Whether this build has fail points.

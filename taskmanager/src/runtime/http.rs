@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::agent_loop::Status;
-use super::failpoints;
 use super::metrics::Metrics;
 
 #[derive(Clone)]
@@ -32,7 +31,7 @@ pub(crate) async fn run(
         .route("/health", get(async || "ok\n"))
         .route("/ready", get(ready))
         .route("/metrics", get(show))
-        .merge(failpoints::routes())
+        .merge(tidemill_failpoint::http::routes())
         .with_state(Shown { metrics, status });
     axum::serve(listener, router).await
 }

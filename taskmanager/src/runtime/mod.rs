@@ -9,7 +9,6 @@ mod coordinators;
 mod data_port;
 mod directory;
 mod executor;
-mod failpoints;
 mod frame;
 mod http;
 mod memory_watch;

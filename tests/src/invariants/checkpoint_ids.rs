@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use tidemill_coordinator::engine::leader::TaskManagerCommand;
-use tidemill_coordinator::engine::replicated::{CommandBody, Response};
+use tidemill_coordinator::engine::replicated::Response;
 use tidemill_model::checkpoint::CheckpointAction;
 use tidemill_model::id::{CheckpointId, JobId, LeaderEpoch};
 
+use super::milestone::Milestone;
 use crate::sim::fact::Fact;
 
 /// How it was broken.
@@ -98,29 +99,13 @@ impl CheckpointIds {
         let Fact::Applied { command, response: Response::Done, before, .. } = fact else { return Ok(()) };
         let Some(job) = command.body.job() else { return Ok(()) };
         let Some(state) = before.jobs.get(&job) else { return Ok(()) };
-        if let CommandBody::FailOver { .. } | CommandBody::Relocate { .. } = &command.body {
-            self.void.insert(job, state.checkpoints.reserved);
-        }
-        let (checkpoint, attempts) = match &command.body {
-            CommandBody::CompleteCheckpoint { id, attempts, .. } => (*id, Some(attempts)),
-            CommandBody::StartCommitting { checkpoint: Some(id), .. } => (*id, None),
-            CommandBody::LeaderStarted { .. }
-            | CommandBody::RegisterBlob { .. }
-            | CommandBody::SubmitJob { .. }
-            | CommandBody::CancelJob { .. }
-            | CommandBody::RecordSchedule { .. }
-            | CommandBody::RecordTerminal { .. }
-            | CommandBody::FailOver { .. }
-            | CommandBody::Relocate { .. }
-            | CommandBody::SetDraining { .. }
-            | CommandBody::FailJob { .. }
-            | CommandBody::StartCommitting { checkpoint: None, .. }
-            | CommandBody::EndJob { .. }
-            | CommandBody::ReserveCheckpoints { .. }
-            | CommandBody::RecordNotified { .. }
-            | CommandBody::RecordGarbageDeleted { .. }
-            | CommandBody::RecordTakeover { .. }
-            | CommandBody::Chaos(_) => return Ok(()),
+        let (checkpoint, attempts) = match Milestone::of(&command.body) {
+            Some(Milestone::Completed(checkpoint, attempts)) => (checkpoint, attempts),
+            Some(Milestone::Replaced) => {
+                self.void.insert(job, state.checkpoints.reserved);
+                return Ok(());
+            }
+            None => return Ok(()),
         };
         if let Some(before) = self.completed.insert(job, checkpoint)
             && before >= checkpoint

@@ -9,6 +9,7 @@ pub mod converged;
 pub mod decided_first;
 pub mod fence;
 pub mod in_office;
+mod milestone;
 pub mod no_zombie;
 pub mod nothing_left;
 pub mod one_execution;

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_coordinator::engine::leader::TaskManagerCommand;
-use tidemill_coordinator::engine::replicated::{CommandBody, Response};
+use tidemill_coordinator::engine::replicated::Response;
 use tidemill_model::checkpoint::StateHandle;
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId, ExecutionVertexId, JobId};
 
+use super::milestone::Milestone;
 use crate::sim::fact::Fact;
 
 /// How it was broken.
@@ -66,11 +67,11 @@ impl Restores {
         let Fact::Applied { command, response: Response::Done, before, after, .. } = fact else { return };
         let Some(job) = command.body.job() else { return };
         let (Some(before), Some(after)) = (before.jobs.get(&job), after.jobs.get(&job)) else { return };
-        match &command.body {
-            CommandBody::CompleteCheckpoint { id, .. } | CommandBody::StartCommitting { checkpoint: Some(id), .. } => {
-                self.newest.insert(job, *id);
+        match Milestone::of(&command.body) {
+            Some(Milestone::Completed(id, _)) => {
+                self.newest.insert(job, id);
             }
-            CommandBody::FailOver { .. } | CommandBody::Relocate { .. } => {
+            Some(Milestone::Replaced) => {
                 let replaced = after.awaiting.difference(&before.awaiting);
                 for &vertex in replaced {
                     match self.newest.get(&job) {
@@ -79,21 +80,7 @@ impl Restores {
                     };
                 }
             }
-            CommandBody::LeaderStarted { .. }
-            | CommandBody::RegisterBlob { .. }
-            | CommandBody::SubmitJob { .. }
-            | CommandBody::CancelJob { .. }
-            | CommandBody::RecordSchedule { .. }
-            | CommandBody::RecordTerminal { .. }
-            | CommandBody::FailJob { .. }
-            | CommandBody::SetDraining { .. }
-            | CommandBody::StartCommitting { checkpoint: None, .. }
-            | CommandBody::EndJob { .. }
-            | CommandBody::ReserveCheckpoints { .. }
-            | CommandBody::RecordNotified { .. }
-            | CommandBody::RecordGarbageDeleted { .. }
-            | CommandBody::RecordTakeover { .. }
-            | CommandBody::Chaos(_) => {}
+            None => {}
         }
         let files = |state: &tidemill_model::checkpoint::CompletedCheckpoint| {
             let handles = state.states.values().flat_map(|state| &state.0);

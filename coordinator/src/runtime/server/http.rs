@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 
 use super::node::Node;
-use super::{admin, failpoints, metrics};
+use super::{admin, metrics};
 use crate::runtime::raft::RaftLog;
 use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
 
@@ -18,7 +18,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/health", get(async || "ok\n"))
         .route("/ready", get(ready))
         .route("/metrics", get(async |State(node): State<Arc<Node>>| metrics::render(&node).await))
-        .merge(failpoints::routes())
+        .merge(tidemill_failpoint::http::routes())
         .route("/raft", get(admin::raft))
         .route("/raftlog", get(admin::log))
         .route("/checksum", get(admin::checksum))

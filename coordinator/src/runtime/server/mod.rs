@@ -13,7 +13,6 @@ mod cluster_details;
 mod coordinator;
 mod data_directory;
 mod draining;
-mod failpoints;
 mod http;
 mod job_details;
 mod membership;

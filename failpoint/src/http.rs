@@ -4,16 +4,15 @@ use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::{get, put};
-use tidemill_failpoint::FailPoint;
 
-/// No route at all in a default build.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    if !tidemill_failpoint::ENABLED {
+use super::{ENABLED, Error, FailPoint, settings};
+
+/// No route at all in a build without fail points.
+pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    if !ENABLED {
         return Router::new();
     }
-    Router::new()
-        .route("/failpoints", get(async || tidemill_failpoint::settings() + "\n"))
-        .route("/failpoints/{name}", put(set))
+    Router::new().route("/failpoints", get(async || settings() + "\n")).route("/failpoints/{name}", put(set))
 }
 
 async fn set(Path(name): Path<String>, action: String) -> (StatusCode, String) {
@@ -23,8 +22,8 @@ async fn set(Path(name): Path<String>, action: String) -> (StatusCode, String) {
             tracing::warn!(name, action, "a fail point was set");
             (StatusCode::OK, format!("{name}={action}\n"))
         }
-        Err(error @ tidemill_failpoint::Error::Unknown { .. }) => (StatusCode::NOT_FOUND, format!("{error}\n")),
-        Err(error @ (tidemill_failpoint::Error::Action { .. } | tidemill_failpoint::Error::Assignment { .. })) => {
+        Err(error @ Error::Unknown { .. }) => (StatusCode::NOT_FOUND, format!("{error}\n")),
+        Err(error @ (Error::Action { .. } | Error::Assignment { .. })) => {
             (StatusCode::BAD_REQUEST, format!("{error}\n"))
         }
     }
