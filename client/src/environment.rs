@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tidemill_dataflow::flow::{Flow, FlowBuilder};
 use tidemill_dataflow::runtime::counter::{Counter, Counters};
-use tidemill_dataflow::runtime::executor::CollectedRecords;
 use tidemill_dataflow::runtime::process::{ExecutorRole, detect};
 use tidemill_model::config::{CLIENT_TIMEOUT, Configuration, PARALLELISM_DEFAULT, Scope};
 use tidemill_model::execution::{Failure, FailureKind};
@@ -17,7 +16,7 @@ use uuid::Uuid;
 use crate::arguments::{Arguments, split_addresses};
 use crate::error::Error;
 use crate::result::{JobExecutionResult, Outcome};
-use crate::submission::{JobOutcome, Submission};
+use crate::submission::Submission;
 use crate::{embedded, submission};
 
 /// Names the coordinators when `--coordinators` does not.
@@ -293,6 +292,9 @@ impl Environment {
         let checkpointing = self.inner.settings.checkpointing.clone().filter(|_| flow.mode() != RuntimeMode::Batch);
         let settings = JobSettings { runtime_mode: flow.mode(), checkpointing, ..self.inner.settings.clone() };
         let mut state = self.state();
+        if settings.checkpointing.is_some() && matches!(state.role, Role::Client { .. } | Role::Embedded) {
+            flow.check_uids()?;
+        }
         match &mut state.role {
             Role::Plan => {
                 print!("{}", flow.graph());
@@ -375,26 +377,6 @@ impl Drop for Inner {
             let message =
                 format!("the program ended after {calls} execute() calls, before the one that was submitted; {advice}");
             role.refuse(Failure { kind: FailureKind::GraphMismatch, vertex: None, operator: None, message });
-        }
-    }
-}
-
-impl From<JobOutcome> for Outcome {
-    fn from(outcome: JobOutcome) -> Self {
-        match outcome {
-            JobOutcome::Finished { result, collected } => {
-                let records = collected.into_iter().map(|(part, records)| CollectedRecords {
-                    collect_index: part.collect_index,
-                    subtask: part.subtask,
-                    records,
-                });
-                Self { result, collected: Some(records.collect()) }
-            }
-            JobOutcome::Detached { job } => {
-                let (accumulators, collected) = (std::collections::BTreeMap::new(), Vec::new());
-                let result = JobResult { job, net_runtime: Duration::ZERO, accumulators, collected };
-                Self { result, collected: None }
-            }
         }
     }
 }

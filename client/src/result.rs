@@ -1,5 +1,6 @@
 //! What an `execute` returns.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidemill_dataflow::record::Data;
@@ -11,6 +12,7 @@ use tidemill_model::job::JobResult;
 
 use crate::error::Error;
 use crate::stream::Collected;
+use crate::submission::JobOutcome;
 
 /// How a job ended, wherever it ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,26 @@ pub(crate) struct Outcome {
     pub(crate) result: JobResult,
     /// None: the records are not here, since the client did not wait or the job ran for another process.
     pub(crate) collected: Option<Vec<CollectedRecords>>,
+}
+
+impl From<JobOutcome> for Outcome {
+    fn from(outcome: JobOutcome) -> Self {
+        match outcome {
+            JobOutcome::Finished { result, collected } => {
+                let records = collected.into_iter().map(|(part, records)| CollectedRecords {
+                    collect_index: part.collect_index,
+                    subtask: part.subtask,
+                    records,
+                });
+                Self { result, collected: Some(records.collect()) }
+            }
+            JobOutcome::Detached { job } => {
+                let (accumulators, collected) = (BTreeMap::new(), Vec::new());
+                let result = JobResult { job, net_runtime: Duration::ZERO, accumulators, collected };
+                Self { result, collected: None }
+            }
+        }
+    }
 }
 
 /// The result of a finished job.

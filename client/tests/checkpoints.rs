@@ -64,3 +64,34 @@ fn a_job_that_has_failed_leaves_its_newest_checkpoint_if_that_is_wanted() {
     run(folder.path(), End::ByPanic, &["execution.checkpointing.num-retained=3"]).unwrap_err();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_folder_that_cannot_be_used_is_told_at_submission() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let error = run(&folder.path().join("file/checkpoints"), End::AfterAllNumbers, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("submit job") && error.contains("file/checkpoints") && error.contains("make the folder"),
+        "{error}"
+    );
+}
+
+#[test]
+fn operators_without_a_uid_are_listed_with_one_to_paste() {
+    let folder = TempDir::new().unwrap();
+    let directory = format!("execution.checkpointing.dir={}", folder.path().display());
+    let settings = ["execution.runtime-mode=streaming", "execution.checkpointing.interval=1 s", &directory];
+    let env = Environment::with_arguments(settings.into_iter().flat_map(|setting| ["-D", setting])).unwrap();
+    let numbers = env.generate_sequence(0..10, None).map(|number| number + 1).uid("map").map(|number| number + 1);
+    numbers.map(|number| number + 1).discard();
+    let error = env.execute("unnamed").unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().skip(1).map(str::trim).collect();
+    let wanted = [
+        ".uid(\"source-sequence\") after Source: sequence",
+        ".uid(\"map-2\") after Map",
+        ".uid(\"map-3\") after Map",
+        ".uid(\"sink-discard\") after Sink: discard",
+    ];
+    assert_eq!(lines, wanted, "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

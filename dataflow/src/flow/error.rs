@@ -20,6 +20,15 @@ pub enum Error {
         /// The name of the second operator.
         second: String,
     },
+    /// Operators have no uid, and checkpoints are on.
+    #[error(
+        "build job graph: with checkpoints each operator needs a uid of its own, by which its state is found again when \
+         the program has changed; these have none, add:{operators}"
+    )]
+    MissingUids {
+        /// A line for each.
+        operators: String,
+    },
     /// A side output that is used, of an operator that is not run.
     #[error(
         "build job graph: side output {tag:?} of operator {operator:?} is used, but the operator's main output leads \

@@ -5,7 +5,8 @@ mod error;
 mod exchange;
 mod resolve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use tidemill_model::execution::Failure;
@@ -69,6 +70,8 @@ pub struct Flow {
     factories: Vec<TaskFactory>,
     operator_names: Vec<String>,
     operator_uids: Vec<String>,
+    /// The operators to which the program gives no uid. Those of hidden vertices follow the ones that they serve.
+    without_uid: Vec<OperatorIndex>,
     outputs: Vec<(FileOutput, JobVertexId)>,
     committers: Vec<(Committer, OperatorIndex)>,
     side_outputs: Vec<SideOutputPlan>,
@@ -121,6 +124,33 @@ impl Flow {
 
     pub(crate) fn operator_name(&self, operator: OperatorIndex) -> &str {
         &self.operator_names[operator.0]
+    }
+
+    /// Whether the program gives each operator a uid, which outlives changes of the program.
+    ///
+    /// # Errors
+    /// It does not: a line for each operator without one, to be pasted.
+    pub fn check_uids(&self) -> Result<(), Error> {
+        if self.without_uid.is_empty() {
+            return Ok(());
+        }
+        let mut taken: BTreeSet<String> = self.operator_uids.iter().cloned().collect();
+        let mut operators = String::new();
+        for operator in &self.without_uid {
+            let name = &self.operator_names[operator.0];
+            let words = name.to_lowercase();
+            let words = words.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+            let plain = words.collect::<Vec<_>>().join("-");
+            let mut uid = plain.clone();
+            let mut number = 2;
+            while !taken.insert(uid.clone()) {
+                uid = format!("{plain}-{number}");
+                number += 1;
+            }
+            // Writing to a string cannot fail.
+            let _ = write!(operators, "\n  .uid({uid:?}) after {name}");
+        }
+        Err(Error::MissingUids { operators })
     }
 
     pub(crate) fn operator_uid(&self, operator: OperatorIndex) -> &str {

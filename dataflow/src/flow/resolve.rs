@@ -128,6 +128,9 @@ impl FlowBuilder {
         let useful = self.useful();
         let mode = self.mode(mode, &useful)?;
         let uids = self.uids()?;
+        let own = useful.iter().map(|vertex| self.plan(*vertex)).filter(|plan| plan.hidden_for.is_none());
+        let mut without_uid: Vec<OperatorIndex> = own.flat_map(|plan| plan.operators.iter().copied()).collect();
+        without_uid.retain(|operator| self.operators[operator.0].uid.is_none());
         let ids: Vec<VertexIndex> = useful.iter().copied().collect();
         let id = |vertex: VertexIndex| {
             let position = ids.binary_search(&vertex).ok()?;
@@ -172,6 +175,7 @@ impl FlowBuilder {
             factories,
             operator_names,
             operator_uids: uids,
+            without_uid,
             outputs,
             committers,
             side_outputs,

@@ -106,6 +106,11 @@ impl Checkpoints {
         self.garbage.retain(|path, _| !needed.contains(path));
     }
 
+    /// The job has ended and its retained checkpoints stay: nothing builds on any other one.
+    pub(super) fn keep_completed(&mut self) {
+        self.notified = self.reserved;
+    }
+
     /// The job has ended and its checkpoints go with it, those that were never completed among them.
     pub(super) fn discard_all(&mut self) {
         self.completed.clear();

@@ -14,6 +14,7 @@ use super::context::{Decided, LeaderContext};
 use super::dispatcher::{self, Dispatcher};
 use super::job_master;
 use super::resource_manager::{self, ResourceManagerActor};
+use super::storage;
 use crate::engine::leader::{
     AddressedCommand, AttemptObservation, SessionId, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
 };
@@ -94,6 +95,13 @@ impl LeaderHandle {
     pub async fn submit(&self, spec: JobSpec) -> Result<Accepted, Error> {
         let id = spec.id;
         spec.graph.validate().map_err(|error| Error::Refused { message: format!("submit job {id}: {error}") })?;
+        // A submission that is repeated gets its first answer, whatever has become of the storage.
+        if let Some(settings) = &spec.settings.checkpointing
+            && self.context.job(id).1.is_none()
+        {
+            let refused = |reason| Error::Refused { message: format!("submit job {id}: {reason}") };
+            storage::check(&settings.directory).await.map_err(refused)?;
+        }
         let Decided { response, log_index, .. } = self.propose(CommandBody::SubmitJob { spec: Box::new(spec) }).await?;
         let refused = |reason: String| Err(Error::Refused { message: format!("submit job {id}: {reason}") });
         match response {

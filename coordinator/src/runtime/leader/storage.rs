@@ -1,5 +1,7 @@
 //! What a job's master asks of the checkpoint storage.
 
+use std::time::Duration;
+
 use tidemill_model::id::JobId;
 use tidemill_storage::{CheckpointStorage, Error};
 
@@ -29,6 +31,18 @@ pub(super) async fn carry_out(directory: String, job: JobId, request: Request) -
             paths.extend(storage.list().await?.into_iter().map(|(path, _)| path));
             Ok(StorageAnswer::Listed(paths))
         }
+    }
+}
+
+/// How long a storage may take to answer before a job is refused that would rely on it.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether a job can keep checkpoints there: told at submission rather than by its first checkpoint; else why not.
+pub(super) async fn check(directory: &str) -> Result<(), String> {
+    let check = async { open(directory.to_owned()).await?.check().await };
+    match tokio::time::timeout(CHECK_LIMIT, check).await {
+        Ok(checked) => checked.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("use checkpoint folder {directory:?}: it has not answered for {CHECK_LIMIT:?}")),
     }
 }
 

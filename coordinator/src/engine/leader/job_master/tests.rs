@@ -1,6 +1,7 @@
 //! The job master by whole lists of actions.
 
 mod checkpoints;
+mod cleaning;
 mod ending;
 mod regions;
 mod relocation;

@@ -81,8 +81,10 @@ impl JobState {
         let Some(settings) = &self.spec.settings.checkpointing else { return };
         let wanted = settings.externalized == ExternalizedRetention::RetainOnEnd;
         let kept = wanted && !matches!(end, JobStatus::Finished(_));
-        // What never ran has left nothing.
-        if !kept && self.schedule.is_some() {
+        if kept {
+            self.checkpoints.keep_completed();
+        } else if self.schedule.is_some() {
+            // What never ran has left nothing.
             self.checkpoints.discard_all();
         }
     }

@@ -15,10 +15,10 @@ use crate::engine::leader::job_master::StorageAnswer;
 use crate::engine::leader::message::JobReport;
 use crate::engine::replicated::Garbage;
 
-const ALL: [(u32, u32); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const ALL: [(u32, u32); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn checkpointed() -> JobSpec {
+pub(super) fn checkpointed() -> JobSpec {
     let mut spec = spec(5);
     spec.settings.checkpointing =
         Some(CheckpointSettings { timeout: SECOND * 5, failures_tolerable: 1, ..CheckpointSettings::default() });
@@ -47,25 +47,25 @@ fn reported(
 }
 
 impl Harness {
-    fn acknowledge(&mut self, (vertex, subtask): (u32, u32), number: u32, id: u64) -> String {
+    pub(super) fn acknowledge(&mut self, (vertex, subtask): (u32, u32), number: u32, id: u64) -> String {
         let outcome = CheckpointOutcome::Acknowledged(state(vertex, subtask, id));
         let report = reported(&self.spec, (vertex, subtask), number, id, outcome);
         self.step(JobMasterEvent::CheckpointReported { report })
     }
 
-    fn notified(&mut self, place: (u32, u32), id: u64) -> String {
+    pub(super) fn notified(&mut self, place: (u32, u32), id: u64) -> String {
         let report = reported(&self.spec, place, 0, id, CheckpointOutcome::Notified);
         self.step(JobMasterEvent::CheckpointReported { report })
     }
 
     /// All attempts of number 0 acknowledge it and confirm its completion.
-    fn complete(&mut self, id: u64) {
+    pub(super) fn complete(&mut self, id: u64) {
         ALL.iter().for_each(|&place| drop(self.acknowledge(place, 0, id)));
         ALL.iter().for_each(|&place| drop(self.notified(place, id)));
         assert_eq!(self.master.job().checkpoints.notified, CheckpointId(id));
     }
 
-    fn latest(&self) -> Option<u64> {
+    pub(super) fn latest(&self) -> Option<u64> {
         self.master.job().checkpoints.latest().map(|id| id.0)
     }
 
@@ -149,29 +149,6 @@ fn a_subsumed_checkpoints_files_go_when_everybody_has_heard_of_the_one_after_it(
     let gone = JobMasterEvent::StorageAnswered(StorageAnswer::Deleted(Garbage::Files(paths)));
     assert_eq!(harness.step(gone), "propose deleted 1/0-0 1/0-1 1/1-0 1/1-1\n");
     assert!(harness.master.job().checkpoints.garbage.is_empty());
-}
-
-#[test]
-fn files_of_a_checkpoint_that_came_to_nothing_are_found_when_everything_retained_is_newer() {
-    let mut harness = Harness::run(checkpointed());
-    harness.complete(1);
-    harness.tick_after(SECOND);
-    ALL[..3].iter().for_each(|&place| drop(harness.acknowledge(place, 0, 2)));
-    let expired = harness.tick_after(SECOND * 5);
-    assert!(expired.contains("abort checkpoint 2"), "{expired}");
-    assert!(!expired.contains("list files"), "checkpoint 1, which is retained, is older: {expired}");
-    let completed: String = ALL.iter().map(|&place| harness.acknowledge(place, 0, 3)).collect();
-    assert!(completed.ends_with("list files\n"), "{completed}");
-    // Beside those of the checkpoint that came to nothing: one that is retained, one that may yet be, what a task that
-    // has finished left, and what is no file of ours.
-    let there = ["2/0-0", "2/0-1#1", "3/0-0", "4/0-0", "last/x", "lost+found/x", "2"].map(str::to_owned).to_vec();
-    let found = harness.step(JobMasterEvent::StorageAnswered(StorageAnswer::Listed(there)));
-    assert_eq!(found, "delete 2/0-0 2/0-1#1\n");
-    let found = Garbage::Files(["2/0-0", "2/0-1#1"].map(str::to_owned).to_vec());
-    let gone = harness.step(JobMasterEvent::StorageAnswered(StorageAnswer::Deleted(found)));
-    assert_eq!(gone, "", "no list had them, and nothing else is to be done");
-    let heard: String = ALL.iter().map(|&place| harness.notified(place, 3)).collect();
-    assert_eq!(heard, "propose notified 3\ndelete 1/0-0 1/0-1 1/1-0 1/1-1\n");
 }
 
 #[test]
