@@ -71,6 +71,7 @@ impl From<submission::Error> for Error {
             submission::Error::JobCanceled { job } => Self::JobCanceled { job },
             submission::Error::Client(_)
             | submission::Error::Unconfirmed { .. }
+            | submission::Error::Savepoint(_)
             | submission::Error::Program(_)
             | submission::Error::Runtime(_) => Self::Submission(error),
         }

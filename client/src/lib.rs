@@ -33,6 +33,7 @@ mod environment;
 mod error;
 pub mod job_client;
 mod result;
+pub mod savepoint;
 pub mod state;
 pub mod stream;
 pub mod submission;

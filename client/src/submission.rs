@@ -13,6 +13,7 @@ use tidemill_model::job_graph::JobGraph;
 use uuid::Uuid;
 
 use crate::job_client::{self, JobClient, JobDetails};
+use crate::savepoint;
 
 /// The running executable, whatever has become of its name since it was started.
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
@@ -51,6 +52,9 @@ pub enum Error {
         /// The job.
         job: JobId,
     },
+    /// The job does not fit the savepoint that it is to start from.
+    #[error(transparent)]
+    Savepoint(#[from] crate::savepoint::Error),
     /// The program cannot be recorded as an artifact.
     #[error("record program: {0}")]
     Program(String),
@@ -115,6 +119,7 @@ pub(crate) fn run(submission: Submission) -> Result<JobOutcome, Error> {
 async fn submit_and_follow(submission: Submission) -> Result<JobOutcome, Error> {
     let client = JobClient::new(submission.coordinators.clone()).with_timeout(submission.timeout);
     let detached = submission.detached;
+    savepoint::check(&submission.settings, &submission.graph).await?;
     let artifact = client.put_blob_file(Path::new(OWN_EXECUTABLE)).await?;
     let spec = job_spec(submission, artifact)?;
     client.submit_job(&spec).await.map_err(|error| unanswered(spec.id, error))?;

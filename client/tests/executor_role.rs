@@ -54,6 +54,7 @@ fn spec() -> pb::JobSpec {
         restart: Some(tidemill_model::restart::RestartStrategy::None.into()),
         checkpointing: None,
         executor_memory_bytes: None,
+        savepoint: None,
     };
     let graph = Some(pb::JobGraph { vertices, edges: Vec::new() });
     pb::JobSpec { id: vec![1; 16].into(), name: "another".into(), graph, program: None, settings: Some(settings) }

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use tidemill_model::execution::Failure;
+use tidemill_model::execution::{Failure, FailureKind};
 
 use crate::flow::{FlowBuilder, VertexIndex, rebalance_factory};
 use crate::push::{Push, Stopped};
@@ -153,7 +153,16 @@ impl<S: PlainSource> Pipe for FromSource<S> {
     type Placed = Self;
 
     fn fuse<N: Push<S::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
-        let restored = context.restored_values(&context.first_uid().state(POSITION))?.pop();
+        let mut positions = context.restored_values(&context.first_uid().state(POSITION))?;
+        if let (Some(before), false) = (context.other_parallelism(), positions.is_empty()) {
+            let message = format!(
+                "restore source: its {before} sub-tasks had shares of their own, which {} cannot take over; give it the \
+                 parallelism of before, or use a source with splits",
+                context.parallelism()
+            );
+            return Err(context.failure(FailureKind::InvalidInput, None, message));
+        }
+        let restored = positions.pop();
         let (reader, context) = (self.source.open(context, restored)?, context.clone());
         Ok(Box::new(SourceTask { reader, next, context, records: PhantomData }))
     }

@@ -11,6 +11,7 @@ use crate::execution::{Accumulators, CollectedPart, Failure};
 use crate::id::{BlobId, JobId};
 use crate::job_graph::{Fingerprint, JobGraph};
 use crate::restart::RestartStrategy;
+use crate::savepoint::SavepointRestore;
 use crate::time::Timestamp;
 
 /// When aggregates speak (`execution.runtime-mode`).
@@ -34,6 +35,8 @@ pub struct JobSettings {
     pub restart: RestartStrategy,
     /// How checkpoints are taken; none: not at all.
     pub checkpointing: Option<CheckpointSettings>,
+    /// The savepoint that the job starts from, while it has no checkpoint of its own.
+    pub savepoint: Option<SavepointRestore>,
     /// The most address space that one executor may use, in bytes; none: no limit of its own.
     pub executor_memory_bytes: Option<u64>,
 }

@@ -14,5 +14,6 @@ pub mod key;
 pub mod key_group;
 pub mod mutant;
 pub mod restart;
+pub mod savepoint;
 pub mod slot;
 pub mod time;

@@ -48,6 +48,14 @@ pub enum Error {
         /// The checksum of what is there.
         found: u32,
     },
+    /// A savepoint's metadata cannot be read or written.
+    #[error("use savepoint metadata {file}: {reason}")]
+    Metadata {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// What was written is not what is read.
     #[error("check {file}: it was written, and reads otherwise")]
     Unfaithful {
@@ -87,6 +95,7 @@ impl Error {
             | Self::Missing { .. }
             | Self::Truncated { .. }
             | Self::Corrupt { .. }
+            | Self::Metadata { .. }
             | Self::Unfaithful { .. } => false,
             Self::FileSystem { source, .. } => source.kind() != std::io::ErrorKind::PermissionDenied,
             Self::Store { source, .. } => !matches!(

@@ -39,7 +39,7 @@ impl JobStorage {
     }
 
     /// A file's full name, for people.
-    fn name(&self, path: &str) -> String {
+    pub(super) fn name(&self, path: &str) -> String {
         format!("{}/{path}", self.url)
     }
 
@@ -96,6 +96,16 @@ impl JobStorage {
         }
         let found = crc32fast::hash(&bytes);
         if found == expected { Ok(bytes) } else { Err(Error::Corrupt { file, begin, end, expected, found }) }
+    }
+
+    /// Reads a whole file.
+    pub(super) async fn read_whole(&self, path: &str) -> Result<Bytes, Error> {
+        let (place, file) = (self.path(path)?, self.name(path));
+        let read = async { self.store.get(&place).await?.bytes().await };
+        read.await.map_err(|source| match source {
+            object_store::Error::NotFound { .. } => Error::Missing { file },
+            source => Error::Store { action: "read", file, source },
+        })
     }
 
     /// Deletes files, and folders that are empty then; files that are gone already count as deleted.

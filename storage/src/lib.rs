@@ -7,6 +7,7 @@ mod error;
 mod job;
 mod local;
 mod location;
+mod savepoint;
 mod writer;
 
 pub use error::Error;

@@ -75,6 +75,12 @@ impl CheckpointStorage {
         if read == content { Ok(()) } else { Err(Error::Unfaithful { file }) }
     }
 
+    /// This folder itself, such as that of a savepoint.
+    #[must_use]
+    pub fn folder(&self) -> JobStorage {
+        JobStorage::new(Arc::clone(&self.store), self.root.clone(), self.url.clone())
+    }
+
     /// The folder of one job.
     #[must_use]
     pub fn job(&self, job: JobId) -> JobStorage {

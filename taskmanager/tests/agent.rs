@@ -43,6 +43,7 @@ fn spec(artifact: Bytes, mode: &str) -> pb::JobSpec {
         restart: Some(tidemill_model::restart::RestartStrategy::None.into()),
         checkpointing: None,
         executor_memory_bytes: None,
+        savepoint: None,
     };
     let graph = Some(pb::JobGraph { vertices, edges: Vec::new() });
     pb::JobSpec { id: uuid(JOB), name: "job".into(), graph, program: Some(program), settings: Some(settings) }

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use tidemill::cli::local_cluster::ProcessName;
 use tidemill::job_client::{AttemptDetails, JobDetails};
 use tidemill_model::id::{CheckpointId, JobId};
-use tidemill_tests::cluster::{TestCluster, sorted_lines};
+use tidemill_tests::cluster::{Submitted, TestCluster, sorted_lines};
 use tidemill_tests::orders;
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
@@ -116,21 +116,88 @@ impl Orders {
     }
 }
 
+impl Orders {
+    /// The arguments of a job of so many sub-tasks that writes to `output`.
+    fn arguments(&self, output: &str, parallelism: &str, more: &[&str]) -> Result<Vec<String>> {
+        let (input, checkpoints) = (self.text("in")?, self.text("checkpoints")?);
+        let directory = format!("execution.checkpointing.dir={checkpoints}");
+        let program = ["orders", &input, "5000", &self.text(output)?, &self.text("release")?, "-p", parallelism];
+        let settings = [
+            "-D",
+            "execution.runtime-mode=streaming",
+            "-D",
+            "execution.checkpointing.interval=100 ms",
+            "-D",
+            "execution.checkpointing.tolerable-failed-checkpoints=1000",
+            "-D",
+            &directory,
+        ];
+        let all = [program.as_slice(), &settings, &RESTARTS, more].concat();
+        Ok(all.into_iter().map(str::to_owned).collect())
+    }
+
+    async fn submit(&self, output: &str, parallelism: &str, more: &[&str]) -> Result<Submitted> {
+        let arguments = self.arguments(output, parallelism, more)?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.cluster.submit(Path::new(JOB), &arguments).await
+    }
+}
+
+#[tokio::test]
+async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
+    let cluster = TestCluster::start(1, 2, 4, &[]).await?;
+    let orders = Orders { cluster, random: StdRng::seed_from_u64(SEED) };
+    let lines = 60_000;
+    orders::write_input(Path::new(&orders.text("in")?), lines, 8)?;
+    let client = orders.cluster.client();
+    let mut savepoint: Option<String> = None;
+    let mut outputs = Vec::new();
+    // What a job commits after the savepoint that the next one starts from is not part of the result.
+    for (number, parallelism) in ["2", "4", "1"].into_iter().enumerate() {
+        let output = format!("out-{number}");
+        let from = savepoint.iter().map(|path| format!("execution.state-recovery.path={path}")).collect::<Vec<_>>();
+        let from: Vec<&str> = from.iter().flat_map(|path| ["-D", path]).collect();
+        let submitted = orders.submit(&output, parallelism, &from).await?;
+        let (job, path) = (submitted.job, orders.text(&format!("savepoint-{number}"))?);
+        if parallelism == "1" {
+            std::fs::write(orders.text("release")?, "")?;
+            let ended = submitted.wait().await?;
+            ensure!(ended.code == Some(0), "{}", ended.stderr);
+        } else {
+            orders.until_checkpoint(job, None).await?;
+            let taken = client.take_savepoint(job, &path).await?;
+            // Everything up to the savepoint is committed with it, by this job or by the next one.
+            orders.until_checkpoint(job, Some(taken.checkpoint)).await?;
+            client.cancel_job(job).await?;
+            orders.cluster.until_job(job, "the job has ended", |details| details.status.is_terminal()).await?;
+            std::fs::rename(orders.text(&output)?, orders.text(&format!("{output}-cancelled"))?)?;
+            savepoint = Some(path);
+        }
+        outputs.push(output);
+    }
+    let last = sorted_lines(Path::new(&orders.text("out-2")?))?;
+    let expected = orders::expected(lines);
+    // Of the last job comes everything after its savepoint: the ends of all counts and sums, each once.
+    let mut rest = expected.iter();
+    ensure!(
+        last.iter().all(|line| rest.any(|other| other == line)),
+        "each line of the output is one that is expected, once"
+    );
+    let ends = (0..50).map(|key| expected.iter().filter(|line| line.starts_with(&format!("count {key} "))).count());
+    for (key, count) in ends.enumerate() {
+        ensure!(last.contains(&format!("count {key} {count}")), "count {key} ends at {count}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn killed_at_any_moment_a_job_commits_each_result_once() -> Result<()> {
     let cluster = TestCluster::start(3, TASK_MANAGERS, 2, &[]).await?;
     let mut orders = Orders { cluster, random: StdRng::seed_from_u64(SEED) };
-    let (input, output, checkpoints) = (orders.text("in")?, orders.text("out")?, orders.text("checkpoints")?);
     let lines = 200_000;
-    orders::write_input(Path::new(&input), lines, 8)?;
-    let release = orders.text("release")?;
-    let directory = format!("execution.checkpointing.dir={checkpoints}");
-    let settings = ["-D", "execution.checkpointing.interval=100 ms", "-D", &directory];
-    let mode =
-        ["-D", "execution.runtime-mode=streaming", "-D", "execution.checkpointing.tolerable-failed-checkpoints=1000"];
-    let program = ["orders", &input, "5000", &output, &release, "-p", "4"];
-    let submitted =
-        orders.cluster.submit(Path::new(JOB), &[program.as_slice(), &RESTARTS, &settings, &mode].concat()).await?;
+    orders::write_input(Path::new(&orders.text("in")?), lines, 8)?;
+    let (output, release) = (orders.text("out")?, orders.text("release")?);
+    let submitted = orders.submit("out", "4", &[]).await?;
     let job = submitted.job;
     let (mut restored, mut latest) = (BTreeSet::new(), None);
     for kill in 0..=KILLS {

@@ -26,7 +26,10 @@ const ARROWS: [(&str, &[&str]); 11] = [
         &["tidemill-model", "tidemill-proto", "tidemill-event-log", "tidemill-failpoint", "tidemill-storage"],
     ),
     ("tidemill-taskmanager", &["tidemill-model", "tidemill-proto", "tidemill-event-log", "tidemill-failpoint"]),
-    ("tidemill", &["tidemill-model", "tidemill-proto", "tidemill-dataflow", "tidemill-coordinator"]),
+    (
+        "tidemill",
+        &["tidemill-model", "tidemill-proto", "tidemill-dataflow", "tidemill-coordinator", "tidemill-storage"],
+    ),
     (
         "tidemill-tests",
         &[

@@ -10,6 +10,7 @@ use tidemill_model::id::JobId;
 use super::admin::AdminCommand;
 use super::error::Error;
 use super::member_arguments::{AddCommand, MembersCommand, RemoveCommand, ReplaceCommand, TransferLeaderCommand};
+use super::savepoints::SavepointCommand;
 use super::task_manager_arguments::TaskManagerCommand;
 use crate::job_client::Consistency;
 
@@ -66,6 +67,8 @@ pub(super) enum Command {
     List(ListCommand),
     /// Show a job: its status, history, sub-tasks and where they run.
     Status(StatusCommand),
+    /// Copy a job's next checkpoint to a folder that another job can start from, or show what is in such a folder.
+    Savepoint(SavepointCommand),
     /// Cancel a job; its unfinished output is removed.
     Cancel(CancelCommand),
 }
@@ -286,6 +289,12 @@ pub(super) struct RunCommand {
     /// An option of the job; may be given several times.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub(super) settings: Vec<String>,
+    /// Start from this savepoint: its folder, as a URL or an absolute path.
+    #[arg(short = 's', long = "from-savepoint", value_name = "PATH")]
+    pub(super) savepoint: Option<String>,
+    /// Leave state behind whose operator the program does not have.
+    #[arg(long, requires = "savepoint")]
+    pub(super) allow_non_restored_state: bool,
     /// The program's own arguments.
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<OsString>,

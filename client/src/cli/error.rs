@@ -18,6 +18,18 @@ pub(super) enum Error {
     /// The cluster could not be asked, or refused.
     #[error(transparent)]
     Client(#[from] job_client::Error),
+    /// There is no savepoint.
+    #[error(transparent)]
+    Savepoint(#[from] job_client::SavepointError),
+    /// A savepoint cannot be read.
+    #[error(transparent)]
+    Storage(#[from] tidemill_storage::Error),
+    /// A table of contents in a savepoint cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] tidemill_dataflow::engine::snapshot::Error),
+    /// Arguments are missing.
+    #[error("{0}")]
+    Usage(&'static str),
     /// The local cluster does not do what it was told.
     #[error(transparent)]
     LocalCluster(#[from] local_cluster::Error),
@@ -50,10 +62,17 @@ impl Error {
             Self::Client(error) | Self::LocalCluster(local_cluster::Error::Client(error)) if error.retryable() => {
                 NO_CLUSTER.into()
             }
-            Self::LocalCluster(local_cluster::Error::Setting(_)) | Self::Address { .. } => USAGE.into(),
-            Self::Client(_) | Self::LocalCluster(_) | Self::Program { .. } | Self::Runtime(_) | Self::Output(_) => {
-                FAILED.into()
+            Self::LocalCluster(local_cluster::Error::Setting(_)) | Self::Address { .. } | Self::Usage(_) => {
+                USAGE.into()
             }
+            Self::Client(_)
+            | Self::Savepoint(_)
+            | Self::Storage(_)
+            | Self::Snapshot(_)
+            | Self::LocalCluster(_)
+            | Self::Program { .. }
+            | Self::Runtime(_)
+            | Self::Output(_) => FAILED.into(),
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn cancel(coordinators: Vec<String>, job: JobId, wait: bool) ->
     Ok(if end == JobStatus::Canceled { ExitCode::SUCCESS } else { FAILED.into() })
 }
 
-fn client(coordinators: Vec<String>) -> JobClient {
+pub(super) fn client(coordinators: Vec<String>) -> JobClient {
     JobClient::new(coordinators).with_timeout(PATIENCE)
 }
 

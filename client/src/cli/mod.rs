@@ -10,6 +10,7 @@ pub mod local_cluster;
 mod member_arguments;
 mod members;
 mod program;
+mod savepoints;
 mod task_manager_arguments;
 mod task_managers;
 #[cfg(test)]
@@ -59,6 +60,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             let consistency = command.read.consistency();
             block_on(jobs::status(command.cluster.resolve(given)?, command.job, consistency, command.json))
         }
+        Command::Savepoint(command) => block_on(savepoints::run(given, command)),
         Command::Cancel(command) => block_on(jobs::cancel(command.cluster.resolve(given)?, command.job, command.wait)),
     }
 }

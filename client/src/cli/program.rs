@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use tidemill_model::config::{EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED, EXECUTION_STATE_RECOVERY_PATH};
+
 use super::arguments::{COORDINATORS_VARIABLE, InfoCommand, RunCommand};
 use super::error::Error;
 
@@ -25,6 +27,12 @@ pub(super) fn info(before_command: Option<Vec<String>>, command: &InfoCommand) -
 
 pub(super) fn run_arguments(command: &RunCommand) -> Vec<OsString> {
     let mut own = job_arguments(command.parallelism, &command.settings);
+    if let Some(path) = &command.savepoint {
+        own.extend(["-D".into(), format!("{}={path}", EXECUTION_STATE_RECOVERY_PATH.key()).into()]);
+    }
+    if command.allow_non_restored_state {
+        own.extend(["-D".into(), format!("{}=true", EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED.key()).into()]);
+    }
     if command.detached {
         own.push("--detached".into());
     }

@@ -20,6 +20,7 @@ use tidemill_model::id::JobId;
 use tidemill_model::job::{JobResult, JobSpec, JobStatus};
 
 use self::task_manager::{EmbeddedTaskManager, Memory};
+use crate::savepoint;
 use crate::submission::{Error, JobOutcome};
 
 /// How long an ended job waits for a checkpoint storage that is out of order.
@@ -41,6 +42,7 @@ pub(crate) fn run(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error> {
 }
 
 async fn run_cluster(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error> {
+    savepoint::check(&spec.settings, &spec.graph).await?;
     let job = spec.id;
     let log = Arc::new(MemoryLog::default());
     // Nothing can be lost but the whole process: a slow disk must not look like a lost task manager.

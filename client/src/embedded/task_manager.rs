@@ -14,12 +14,12 @@ use tidemill_coordinator::runtime::leader::{LeaderHandle, SessionInbox};
 use tidemill_dataflow::flow::Flow;
 use tidemill_dataflow::runtime::executor::{CollectedRecords, Executor, ExecutorEvent, Progress};
 use tidemill_dataflow::runtime::network::NoNetwork;
-use tidemill_model::checkpoint::{CheckpointCommand, CheckpointSettings};
+use tidemill_model::checkpoint::CheckpointCommand;
 use tidemill_model::execution::{
     AttemptReport, CollectedPart, ExecutionState, Finalization, TaskManagerLocation, TerminalState,
 };
 use tidemill_model::id::{AttemptNumber, BlobId, ExecutionAttemptId, JobId, TaskManagerId, TaskManagerName};
-use tidemill_model::job::JobSpec;
+use tidemill_model::job::{JobSettings, JobSpec};
 use tidemill_model::slot::SlotOffer;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -104,9 +104,9 @@ impl EmbeddedTaskManager {
             }
         })?;
         let (job, runtime) = (spec.id, Handle::current());
-        let checkpointing = spec.settings.checkpointing.clone();
+        let settings = spec.settings.clone();
         let generations = BTreeMap::new();
-        let agent = Agent { id, job, flow, checkpointing, memory, inbox, runtime, events, generations };
+        let agent = Agent { id, job, flow, settings, memory, inbox, runtime, events, generations };
         let thread = spawn_thread("tidemill-embedded-agent", move || agent.run(&received))?;
         Ok(Self { inputs, thread, session })
     }
@@ -135,7 +135,7 @@ struct Agent {
     id: TaskManagerId,
     job: JobId,
     flow: Arc<Flow>,
-    checkpointing: Option<CheckpointSettings>,
+    settings: JobSettings,
     memory: Memory,
     inbox: SessionInbox,
     runtime: Handle,
@@ -228,10 +228,11 @@ impl Agent {
     /// The generation of this attempt number; others go on beside it.
     fn generation(&mut self, attempt: AttemptNumber) -> &mut Generation {
         let (job, id) = (self.job, self.id);
-        let (flow, events, checkpointing) = (&self.flow, &self.events, &self.checkpointing);
+        let (flow, events, settings) = (&self.flow, &self.events, &self.settings);
         self.generations.entry(attempt).or_insert_with(|| {
             let executor = Executor::new(job, flow.clone(), id, Arc::new(NoNetwork), events.clone())
-                .with_checkpoints(checkpointing.as_ref());
+                .with_checkpoints(settings.checkpointing.as_ref())
+                .with_savepoint(settings.savepoint.as_ref());
             Generation { executor, known: BTreeMap::new() }
         })
     }

@@ -4,6 +4,7 @@
 
 mod backup;
 mod blobs;
+mod checkpoint;
 mod connections;
 mod error;
 mod leader_search;
@@ -25,6 +26,7 @@ use tidemill_model::job::JobSpec;
 use tidemill_proto::{convert, pb};
 
 pub use self::backup::BackupSummary;
+pub use self::checkpoint::{JobCheckpoint, SavepointError, savepoint_folder};
 use self::connections::{Connections, Stub, Verdict, judge};
 pub use self::error::Error;
 use self::leader_search::{Audience, LeaderSearch, Refusal, Step};

@@ -46,14 +46,14 @@ impl FromStr for Consistency {
 }
 
 impl Consistency {
-    fn audience(self) -> Audience {
+    pub(super) fn audience(self) -> Audience {
         match self {
             Self::Linearizable | Self::Lease => Audience::Reader,
             Self::Stale => Audience::Anyone,
         }
     }
 
-    fn wire(self) -> i32 {
+    pub(super) fn wire(self) -> i32 {
         let consistency = match self {
             Self::Linearizable => pb::ReadConsistency::Linearizable,
             Self::Lease => pb::ReadConsistency::Lease,

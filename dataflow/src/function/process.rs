@@ -39,8 +39,8 @@ pub trait ProcessFunction<T>: Clone + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Takes in what [`snapshot`](Self::snapshot) gave, after [`open`](Self::open): with the parallelism of before, one
-    /// of them.
+    /// Takes in what [`snapshot`](Self::snapshot) gave, after [`open`](Self::open): after a failure its own; from a
+    /// savepoint those of all sub-tasks, however many there were.
     ///
     /// # Errors
     /// It is something else; the job fails.

@@ -44,7 +44,7 @@ where
         let open = |function: &mut F, states: &mut StateRegistry<'_, S::Key>| function.open(states);
         let host = KeyedHost::open((self.function.clone(), open), self.operator, next, context)?;
         // Every sub-task had the same.
-        let restored = context.restored_values::<F::State>(&host.runtime.state(BROADCAST))?.pop();
+        let restored = context.everybodys_values::<F::State>(&host.runtime.state(BROADCAST))?.pop();
         let operator = KeyedBroadcastOperator {
             selector: self.selector.clone(),
             state: restored.unwrap_or_default(),

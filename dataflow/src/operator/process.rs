@@ -37,7 +37,7 @@ impl<P: Pipe, F: ProcessFunction<P::Out>> Pipe for Process<P, F> {
         let subtask = Subtask { index: context.subtask().0, parallelism: context.parallelism() };
         blame(&operator, || function.open(subtask)).map_err(|error| user_failure(context, &operator, &error))?;
         let state = context.operator_uid(self.operator).state(FUNCTION);
-        let kept = context.restored_values::<Vec<u8>>(&state)?;
+        let kept = context.everybodys_values::<Vec<u8>>(&state)?;
         if !kept.is_empty() {
             blame(&operator, || function.restore(kept)).map_err(|error| user_failure(context, &operator, &error))?;
         }

@@ -13,11 +13,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings};
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
+use tidemill_model::savepoint::SavepointRestore;
 
 use self::subtask::run_subtask;
 use crate::flow::Flow;
 use crate::runtime::async_pool::AsyncPool;
-use crate::runtime::checkpoint::{self, Checkpointing, Notices, SnapshotWriter};
+use crate::runtime::checkpoint::{self, Checkpointing, Notices, SavepointSource, SnapshotWriter};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::network::Network;
 use crate::runtime::source::{AlignedSubtask, SharedGroup};
@@ -139,6 +140,9 @@ pub struct Executor {
     /// None: the job takes no checkpoints. An error: it cannot.
     checkpointing: Result<Option<Checkpointing>, Failure>,
     writers: BTreeMap<AttemptNumber, SnapshotWriter>,
+    /// What the job starts from before it has a checkpoint.
+    savepoint: Option<SavepointRestore>,
+    savepoint_source: Option<SavepointSource>,
 }
 
 impl Executor {
@@ -170,6 +174,8 @@ impl Executor {
             tasks: BTreeMap::new(),
             checkpointing: Ok(None),
             writers: BTreeMap::new(),
+            savepoint: None,
+            savepoint_source: None,
         }
     }
 
@@ -186,6 +192,12 @@ impl Executor {
     #[must_use]
     pub fn with_clock(self, clock: ProcessingClock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Has tasks that are deployed without a checkpoint start from a savepoint.
+    #[must_use]
+    pub fn with_savepoint(self, savepoint: Option<&SavepointRestore>) -> Self {
+        Self { savepoint: savepoint.cloned(), ..self }
     }
 
     /// Starts the named attempts; one already known is not started again, its state is reported again.
@@ -225,18 +237,21 @@ impl Executor {
             reporter: Arc::clone(&reporter),
         };
         self.tasks.insert(attempt, running);
-        let checkpoints = match self.checkpoints(attempt.attempt, &notices) {
-            Ok(checkpoints) => checkpoints,
-            Err(failure) => {
-                let failure = Failure { vertex: Some(attempt.vertex), ..failure };
-                return reporter.report(ExecutionState::Terminal(TerminalState::Failed(failure)), Vec::new());
-            }
-        };
-        let vertex = self.flow.graph().vertex(attempt.vertex.vertex);
+        let flow = Arc::clone(&self.flow);
+        let vertex = flow.graph().vertex(attempt.vertex.vertex);
         let known = vertex.filter(|vertex| attempt.job == self.job && attempt.vertex.subtask.0 < vertex.parallelism);
         let Some(vertex) = known else {
             let message = format!("start attempt {attempt}: this program's graph has no such sub-task");
             return reporter.report(failed(FailureKind::GraphMismatch, attempt, message), Vec::new());
+        };
+        let restore = self.restore_source(attempt, vertex, deployment);
+        let prepared = restore.and_then(|restore| Ok((self.checkpoints(attempt.attempt, &notices)?, restore)));
+        let (checkpoints, restore) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                let failure = Failure { vertex: Some(attempt.vertex), ..failure };
+                return reporter.report(ExecutionState::Terminal(TerminalState::Failed(failure)), Vec::new());
+            }
         };
         let wiring = self.wirings.entry(attempt.attempt).or_insert_with(|| {
             let schedule = deployment.schedule.clone();
@@ -254,8 +269,6 @@ impl Executor {
             aligned,
             checkpoints,
         };
-        let restore = deployment.restore.as_ref();
-        let restore = restore.and_then(|restore| restore.states.get(&attempt.vertex).cloned());
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);
         if let Err(error) =

@@ -28,7 +28,7 @@ use crate::runtime::wiring::Wiring;
 
 mod state;
 
-pub(crate) use state::OperatorUid;
+pub(crate) use state::{OperatorUid, RestoreSource};
 
 /// One sub-task's chain, ready to run.
 pub trait Task {

@@ -19,6 +19,7 @@ use std::fmt;
 use crate::checkpoint::CheckpointSettings;
 use crate::job::JobSettings;
 use crate::restart::RestartStrategy;
+use crate::savepoint::{SavepointRestore, UnclaimedState};
 
 pub use document::markdown;
 pub use error::Error;
@@ -101,6 +102,14 @@ impl Configuration {
             runtime_mode: self.get(&EXECUTION_RUNTIME_MODE),
             restart: self.restart_strategy(),
             checkpointing: self.checkpointing(),
+            savepoint: self.get(&EXECUTION_STATE_RECOVERY_PATH).map(|path| SavepointRestore {
+                path,
+                unclaimed: if self.get(&EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED) {
+                    UnclaimedState::Leave
+                } else {
+                    UnclaimedState::Refuse
+                },
+            }),
             executor_memory_bytes: self.get(&EXECUTOR_MEMORY_LIMIT),
         }
     }

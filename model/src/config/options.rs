@@ -130,6 +130,10 @@ options! {
     EXECUTION_CHECKPOINTING_NUM_RETAINED: u32 = "execution.checkpointing.num-retained", JOB, count(1, 1000, "1");
     /// Whether the newest checkpoints of a job that is cancelled or fails are deleted or kept.
     EXECUTION_CHECKPOINTING_EXTERNALIZED_RETENTION: ExternalizedRetention = "execution.checkpointing.externalized-checkpoint-retention", JOB, externalized_retention("delete-on-cancellation");
+    /// The savepoint that the job starts from: its folder, as a URL or an absolute path.
+    EXECUTION_STATE_RECOVERY_PATH: Option<String> = "execution.state-recovery.path", JOB, optional_text("the job starts from nothing");
+    /// Whether state in the savepoint is left behind whose operator the program does not have; otherwise the job is refused.
+    EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED: bool = "execution.state-recovery.ignore-unclaimed-state", JOB, flag("false");
     /// When a job, or the part of it that failed, is started again after a failure that may pass.
     RESTART_STRATEGY_TYPE: RestartStrategyKind = "restart-strategy.type", JOB, restart_strategy("exponential-delay");
     /// The first pause before a restart.

@@ -159,6 +159,7 @@ mod tests {
     use super::super::execution::tests::{collected, failure};
     use super::super::job_graph::tests::graph;
     use super::*;
+    use tidemill_model::savepoint::{SavepointRestore, UnclaimedState};
 
     fn result() -> JobResult {
         JobResult {
@@ -187,6 +188,7 @@ mod tests {
                 runtime_mode: RuntimeMode::Streaming,
                 restart: RestartStrategy::FixedDelay { attempts: 9, delay: Duration::from_millis(17) },
                 checkpointing: None,
+                savepoint: Some(SavepointRestore { path: "/savepoint".into(), unclaimed: UnclaimedState::Leave }),
                 executor_memory_bytes: Some(1 << 40),
             },
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidemill_model::checkpoint::{CheckpointSettings, CheckpointingMode, ExternalizedRetention};
 use tidemill_model::job::{JobSettings, RuntimeMode};
 use tidemill_model::restart::RestartStrategy;
+use tidemill_model::savepoint::{SavepointRestore, UnclaimedState};
 
 use super::{Error, millis, required};
 use crate::pb;
@@ -162,6 +163,10 @@ impl From<JobSettings> for pb::JobSettings {
             restart: Some(settings.restart.into()),
             checkpointing: settings.checkpointing.map(Into::into),
             executor_memory_bytes: settings.executor_memory_bytes,
+            savepoint: settings.savepoint.map(|savepoint| pb::SavepointRestore {
+                path: savepoint.path,
+                leave_unclaimed: savepoint.unclaimed == UnclaimedState::Leave,
+            }),
         }
     }
 }
@@ -175,6 +180,10 @@ impl TryFrom<pb::JobSettings> for JobSettings {
             restart: required(settings.restart, "JobSettings.restart")?.try_into()?,
             checkpointing: settings.checkpointing.map(TryInto::try_into).transpose()?,
             executor_memory_bytes: settings.executor_memory_bytes,
+            savepoint: settings.savepoint.map(|savepoint| SavepointRestore {
+                path: savepoint.path,
+                unclaimed: if savepoint.leave_unclaimed { UnclaimedState::Leave } else { UnclaimedState::Refuse },
+            }),
         })
     }
 }

@@ -115,6 +115,16 @@ pub struct CheckpointSettings {
     #[prost(string, tag = "9")]
     pub directory: ::prost::alloc::string::String,
 }
+/// What a new job starts from.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SavepointRestore {
+    /// The savepoint's folder, as a URL or an absolute path.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Whether state is left behind whose operator the program does not have.
+    #[prost(bool, tag = "2")]
+    pub leave_unclaimed: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobSettings {
     #[prost(enumeration = "RuntimeMode", tag = "1")]
@@ -126,6 +136,9 @@ pub struct JobSettings {
     pub checkpointing: ::core::option::Option<CheckpointSettings>,
     #[prost(uint64, optional, tag = "4")]
     pub executor_memory_bytes: ::core::option::Option<u64>,
+    /// Absent: from nothing.
+    #[prost(message, optional, tag = "5")]
+    pub savepoint: ::core::option::Option<SavepointRestore>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ArtifactProgram {
@@ -1105,6 +1118,24 @@ pub struct BackupInfo {
     #[prost(uint32, tag = "4")]
     pub blobs: u32,
 }
+/// The newest completed checkpoint of a job, whole: what a savepoint is made of.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointDetails {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub job_id: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub graph: ::core::option::Option<JobGraph>,
+    /// The folder that the paths are relative to, without the job's own.
+    #[prost(string, tag = "4")]
+    pub directory: ::prost::alloc::string::String,
+    /// Absent: there is none.
+    #[prost(message, optional, tag = "5")]
+    pub checkpoint: ::core::option::Option<RestoreFrom>,
+    #[prost(uint64, tag = "6")]
+    pub completed_ms: u64,
+}
 /// Who must react to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1331,6 +1362,31 @@ pub mod client_client {
             );
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("tidemill.v1.Client", "GetJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Answered by any coordinator.
+        pub async fn get_checkpoint(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckpointDetails>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Client/GetCheckpoint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemill.v1.Client", "GetCheckpoint"));
             self.inner.unary(req, path, codec).await
         }
         /// The job's details now and after each change, up to and including its end. Answered by any coordinator; the
@@ -1655,6 +1711,14 @@ pub mod client_server {
             &self,
             request: tonic::Request<super::ReadJobRequest>,
         ) -> std::result::Result<tonic::Response<super::JobDetails>, tonic::Status>;
+        /// Answered by any coordinator.
+        async fn get_checkpoint(
+            &self,
+            request: tonic::Request<super::ReadJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckpointDetails>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the WatchJob method.
         type WatchJobStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::JobDetails, tonic::Status>,
@@ -1899,6 +1963,49 @@ pub mod client_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Client/GetCheckpoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCheckpointSvc<T: Client>(pub Arc<T>);
+                    impl<T: Client> tonic::server::UnaryService<super::ReadJobRequest>
+                    for GetCheckpointSvc<T> {
+                        type Response = super::CheckpointDetails;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Client>::get_checkpoint(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCheckpointSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -171,6 +171,10 @@ impl Client for Services {
     async fn submit_job(&self, _: Request<pb::SubmitJobRequest>) -> Result<Response<pb::SubmitJobResponse>, Status> {
         unused()
     }
+    async fn get_checkpoint(&self, _: Request<pb::ReadJobRequest>) -> Result<Response<pb::CheckpointDetails>, Status> {
+        unused()
+    }
+
     async fn get_job(&self, _: Request<pb::ReadJobRequest>) -> Result<Response<pb::JobDetails>, Status> {
         unused()
     }

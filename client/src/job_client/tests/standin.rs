@@ -174,6 +174,10 @@ impl Client for Standin {
         Ok(Response::new(details))
     }
 
+    async fn get_checkpoint(&self, _request: Request<pb::ReadJobRequest>) -> Answer<pb::CheckpointDetails> {
+        Ok(Response::new(pb::CheckpointDetails::default()))
+    }
+
     async fn watch_job(&self, request: Request<pb::ReadJobRequest>) -> Answer<Self::WatchJobStream> {
         self.lead("watch_job")?;
         let details = WatchStream::new(self.job(&request.into_inner().id)?).map(Ok);

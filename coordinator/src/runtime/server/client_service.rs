@@ -122,6 +122,16 @@ impl pb::client_server::Client for ClientService {
         Ok(Response::new(details))
     }
 
+    async fn get_checkpoint(
+        &self,
+        request: Request<pb::ReadJobRequest>,
+    ) -> Result<Response<pb::CheckpointDetails>, Status> {
+        let request = request.into_inner();
+        let job = convert::job_id(&request.id, "ReadJobRequest.id")?;
+        let view = self.node.read(request.consistency, pb::ReadConsistency::Linearizable).await?;
+        Ok(Response::new(self.node.read_checkpoint(&view, job)?))
+    }
+
     async fn watch_job(&self, request: Request<pb::ReadJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         let request = request.into_inner();
         let job = convert::job_id(&request.id, "ReadJobRequest.id")?;

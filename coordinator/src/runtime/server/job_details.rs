@@ -1,5 +1,6 @@
 //! A job as clients see it: its replicated state, and what the leader observes of it.
 
+use tidemill_model::checkpoint::{CompletedCheckpoint, RestoreFrom};
 use tidemill_model::execution::{AttemptReport, ExecutionState, TerminalState};
 use tidemill_model::id::JobId;
 use tidemill_proto::{convert, pb};
@@ -28,6 +29,22 @@ pub(super) fn details(job: JobId, state: &JobState, observation: Option<JobObser
         latest_checkpoint: state.checkpoints.latest().map(|id| id.0),
         restored_checkpoint: state.restore_from.values().max().map(|id| id.0),
         read: None,
+    }
+}
+
+/// Its newest completed checkpoint.
+pub(super) fn checkpoint(job: JobId, state: &JobState) -> pb::CheckpointDetails {
+    let newest = state.checkpoints.completed.last_key_value().map(|(_, checkpoint)| checkpoint);
+    let restore =
+        |checkpoint: &CompletedCheckpoint| RestoreFrom { checkpoint: checkpoint.id, states: checkpoint.states.clone() };
+    let settings = state.spec.settings.checkpointing.as_ref();
+    pb::CheckpointDetails {
+        job_id: convert::uuid_bytes(job.0),
+        name: state.spec.name.clone(),
+        graph: Some(state.spec.graph.clone().into()),
+        directory: settings.map(|settings| settings.directory.clone()).unwrap_or_default(),
+        checkpoint: newest.map(restore).map(Into::into),
+        completed_ms: newest.map_or(0, |checkpoint| checkpoint.completed.0),
     }
 }
 

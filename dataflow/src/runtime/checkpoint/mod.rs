@@ -10,6 +10,7 @@
 mod file;
 mod notices;
 mod restore;
+mod savepoint;
 mod subtask;
 mod writer;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
-use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings, StateHandle};
+use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings};
 use tidemill_model::execution::FailureKind;
 use tidemill_model::id::JobId;
 use tidemill_storage::{CheckpointStorage, JobStorage};
@@ -28,7 +29,8 @@ use crate::runtime::executor::ExecutorEvent;
 use crate::state::FrozenState;
 
 pub(crate) use notices::Notices;
-pub(crate) use restore::Restored;
+pub(crate) use restore::{Earlier, EarlierState, Restored};
+pub(crate) use savepoint::SavepointSource;
 pub(crate) use writer::{Message, SnapshotWriter};
 
 /// How the executors of a job take checkpoints, and where they keep them.
@@ -53,6 +55,11 @@ pub(crate) enum Error {
         "restore {state}: the checkpoint has it of {old:?}, the program wants {new:?}; give the new state another name"
     )]
     Types { state: StateName, old: Vec<String>, new: Vec<String> },
+    #[error(
+        "restore vertex of operator {operator:?}: the savepoint distributes keys among {old} key groups, the program among \
+         {new}; set the same maximum parallelism"
+    )]
+    KeyGroups { operator: String, old: u32, new: u32 },
     #[error("keep checkpoints: {0}")]
     Start(std::io::Error),
 }
@@ -63,9 +70,12 @@ impl Error {
         match self {
             Self::Storage(error) if error.is_transient() => FailureKind::Io,
             Self::Start(_) => FailureKind::Io,
-            Self::Storage(_) | Self::Index(_) | Self::Record { .. } | Self::Content { .. } | Self::Types { .. } => {
-                FailureKind::InvalidInput
-            }
+            Self::Storage(_)
+            | Self::Index(_)
+            | Self::Record { .. }
+            | Self::Content { .. }
+            | Self::Types { .. }
+            | Self::KeyGroups { .. } => FailureKind::InvalidInput,
         }
     }
 }
@@ -88,11 +98,6 @@ impl Checkpointing {
     pub(crate) fn open(settings: &CheckpointSettings, job: JobId) -> Result<Self, Error> {
         let storage = CheckpointStorage::open(&settings.directory)?.job(job);
         Ok(Self { settings: settings.clone(), storage })
-    }
-
-    /// Reads what a handle stands for, verified; waits for it.
-    pub(crate) fn read(&self, handle: &StateHandle) -> Result<Bytes, Error> {
-        Ok(waiting_runtime()?.block_on(self.storage.read(handle))?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a sub-task starts from: snapshots of the sub-tasks whose work it goes on with.
+//! What a sub-task starts from: snapshots of the sub-tasks whose work it goes on with, of a checkpoint or a savepoint.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,12 +6,30 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidemill_model::checkpoint::{StateHandle, SubtaskState};
 use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
+use tidemill_storage::JobStorage;
 
-use super::{Checkpointing, Error, StateName};
+use super::{Error, StateName, waiting_runtime};
 use crate::engine::snapshot::{ContentIndex, Location, SnapshotIndex, StateId};
+
+/// A snapshot of an earlier sub-task.
+#[derive(Debug, Clone)]
+pub(crate) struct EarlierState {
+    /// Which sub-task of its vertex it was.
+    pub(crate) subtask: u32,
+    pub(crate) state: SubtaskState,
+}
+
+/// What a sub-task starts from: state of sub-tasks of a vertex that may have had another parallelism.
+#[derive(Debug, Clone)]
+pub(crate) struct Earlier {
+    pub(crate) states: Vec<EarlierState>,
+    /// How many sub-tasks there were.
+    pub(crate) parallelism: u32,
+}
 
 /// A snapshot with its table of contents.
 struct Snapshot {
+    subtask: u32,
     index: SnapshotIndex,
     handles: Vec<StateHandle>,
     /// What was read so far, by handle.
@@ -30,10 +48,16 @@ impl Snapshot {
     }
 }
 
-/// The snapshots that a sub-task starts from; with the parallelism of before, one.
+/// The snapshots that a sub-task starts from.
+///
+/// State by key is taken from all of them, by key group. Values of whole sub-tasks are shared out: each has one new owner.
 pub(crate) struct Restored {
-    checkpointing: Checkpointing,
+    storage: JobStorage,
     snapshots: Vec<Snapshot>,
+    /// This sub-task, and how many there are now and were before.
+    subtask: u32,
+    parallelism: u32,
+    parallelism_before: u32,
 }
 
 impl Restored {
@@ -41,17 +65,41 @@ impl Restored {
     ///
     /// # Errors
     /// One cannot be read.
-    pub(crate) fn open(states: Vec<SubtaskState>, checkpointing: &Checkpointing) -> Result<Self, Error> {
-        let open = |SubtaskState(handles): SubtaskState| {
+    pub(crate) fn open(
+        earlier: Earlier,
+        storage: &JobStorage,
+        (subtask, parallelism): (u32, u32),
+    ) -> Result<Self, Error> {
+        let open = |EarlierState { subtask, state: SubtaskState(handles) }| {
             let index = match handles.first() {
-                Some(handle) => SnapshotIndex::decode(&checkpointing.read(handle)?)?,
+                Some(handle) => SnapshotIndex::decode(&read(storage, handle)?)?,
                 // It kept no state.
                 None => SnapshotIndex::default(),
             };
-            Ok(Snapshot { index, handles, read: RefCell::default() })
+            Ok(Snapshot { subtask, index, handles, read: RefCell::default() })
         };
-        let snapshots = states.into_iter().map(open).collect::<Result<_, Error>>()?;
-        Ok(Self { checkpointing: checkpointing.clone(), snapshots })
+        let snapshots = earlier.states.into_iter().map(open).collect::<Result<_, Error>>()?;
+        let (storage, parallelism_before) = (storage.clone(), earlier.parallelism);
+        Ok(Self { storage, snapshots, subtask, parallelism, parallelism_before })
+    }
+
+    /// The last snapshot of one sub-task.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn of_one(state: SubtaskState, storage: &JobStorage) -> Result<Self, Error> {
+        let earlier = Earlier { states: vec![EarlierState { subtask: 0, state }], parallelism: 1 };
+        Self::open(earlier, storage, (0, 1))
+    }
+
+    /// How many sub-tasks there were, if there are more or fewer now.
+    pub(crate) fn other_parallelism(&self) -> Option<u32> {
+        (self.parallelism != self.parallelism_before).then_some(self.parallelism_before)
+    }
+
+    /// Whether values of the sub-task of a snapshot are this one's now.
+    fn owns(&self, snapshot: &Snapshot) -> bool {
+        self.parallelism_before == self.parallelism || snapshot.subtask % self.parallelism.max(1) == self.subtask
     }
 
     /// Whether all of them had come to the end of their input.
@@ -88,13 +136,26 @@ impl Restored {
         self.values_of_any_type(id)
     }
 
+    /// The values of a state, one from each snapshot that has it, whoever owns it.
+    ///
+    /// # Errors
+    /// They cannot be read, or the state was of another kind.
+    pub(crate) fn everybodys_values(&self, id: &StateId, types: &[&str]) -> Result<Vec<Bytes>, Error> {
+        self.snapshots.iter().try_for_each(|snapshot| snapshot.content(id, types).map(|_| ()))?;
+        self.values_of(id, self.snapshots.iter())
+    }
+
     /// The same, for one who knows the type otherwise.
     ///
     /// # Errors
     /// They cannot be read, or the state was of another kind.
     pub(crate) fn values_of_any_type(&self, id: &StateId) -> Result<Vec<Bytes>, Error> {
+        self.values_of(id, self.snapshots.iter().filter(|snapshot| self.owns(snapshot)))
+    }
+
+    fn values_of<'a>(&self, id: &StateId, snapshots: impl Iterator<Item = &'a Snapshot>) -> Result<Vec<Bytes>, Error> {
         let mut values = Vec::new();
-        for snapshot in &self.snapshots {
+        for snapshot in snapshots {
             match snapshot.index.state(id).map(|state| &state.content) {
                 Some(ContentIndex::Value(location)) => values.push(self.read(snapshot, id, *location)?),
                 Some(ContentIndex::Keyed(_)) => return Err(other_kind(id, "values by key", "a value of the sub-task")),
@@ -114,7 +175,7 @@ impl Restored {
             None => {
                 let index = usize::try_from(location.handle).ok();
                 let handle = index.and_then(|index| snapshot.handles.get(index)).ok_or_else(|| beyond(id))?;
-                let whole = self.checkpointing.read(handle)?;
+                let whole = read(&self.storage, handle)?;
                 snapshot.read.borrow_mut().insert(location.handle, whole.clone());
                 whole
             }
@@ -124,6 +185,11 @@ impl Restored {
         let range = range.filter(|range| range.end <= whole.len()).ok_or_else(|| beyond(id))?;
         Ok(whole.slice(range))
     }
+}
+
+/// Reads what a handle stands for, verified; waits for it.
+fn read(storage: &JobStorage, handle: &StateHandle) -> Result<Bytes, Error> {
+    Ok(waiting_runtime()?.block_on(storage.read(handle))?)
 }
 
 fn beyond(id: &StateId) -> Error {

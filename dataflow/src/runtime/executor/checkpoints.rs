@@ -4,13 +4,44 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport};
-use tidemill_model::execution::Failure;
+use tidemill_model::execution::{Failure, JobDeployment};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId};
+use tidemill_model::job_graph::JobVertex;
 
 use super::{Executor, ExecutorEvent, checkpoint_failure};
-use crate::runtime::checkpoint::{Message, Notices, SnapshotWriter, TaskCheckpoints};
+use crate::runtime::checkpoint::{
+    Earlier, EarlierState, Message, Notices, SavepointSource, SnapshotWriter, TaskCheckpoints,
+};
+use crate::runtime::task::RestoreSource;
 
 impl Executor {
+    /// What an attempt that is being deployed starts from: the job's checkpoint, while it has none the savepoint that it
+    /// was submitted with, or nothing.
+    pub(super) fn restore_source(
+        &mut self,
+        attempt: ExecutionAttemptId,
+        vertex: &JobVertex,
+        deployment: &JobDeployment,
+    ) -> Result<Option<RestoreSource>, Failure> {
+        if let Some(restore) = &deployment.restore {
+            let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(None) };
+            let Some(state) = restore.states.get(&attempt.vertex).cloned() else { return Ok(None) };
+            let states = vec![EarlierState { subtask: attempt.vertex.subtask.0, state }];
+            let earlier = Earlier { states, parallelism: vertex.parallelism };
+            return Ok(Some(RestoreSource { earlier, storage: checkpointing.storage.clone() }));
+        }
+        let Some(restore) = &self.savepoint else { return Ok(None) };
+        let source = match &self.savepoint_source {
+            Some(source) => source,
+            None => {
+                let opened = SavepointSource::open(restore).map_err(|error| checkpoint_failure(&error))?;
+                self.savepoint_source.insert(opened)
+            }
+        };
+        let earlier = source.of(vertex).map_err(|error| checkpoint_failure(&error))?;
+        Ok(Some(RestoreSource { earlier, storage: source.storage.clone() }))
+    }
+
     /// The checkpoints of a sub-task that is being started.
     pub(super) fn checkpoints(
         &mut self,

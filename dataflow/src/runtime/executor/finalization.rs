@@ -57,8 +57,8 @@ impl Executor {
         for (uid, commit) in self.flow.committers() {
             let id = StateId { operator: uid.to_owned(), name: TRANSACTIONS.to_owned() };
             for state in last.states.values() {
-                let restored =
-                    Restored::open(vec![state.clone()], checkpointing).map_err(|error| checkpoint_failure(&error))?;
+                let restored = Restored::of_one(state.clone(), &checkpointing.storage)
+                    .map_err(|error| checkpoint_failure(&error))?;
                 for prepared in restored.values_of_any_type(&id).map_err(|error| checkpoint_failure(&error))? {
                     commit(&prepared).map_err(|error| Failure {
                         kind: FailureKind::Io,
@@ -88,7 +88,7 @@ impl Executor {
             let Some(sink) = vertex.operators.last() else { continue };
             let id = StateId { operator: sink.uid.clone(), name: FILES.to_owned() };
             let restored =
-                Restored::open(vec![state.clone()], checkpointing).map_err(|error| checkpoint_failure(&error))?;
+                Restored::of_one(state.clone(), &checkpointing.storage).map_err(|error| checkpoint_failure(&error))?;
             output.commit_last(&id, &restored)?;
         }
         Ok(())

@@ -3,22 +3,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 
 use super::{Reporter, panic_message};
 use crate::push::{Stopped, take_blamed};
-use crate::runtime::task::{StopReason, Task, TaskContext, TaskEnvironment};
+use crate::runtime::task::{RestoreSource, StopReason, Task, TaskContext, TaskEnvironment};
 
 /// The life of a sub-task on its thread.
-pub(super) fn run_subtask(environment: TaskEnvironment, restore: Option<SubtaskState>, reporter: &Reporter) {
+pub(super) fn run_subtask(environment: TaskEnvironment, restore: Option<RestoreSource>, reporter: &Reporter) {
     reporter.report(ExecutionState::Initializing, Vec::new());
     let flow = Arc::clone(&environment.flow);
     let context = TaskContext::new(environment);
     let mut task: Option<Box<dyn Task>> = None;
     let run = || {
-        if let Some(state) = restore {
-            context.begin_restore(vec![state]).map_err(|failure| context.fail(failure))?;
+        if let Some(source) = restore {
+            context.begin_restore(source).map_err(|failure| context.fail(failure))?;
         }
         let built = flow.task(&context).map_err(|failure| context.fail(failure))?;
         context.end_restore();

@@ -142,7 +142,8 @@ impl Service {
             waiting.into_iter().for_each(|(handshake, stream)| network.accept(handshake, stream));
         }
         let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone())
-            .with_checkpoints(spec.settings.checkpointing.as_ref());
+            .with_checkpoints(spec.settings.checkpointing.as_ref())
+            .with_savepoint(spec.settings.savepoint.as_ref());
         self.progress.get_or_init(|| executor.watch());
         Deployed { attempt, executor }
     }
@@ -155,7 +156,8 @@ impl Service {
         let Start { spec, task_manager, .. } = &self.start;
         let network = Arc::new(NoNetwork);
         let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone())
-            .with_checkpoints(spec.settings.checkpointing.as_ref());
+            .with_checkpoints(spec.settings.checkpointing.as_ref())
+            .with_savepoint(spec.settings.savepoint.as_ref());
         executor.finalize(finalization)
     }
 

@@ -64,12 +64,9 @@ impl FileOutput {
         let id = (context.attempt().job, context.attempt_number(), context.subtask());
         let opened = match self {
             Self::Staged(output) => {
-                let position = context.restored_values::<StagedPosition>(state)?.pop();
-                let opened = match position {
-                    Some(position) => output.continue_part(id, &position).map(|opened| (opened, position.length)),
-                    None => output.open_part(id.0, id.1, id.2).map(|opened| (opened, 0)),
-                };
-                opened.map(|((path, file), length)| Files::Staged { path, file, length })
+                let positions = context.restored_values::<StagedPosition>(state)?;
+                let opened = output.continue_part(id, &positions);
+                opened.map(|(path, file, length)| Files::Staged { path, file, length })
             }
             Self::Rolling(output) if context.takes_checkpoints() => {
                 let restored = context.restored_values::<PartsState>(state)?;

@@ -202,25 +202,27 @@ impl StagedOutput {
         Ok((path, file))
     }
 
-    /// Opens the file of one sub-task with the beginning of what an earlier attempt wrote, which is where a checkpoint
-    /// found it. It is copied: the earlier attempt may still run somewhere and go on writing.
+    /// Opens the file of one sub-task with what earlier attempts had written up to a checkpoint. It is copied: an earlier
+    /// attempt may still run somewhere and go on writing. Answers its length, too.
     ///
     /// # Errors
     /// The same, or the earlier attempt's file is gone or too short.
     pub fn continue_part(
         &self,
         (job, attempt, subtask): (JobId, AttemptNumber, SubtaskIndex),
-        position: &StagedPosition,
-    ) -> Result<(PathBuf, File), Error> {
+        positions: &[StagedPosition],
+    ) -> Result<(PathBuf, File, u64), Error> {
         let (path, mut file) = self.open_part(job, attempt, subtask)?;
-        if position.length > 0 {
-            let earlier = File::open(&position.part).map_err(io_error("restore from", &position.part))?;
-            let copied = io::copy(&mut earlier.take(position.length), &mut file);
-            if copied.map_err(io_error("restore from", &position.part))? < position.length {
-                return Err(Error::ShortPart { path: position.part.clone(), length: position.length });
+        let mut total = 0;
+        for StagedPosition { part, length } in positions.iter().filter(|position| position.length > 0) {
+            let earlier = File::open(part).map_err(io_error("restore from", part))?;
+            let copied = io::copy(&mut earlier.take(*length), &mut file);
+            if copied.map_err(io_error("restore from", part))? < *length {
+                return Err(Error::ShortPart { path: part.clone(), length: *length });
             }
+            total += length;
         }
-        Ok((path, file))
+        Ok((path, file, total))
     }
 
     /// Whether the output may appear in its place.

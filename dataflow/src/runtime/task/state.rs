@@ -7,13 +7,14 @@ use crossbeam_channel::bounded;
 use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, CheckpointingMode, SubtaskState};
 use tidemill_model::execution::Failure;
 use tidemill_model::id::CheckpointId;
+use tidemill_storage::JobStorage;
 
 use super::TaskContext;
 use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
 use crate::push::Stopped;
 use crate::record::{Data, decode_value, encode_value};
-use crate::runtime::checkpoint::{Content, Error, Message, Restored, StateName, StatePart, TaskCheckpoints};
+use crate::runtime::checkpoint::{Content, Earlier, Error, Message, Restored, StateName, StatePart, TaskCheckpoints};
 use crate::state::FrozenState;
 
 /// By what an operator's state is found again: its uid.
@@ -24,6 +25,12 @@ impl OperatorUid {
     pub(crate) fn state(&self, name: &str) -> StateId {
         StateId { operator: self.0.clone(), name: name.to_owned() }
     }
+}
+
+/// What a sub-task starts from, and where its files are.
+pub(crate) struct RestoreSource {
+    pub(crate) earlier: Earlier,
+    pub(crate) storage: JobStorage,
 }
 
 /// How far a sub-task is with the checkpoints that it has been told of.
@@ -166,13 +173,18 @@ impl TaskContext {
     }
 
     /// Opens what the sub-task starts from.
-    pub(crate) fn begin_restore(&self, states: Vec<SubtaskState>) -> Result<(), Failure> {
-        let Some(checkpoints) = self.checkpoints() else { return Ok(()) };
-        let restored =
-            Restored::open(states, &checkpoints.checkpointing).map_err(|error| self.restore_failure(&error))?;
+    pub(crate) fn begin_restore(&self, from: RestoreSource) -> Result<(), Failure> {
+        let RestoreSource { earlier, storage } = from;
+        let place = (self.subtask().0, self.parallelism());
+        let restored = Restored::open(earlier, &storage, place).map_err(|error| self.restore_failure(&error))?;
         self.inner.checkpoints.had_finished.set(restored.finished());
         *self.inner.restored.borrow_mut() = Some(restored);
         Ok(())
+    }
+
+    /// How many sub-tasks left what this one starts from, if not as many as there are now.
+    pub(crate) fn other_parallelism(&self) -> Option<u32> {
+        self.inner.restored.borrow().as_ref().and_then(Restored::other_parallelism)
     }
 
     /// Every operator has what it wanted of it.
@@ -213,6 +225,18 @@ impl TaskContext {
                 .map_err(|source| self.restore_failure(&Error::Record { state: StateName(id.clone()), source }))
         };
         self.restored_bytes::<T>(id)?.into_iter().map(decode).collect()
+    }
+
+    /// The values that all earlier sub-tasks had, for each of those that there are now.
+    pub(crate) fn everybodys_values<T: Data>(&self, id: &StateId) -> Result<Vec<T>, Failure> {
+        let restored = self.inner.restored.borrow();
+        let Some(restored) = restored.as_ref() else { return Ok(Vec::new()) };
+        let values = restored.everybodys_values(id, &[std::any::type_name::<T>()]);
+        let decode = |bytes: Bytes| {
+            decode_value(&bytes)
+                .map_err(|source| self.restore_failure(&Error::Record { state: StateName(id.clone()), source }))
+        };
+        values.map_err(|error| self.restore_failure(&error))?.into_iter().map(decode).collect()
     }
 
     /// The same, still encoded.
