@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help chaos chaos-mutants demo test test-failpoints verify verify-unsafe fix sim sim-soak mutants bench bench-control bench-disk \
+.PHONY: help chaos chaos-mutants demo test test-failpoints verify verify-unsafe fix sim sim-soak mutants bench bench-checkpoints bench-control bench-disk \
   soak-elections microbench golden setup build-release
 
 # Where everything that is built goes; set it to share one folder between checkouts.
@@ -106,6 +106,9 @@ bench: build-release ## The workloads W1, W2, W5, W6 beside a hand-written loop;
 
 bench-control: build-release ## Leader kills, submissions beside etcd, the takeover of 1,000 jobs; REPETITIONS=20.
 	scripts/bench_control.sh --repetitions $(or $(REPETITIONS),20)
+
+bench-checkpoints: build-release ## What checkpoints cost: W2 and W6 with and without, at a million and ten million keys; REPETITIONS=5.
+	scripts/bench_checkpoints.sh
 
 soak-elections: build-release ## Leader changes while executors have all cores busy; SECONDS=600.
 	scripts/bench_control.sh --parts soak --seconds $(or $(SECONDS),600)

@@ -1,8 +1,8 @@
 //! The benchmark's workloads, as a user would write them; each run prints one line of JSON.
 //!
 //! usage: workloads w1 --input TEXT --output FOLDER
-//!        workloads w2|w5 [--n EVENTS]
-//!        workloads w6 [--seconds SECONDS]
+//!        workloads w2|w5 [--n EVENTS] [--keys KEYS]
+//!        workloads w6 [--seconds SECONDS] [--keys KEYS]
 //!
 //! Tidemill's own arguments, such as `--parallelism 2` or `--coordinators host:port,...`, may stand anywhere.
 
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use rustix::time::{ClockId, clock_gettime};
 use tidemill::{Counter, Environment, Error, JobExecutionResult, RuntimeMode, SinkFunction, SmolStr, UserError};
 
-/// The different keys of W2 and W6.
+/// The different keys of W2 and W6, unless told otherwise.
 const KEYS: u64 = 1_000_000;
 /// Events per second of W6, of all sub-tasks together.
 const RATE: u64 = 100_000;
@@ -106,6 +106,7 @@ impl SinkFunction<(u64, (u64, u64, u64))> for Latencies {
 /// What a run is told.
 struct Options {
     n: u64,
+    keys: u64,
     seconds: u64,
     input: String,
     output: String,
@@ -117,11 +118,12 @@ impl Options {
             let usage = "usage: workloads w1 --input TEXT --output FOLDER | w2 [--n N] | w5 [--n N] | w6 [--seconds S]";
             Error::Arguments(usage.to_owned())
         };
-        let mut options = Self { n: 50_000_000, seconds: 30, input: String::new(), output: String::new() };
+        let mut options = Self { n: 50_000_000, keys: KEYS, seconds: 30, input: String::new(), output: String::new() };
         let (workload, mut rest) = arguments.split_first().ok_or_else(usage)?;
         while let [name, value, others @ ..] = rest {
             match name.as_str() {
                 "--n" => options.n = value.parse().map_err(|_| usage())?,
+                "--keys" => options.keys = value.parse().ok().filter(|keys| *keys > 0).ok_or_else(usage)?,
                 "--seconds" => options.seconds = value.parse().map_err(|_| usage())?,
                 "--input" => options.input.clone_from(value),
                 "--output" => options.output.clone_from(value),
@@ -165,9 +167,10 @@ fn w1(env: &Environment, options: &Options) -> Result<JobExecutionResult, Error>
 
 fn w2(env: &Environment, options: &Options) -> Result<JobExecutionResult, Error> {
     env.set_runtime_mode(RuntimeMode::Streaming);
-    let (n, step, total) = (options.n, u64::from(env.parallelism()), env.counter("total"));
+    let (n, keys, step, total) = (options.n, options.keys, u64::from(env.parallelism()), env.counter("total"));
     let mut sum = 0i64;
     env.generate_sequence(0..n, None)
+        .uid("numbers")
         .map(move |i| {
             let r = mix(i);
             let value = (r >> 32) % 1000;
@@ -175,14 +178,17 @@ fn w2(env: &Environment, options: &Options) -> Result<JobExecutionResult, Error>
             if i + step >= n {
                 total.add(sum);
             }
-            (r % KEYS, value)
+            (r % keys, value)
         })
+        .uid("events")
         .key_by(|event| event.0)
         .fold((0u64, 0u64), |(count, sum), event| {
             *count += 1;
             *sum = sum.wrapping_add(event.1);
         })
-        .sink_to(Digest::new(env, |&(key, (count, _)): &(u64, (u64, u64))| mix(key ^ mix(count))));
+        .uid("sums")
+        .sink_to(Digest::new(env, |&(key, (count, _)): &(u64, (u64, u64))| mix(key ^ mix(count))))
+        .uid("digest");
     env.execute("w2")
 }
 
@@ -203,18 +209,23 @@ fn w6(env: &Environment, options: &Options) -> Result<JobExecutionResult, Error>
     let counters = (0..BUCKETS).map(|bucket| env.counter(&format!("bucket-{bucket:03}"))).collect();
     let measured_from = monotonic_nanos() + WARM_UP_SECONDS * 1_000_000_000;
     let events = (WARM_UP_SECONDS + options.seconds) * RATE;
+    let keys = options.keys;
     env.generate_sequence(0..events, Some(RATE))
-        .map(|i| {
+        .uid("numbers")
+        .map(move |i| {
             let r = mix(i);
-            (r % KEYS, (r >> 32) % 1000, monotonic_nanos())
+            (r % keys, (r >> 32) % 1000, monotonic_nanos())
         })
+        .uid("events")
         .key_by(|event| event.0)
         .fold((0u64, 0u64, 0u64), |(count, sum, stamp), event| {
             *count += 1;
             *sum = sum.wrapping_add(event.1);
             *stamp = event.2;
         })
-        .sink_to(Latencies { buckets: vec![0; BUCKETS], counters, measured_from });
+        .uid("sums")
+        .sink_to(Latencies { buckets: vec![0; BUCKETS], counters, measured_from })
+        .uid("latencies");
     env.execute("w6")
 }
 
@@ -265,7 +276,7 @@ fn print(workload: &str, env: &Environment, n: u64, result: &JobExecutionResult,
     let rss = own(format!("{rss:.1}"));
     let latencies = if workload == "w6" { quantiles(result) } else { String::new() };
     println!(
-        r#"{{"workload":"{workload}","engine":"tidemill","n":{n},"p":{},"seconds":{seconds:.3},"events_per_s":{:.0},"cpu_s":{cpu_seconds},"events_per_cpu_s":{cpu_rate}{}{digest}{},"checkpoints":0,"rss_mb":{rss}{latencies}}}"#,
+        r#"{{"workload":"{workload}","engine":"tidemill","n":{n},"p":{},"seconds":{seconds:.3},"events_per_s":{:.0},"cpu_s":{cpu_seconds},"events_per_cpu_s":{cpu_rate}{}{digest}{},"rss_mb":{rss}{latencies}}}"#,
         env.parallelism(),
         events / seconds,
         member("count", "count"),

@@ -193,8 +193,11 @@ pub enum Finalization {
         /// included. None: the job takes no checkpoints.
         checkpoint: Option<RestoreFrom>,
     },
-    /// Drop whatever is staged.
-    Abort,
+    /// Publish what the newest completed checkpoint commits, and drop whatever else is staged.
+    Abort {
+        /// That checkpoint: whether its sinks have heard of it must not decide what output there is. None: there is none.
+        checkpoint: Option<RestoreFrom>,
+    },
 }
 
 impl fmt::Display for Finalization {
@@ -205,7 +208,7 @@ impl fmt::Display for Finalization {
                 (Some(only), _) => write!(f, "commit of attempt {only}"),
                 (None, _) => f.write_str("commit of no attempt"),
             },
-            Self::Abort => f.write_str("abort"),
+            Self::Abort { .. } => f.write_str("abort"),
         }
     }
 }

@@ -151,8 +151,6 @@ async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
     orders::write_input(Path::new(&orders.text("in")?), lines, 8)?;
     let client = orders.cluster.client();
     let mut savepoint: Option<String> = None;
-    let mut outputs = Vec::new();
-    // What a job commits after the savepoint that the next one starts from is not part of the result.
     for (number, parallelism) in ["2", "4", "1"].into_iter().enumerate() {
         let output = format!("out-{number}");
         let from = savepoint.iter().map(|path| format!("execution.state-recovery.path={path}")).collect::<Vec<_>>();
@@ -170,10 +168,8 @@ async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
             orders.until_checkpoint(job, Some(taken.checkpoint)).await?;
             client.cancel_job(job).await?;
             orders.cluster.until_job(job, "the job has ended", |details| details.status.is_terminal()).await?;
-            std::fs::rename(orders.text(&output)?, orders.text(&format!("{output}-cancelled"))?)?;
             savepoint = Some(path);
         }
-        outputs.push(output);
     }
     let last = sorted_lines(Path::new(&orders.text("out-2")?))?;
     let expected = orders::expected(lines);

@@ -202,7 +202,7 @@ impl Agent {
             TaskManagerCommand::Finalize { finalization, .. } => {
                 let kind = match finalization {
                     Finalization::Commit { .. } => FinalizationKind::Commit,
-                    Finalization::Abort => FinalizationKind::Abort,
+                    Finalization::Abort { .. } => FinalizationKind::Abort,
                 };
                 let newest = self.generations.keys().next_back().copied().unwrap_or_default();
                 let failure = self.generation(newest).executor.finalize(&finalization).err();

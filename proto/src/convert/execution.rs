@@ -304,7 +304,7 @@ pub fn finalization_to_pb(
             let attempts = attempts.into_iter().map(staged).collect();
             (pb::Finalization::Commit, attempts, checkpoint.map(Into::into))
         }
-        Finalization::Abort => (pb::Finalization::Abort, Vec::new(), None),
+        Finalization::Abort { checkpoint } => (pb::Finalization::Abort, Vec::new(), checkpoint.map(Into::into)),
     }
 }
 
@@ -327,7 +327,9 @@ pub fn finalization_from_pb(
             let attempts = attempts.into_iter().map(staged).collect::<Result<_, _>>()?;
             Ok(Finalization::Commit { attempts, checkpoint: checkpoint.map(TryInto::try_into).transpose()? })
         }
-        Ok(pb::Finalization::Abort) => Ok(Finalization::Abort),
+        Ok(pb::Finalization::Abort) => {
+            Ok(Finalization::Abort { checkpoint: checkpoint.map(TryInto::try_into).transpose()? })
+        }
         Ok(pb::Finalization::Unspecified) | Err(_) => {
             Err(Error::UnknownEnum { field: "Finalization.action", value: action })
         }

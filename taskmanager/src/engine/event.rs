@@ -140,7 +140,7 @@ impl FinalizationStep {
     pub fn of(finalization: &Finalization) -> Self {
         match finalization {
             Finalization::Commit { .. } => Self::Commit,
-            Finalization::Abort => Self::Abort,
+            Finalization::Abort { .. } => Self::Abort,
         }
     }
 }

@@ -239,7 +239,7 @@ impl Generation {
     ///
     /// A program that hangs before its `execute` would otherwise keep a job that was cancelled from ever ending.
     pub(crate) fn removal_overdue(&self, now: Instant) -> bool {
-        let waits = matches!(self.finalization, Some(HostedFinalization::Wanted(Finalization::Abort)));
+        let waits = matches!(self.finalization, Some(HostedFinalization::Wanted(Finalization::Abort { .. })));
         waits && self.phase.executor().is_some() && self.ready_by <= now
     }
 

@@ -157,7 +157,7 @@ impl Witness {
     fn compare_published(&mut self, finalized: &[FinalizationOutcome]) {
         let published = |outcome: &&FinalizationOutcome| match &outcome.finalization {
             Finalization::Commit { .. } => outcome.failure.is_none(),
-            Finalization::Abort => false,
+            Finalization::Abort { .. } => false,
         };
         let now: BTreeSet<JobId> = finalized.iter().filter(published).map(|outcome| outcome.job).collect();
         for &job in now.difference(&self.published) {
@@ -193,7 +193,7 @@ fn describe(directive: &Directive) -> (&'static str, Option<JobId>, Option<Attem
         }
         Directive::Finalize { spec, finalization } => match finalization {
             Finalization::Commit { attempts, .. } => ("commit", Some(spec.id), attempts.values().max().copied()),
-            Finalization::Abort => ("abort", Some(spec.id), None),
+            Finalization::Abort { .. } => ("abort", Some(spec.id), None),
         },
         Directive::Release { job } => ("release", Some(*job), None),
         Directive::Checkpoint(command) => {

@@ -176,7 +176,7 @@ fn finalized(job: JobId, finalization: &Finalization, state: &ClusterState) -> R
     let Some(status) = state.jobs.get(&job).map(|job| &job.status) else { return Ok(()) };
     let wanted = match finalization {
         Finalization::Commit { .. } => matches!(status, JobStatus::Committing | JobStatus::Finished(_)),
-        Finalization::Abort => {
+        Finalization::Abort { .. } => {
             matches!(status, JobStatus::Cancelling | JobStatus::Failing(_) | JobStatus::Canceled | JobStatus::Failed(_))
         }
     };

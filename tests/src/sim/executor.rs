@@ -266,7 +266,7 @@ impl World {
                     let attempts = sinks.map(id).collect();
                     self.publish(spec.id, attempts)
                 }
-                Finalization::Abort => {
+                Finalization::Abort { .. } => {
                     self.storage.drop_pending(spec.id);
                     None
                 }

@@ -191,7 +191,7 @@ impl World {
                 }
                 // Removing is tried once everywhere and then given up, by design.
                 let failed = |outcome: &&FinalizationOutcome| {
-                    outcome.failure.is_some() && outcome.finalization == Finalization::Abort
+                    outcome.failure.is_some() && matches!(outcome.finalization, Finalization::Abort { .. })
                 };
                 let outcomes = match &outbound {
                     Outbound::Report(report) => report.finalized.as_slice(),

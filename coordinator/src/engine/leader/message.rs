@@ -153,7 +153,7 @@ impl fmt::Display for TaskManagerCommand {
                 f.write_str("commit")?;
                 return numbers.into_iter().try_for_each(|number| write!(f, " #{number}"));
             }
-            Self::Finalize { finalization: Finalization::Abort, .. } => ("abort", &[]),
+            Self::Finalize { finalization: Finalization::Abort { .. }, .. } => ("abort", &[]),
             Self::Release { .. } => ("release", &[]),
             Self::Checkpoint(command) => return write!(f, "{command}"),
         };

@@ -18,11 +18,12 @@ impl Executor {
     /// The first output that could not be dealt with; the others were.
     pub fn finalize(&self, finalization: &Finalization) -> Result<(), Failure> {
         let mut result = Ok(());
-        if let Finalization::Commit { checkpoint: Some(last), .. } = finalization {
+        let (Finalization::Commit { checkpoint: last, .. } | Finalization::Abort { checkpoint: last }) = finalization;
+        if let Some(last) = last {
             result = self.commit_transactions(last);
         }
         for (output, subtasks) in self.flow.outputs() {
-            if let Finalization::Commit { checkpoint: Some(last), .. } = finalization
+            if let Some(last) = last
                 && let Err(failure) = self.commit_last(output, &subtasks, last)
             {
                 result = result.and(Err(failure));
@@ -38,8 +39,8 @@ impl Executor {
                     }
                     output.commit(self.job, &named)
                 }
-                (FileOutput::Staged(output), Finalization::Abort) => output.abort(self.job),
-                (FileOutput::Rolling(output), Finalization::Commit { .. } | Finalization::Abort) => {
+                (FileOutput::Staged(output), Finalization::Abort { .. }) => output.abort(self.job),
+                (FileOutput::Rolling(output), Finalization::Commit { .. } | Finalization::Abort { .. }) => {
                     output.remove_unfinished(self.job)
                 }
             };

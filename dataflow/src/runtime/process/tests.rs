@@ -246,7 +246,7 @@ fn an_executor_without_tasks_finalizes() {
     let flow = greatest(1, Some(1));
     let (agent, _served) = Agent::with_thread(0, &flow);
     let finalized = pb::executor_event::Finalized { action: pb::Finalization::Abort.into(), failure: None };
-    assert_eq!(agent.finalize(Finalization::Abort), PbEvent::Finalized(finalized));
+    assert_eq!(agent.finalize(Finalization::Abort { checkpoint: None }), PbEvent::Finalized(finalized));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use tidemill_model::execution::{Failure, FailureKind};
 
 use super::Sink;
-use super::rolling::{PartsState, RollingOutput, RollingParts};
+use super::rolling::{PartsState, PreparedPart, RollingOutput, RollingParts};
 use super::staged::{self, StagedOutput, StagedPosition};
 use crate::engine::snapshot::StateId;
 use crate::flow::{OperatorIndex, OutputIndex};
@@ -89,7 +89,7 @@ impl FileOutput {
                 failure(FailureKind::InvalidInput, format!("publish {}: {error}", output.folder.display()))
             })?;
             for prepared in parts.prepared.into_committed() {
-                output.commit(&prepared).map_err(|error| failure(error.kind(), error.to_string()))?;
+                PreparedPart::commit_all(&prepared).map_err(|error| failure(error.kind(), error.to_string()))?;
             }
         }
         Ok(())

@@ -34,25 +34,6 @@ pub struct RollingOutput {
 }
 
 impl RollingOutput {
-    /// Has prepared parts appear; those that have already stay as they are, so that anybody may repeat it.
-    ///
-    /// # Errors
-    /// A part is gone, another file has its name, or the file system refuses.
-    pub(crate) fn commit(&self, parts: &[PreparedPart]) -> Result<(), Error> {
-        for PreparedPart { hidden, name } in parts {
-            let path = self.folder.join(name);
-            match renameat_with(CWD, self.folder.join(hidden), CWD, &path, RenameFlags::NOREPLACE) {
-                Ok(()) => {}
-                // Committed before.
-                Err(Errno::NOENT) if fs::symlink_metadata(&path).is_ok() => {}
-                Err(Errno::NOENT) => return Err(Error::LostPart { path: self.folder.join(hidden) }),
-                Err(Errno::EXIST) => return Err(Error::Exists { path }),
-                Err(error) => return Err(io_error("publish", &path)(error.into())),
-            }
-        }
-        if parts.is_empty() { Ok(()) } else { sync_folder(&self.folder) }
-    }
-
     /// Removes what attempts of this job began and did not complete.
     ///
     /// # Errors
@@ -92,8 +73,31 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
 /// A part that is complete and hidden, as anybody may publish it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PreparedPart {
+    /// A job that starts from a savepoint may write elsewhere.
+    folder: PathBuf,
     hidden: String,
     name: String,
+}
+
+impl PreparedPart {
+    /// Has prepared parts appear; those that have already stay as they are, so that anybody may repeat it.
+    ///
+    /// # Errors
+    /// A part is gone, another file has its name, or the file system refuses.
+    pub(crate) fn commit_all(parts: &[Self]) -> Result<(), Error> {
+        for Self { folder, hidden, name } in parts {
+            let path = folder.join(name);
+            match renameat_with(CWD, folder.join(hidden), CWD, &path, RenameFlags::NOREPLACE) {
+                Ok(()) => {}
+                // Committed before.
+                Err(Errno::NOENT) if fs::symlink_metadata(&path).is_ok() => {}
+                Err(Errno::NOENT) => return Err(Error::LostPart { path: folder.join(hidden) }),
+                Err(Errno::EXIST) => return Err(Error::Exists { path }),
+                Err(error) => return Err(io_error("publish", &path)(error.into())),
+            }
+        }
+        parts.first().map_or(Ok(()), |part| sync_folder(&part.folder))
+    }
 }
 
 /// What a checkpoint has of the parts of one sub-task.
@@ -156,7 +160,7 @@ impl RollingParts {
         for PartsState { prepared, next_number } in restored {
             parts.number = parts.number.max(next_number);
             for prepared in prepared.into_committed() {
-                output.commit(&prepared)?;
+                PreparedPart::commit_all(&prepared)?;
             }
         }
         parts.remove_older(job, attempt)?;
@@ -237,7 +241,8 @@ impl RollingParts {
         part.file.sync_all().map_err(io_error("sync", &part.path))?;
         if let Publishing::WithCheckpoints { since_barrier, .. } = &mut self.publishing {
             let hidden = part.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            since_barrier.push(PreparedPart { hidden, name: format!("{}{}", self.prefix, self.number) });
+            let (folder, name) = (self.output.folder.clone(), format!("{}{}", self.prefix, self.number));
+            since_barrier.push(PreparedPart { folder, hidden, name });
             self.number = self.number.saturating_add(1);
             return sync_folder(&self.output.folder);
         }
@@ -273,7 +278,7 @@ impl RollingParts {
     /// A checkpoint is committed, and with it the parts that wait for it.
     pub(super) fn commit(&mut self, checkpoint: u64) -> Result<(), Error> {
         let Publishing::WithCheckpoints { prepared, .. } = &mut self.publishing else { return Ok(()) };
-        prepared.take_committed(checkpoint).iter().try_for_each(|parts| self.output.commit(parts))
+        prepared.take_committed(checkpoint).iter().try_for_each(|parts| PreparedPart::commit_all(parts))
     }
 
     /// What a checkpoint has to know of the parts; none when they appear at once.
@@ -376,12 +381,15 @@ mod tests {
         assert_eq!(visible(), ["one\n", "two\n", "2"]);
         assert_eq!(names(folder.path()).len(), 3);
         // Whoever committed may do so again.
-        assert_eq!(second_checkpoint.prepared.iter().try_for_each(|parts| output.commit(parts)).map_err(drop), Ok(()));
+        assert_eq!(
+            second_checkpoint.prepared.iter().try_for_each(|parts| PreparedPart::commit_all(parts)).map_err(drop),
+            Ok(())
+        );
         second.write(b"3", 0).unwrap();
         second.prepare(None).unwrap();
         let last = second.state().unwrap();
         fs::remove_file(folder.path().join(names(folder.path()).first().unwrap())).unwrap();
-        let lost = last.prepared.iter().try_for_each(|parts| output.commit(parts)).unwrap_err();
+        let lost = last.prepared.iter().try_for_each(|parts| PreparedPart::commit_all(parts)).unwrap_err();
         assert!(matches!(lost, Error::LostPart { .. }), "{lost}");
     }
 }

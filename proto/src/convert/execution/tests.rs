@@ -159,7 +159,8 @@ fn finalizations_round_trip_and_an_unspecified_one_is_refused() {
     let vertex = |subtask| ExecutionVertexId { vertex: JobVertexId(1), subtask: SubtaskIndex(subtask) };
     let attempts = BTreeMap::from([(vertex(0), AttemptNumber(2)), (vertex(1), AttemptNumber(3))]);
     let checkpoint = Some(RestoreFrom { checkpoint: CheckpointId(9), states: BTreeMap::new() });
-    for finalization in [Finalization::Commit { attempts, checkpoint }, Finalization::Abort] {
+    let abort = Finalization::Abort { checkpoint: checkpoint.clone() };
+    for finalization in [Finalization::Commit { attempts, checkpoint }, abort] {
         let (action, attempts, checkpoint) = finalization_to_pb(finalization.clone());
         assert_eq!(finalization_from_pb(action.into(), attempts, checkpoint), Ok(finalization));
     }

@@ -64,7 +64,7 @@ fn a_program_that_hangs_before_its_execute_is_killed_by_a_cancel_and_its_output_
         "#]],
     );
     bench.exit(ONE, ExitStatus::Signal(9));
-    bench.finalize(Finalization::Abort);
+    bench.finalize(Finalization::Abort { checkpoint: None });
     bench.step(Event::ArtifactReady { artifact: ARTIFACT });
     bench.step(Event::ExecutorStarted { executor: TWO, process_id: 8 });
     bench.now = bench.now + Duration::from_secs(29);

@@ -152,7 +152,8 @@ fn a_job_without_an_artifact_fails_in_words_and_nobody_waits_for_it() {
         told.starts_with("tell leader: v0[0]#0 FAILED (invalid artifact: ") && told.contains("no artifact"),
         "{told}"
     );
-    let told = bench.directed(Directive::Finalize { spec: in_process(), finalization: Finalization::Abort });
+    let told = bench
+        .directed(Directive::Finalize { spec: in_process(), finalization: Finalization::Abort { checkpoint: None } });
     assert!(told.starts_with("tell leader: ") && told.contains("no artifact"), "{told}");
     assert!(bench.agent.report().finalized.is_empty() && bench.agent.is_idle());
 }

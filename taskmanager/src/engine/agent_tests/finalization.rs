@@ -30,7 +30,7 @@ fn a_job_is_finalized_by_its_executor_and_the_outcome_is_kept_until_release() {
 #[test]
 fn a_task_manager_without_an_executor_starts_one_to_finalize() {
     let mut bench = Bench::registered();
-    check(bench.finalize(Finalization::Abort), expect!["fetch artifact abababab\n"]);
+    check(bench.finalize(Finalization::Abort { checkpoint: None }), expect!["fetch artifact abababab\n"]);
     check(
         bench.bring_up(ONE),
         expect![[r#"
@@ -46,7 +46,7 @@ fn a_task_manager_without_an_executor_starts_one_to_finalize() {
         "#]],
     );
     // Asked again, it tries again: the failure may pass.
-    check(bench.finalize(Finalization::Abort), expect!["fetch artifact abababab\n"]);
+    check(bench.finalize(Finalization::Abort { checkpoint: None }), expect!["fetch artifact abababab\n"]);
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl JobMaster {
                 let attempts = schedule.map(Schedule::attempt_numbers).unwrap_or_default();
                 Finalization::Commit { attempts, checkpoint: self.job.final_checkpoint() }
             }
-            FinalizationKind::Abort => Finalization::Abort,
+            FinalizationKind::Abort => Finalization::Abort { checkpoint: self.job.newest_checkpoint() },
         }
     }
 

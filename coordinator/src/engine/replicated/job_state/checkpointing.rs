@@ -97,6 +97,13 @@ impl JobState {
         Some(RestoreFrom { checkpoint, states })
     }
 
+    /// The newest completed checkpoint: what its sinks have prepared is to be visible, however the job ends.
+    #[must_use]
+    pub fn newest_checkpoint(&self) -> Option<RestoreFrom> {
+        let (&checkpoint, completed) = self.checkpoints.completed.last_key_value()?;
+        Some(RestoreFrom { checkpoint, states: completed.states.clone() })
+    }
+
     /// What scheduled sub-tasks of one attempt number start from; none: from nothing. All of one number start from one
     /// checkpoint (`last-completed`): between the entry that voids an attempt and the one that replaces it, none can
     /// be completed.
