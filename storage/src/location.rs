@@ -78,7 +78,7 @@ impl CheckpointStorage {
     /// This folder itself, such as that of a savepoint.
     #[must_use]
     pub fn folder(&self) -> JobStorage {
-        JobStorage::new(Arc::clone(&self.store), self.root.clone(), self.url.clone())
+        JobStorage::new(Arc::clone(&self.store), self.root.clone(), self.url.clone(), self.local.clone())
     }
 
     /// The folder of one job.
