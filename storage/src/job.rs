@@ -102,9 +102,11 @@ impl JobStorage {
     pub(super) async fn read_whole(&self, path: &str) -> Result<Bytes, Error> {
         let (place, file) = (self.path(path)?, self.name(path));
         let read = async { self.store.get(&place).await?.bytes().await };
-        read.await.map_err(|source| match source {
-            object_store::Error::NotFound { .. } => Error::Missing { file },
-            source => Error::Store { action: "read", file, source },
+        read.await.map_err(|source| {
+            if matches!(source, object_store::Error::NotFound { .. }) {
+                return Error::Missing { file };
+            }
+            Error::Store { action: "read", file, source }
         })
     }
 

@@ -20,10 +20,10 @@ pub(super) enum Error {
     Client(#[from] job_client::Error),
     /// There is no savepoint.
     #[error(transparent)]
-    Savepoint(#[from] job_client::SavepointError),
+    Savepoint(Box<job_client::SavepointError>),
     /// A savepoint cannot be read.
     #[error(transparent)]
-    Storage(#[from] tidemill_storage::Error),
+    Storage(Box<tidemill_storage::Error>),
     /// A table of contents in a savepoint cannot be read.
     #[error(transparent)]
     Snapshot(#[from] tidemill_dataflow::engine::snapshot::Error),
@@ -53,6 +53,18 @@ pub(super) enum Error {
     /// The result was not written.
     #[error("write to standard output: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl From<job_client::SavepointError> for Error {
+    fn from(error: job_client::SavepointError) -> Self {
+        Self::Savepoint(Box::new(error))
+    }
+}
+
+impl From<tidemill_storage::Error> for Error {
+    fn from(error: tidemill_storage::Error) -> Self {
+        Self::Storage(Box::new(error))
+    }
 }
 
 impl Error {
