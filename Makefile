@@ -84,7 +84,7 @@ sim-soak: setup ## The same with 20,000 seeds, optimised; FIRST=n for others.
 
 mutants: setup ## Known bugs put back one by one: which invariant finds each, with which seed.
 	$(ENVIRONMENT)
-	cargo run -q -p tidemill-tests --features mutants --bin tidemill-sim -- --matrix --count 400
+	cargo run -q -p tidemill-tests --features mutants --bin tidemill-sim -- --matrix --count 1000
 
 chaos-mutants: setup ## Known bugs put back in real processes, one by one: does the checker named for each find it?
 	$(ENVIRONMENT)

@@ -74,6 +74,10 @@ mutants! {
     SinkAbortsOnCheckpointAbort = "sink-aborts-on-checkpoint-abort",
     /// A task starts from the newest snapshot that lies in the storage, whether or not its checkpoint was completed.
     RestoresNewestDirectory = "restores-newest-directory",
+    /// A task manager that drains is given new work.
+    DrainingGivesSlots = "draining-gives-slots",
+    /// Slots that are granted after a job has asked for others are forgotten, and stay taken.
+    LateGrantDropped = "late-grant-dropped",
     /// A leader that was itself stopped takes task managers for dead that it could not hear meanwhile.
     ExpiryAfterPause = "expiry-after-pause",
     /// A leader answers reads from what it has applied, without asking a quorum whether it still leads.

@@ -226,7 +226,7 @@ impl World {
         coordinator.queue_free_at = coordinator.queue_free_at.max(now) + work;
         // Each proposal is a task of its own: one that is not run for a while is overtaken by later ones.
         let straggles =
-            if coordinator.random.chance(30) { coordinator.random.between(1, 800) * MILLISECOND } else { 0 };
+            if coordinator.random.chance(60) { coordinator.random.between(1, 800) * MILLISECOND } else { 0 };
         let (delay, boot) = (coordinator.queue_free_at - now + straggles, coordinator.life.boot);
         self.after(delay, Event::Append { node, boot, proposal, command });
     }

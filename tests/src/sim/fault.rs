@@ -272,6 +272,9 @@ impl World {
     }
 
     fn pause_for(&mut self, process: Process, length: Time) {
+        // A coordinator that is the only one leads on afterwards, and has heard nobody for longer than it waits.
+        let alone = matches!(process, Process::Coordinator(_)) && self.coordinators.len() == 1;
+        let length = if alone && self.nemesis.random.chance(500) { length + 3 * SECOND } else { length };
         self.pause(process);
         self.after(length, Event::Resume(process));
     }

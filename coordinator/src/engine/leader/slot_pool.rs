@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidemill_model::id::{JobId, TaskManagerId};
 use tidemill_model::job_graph::SlotRequirements;
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::slot::SlotId;
 
 /// One request of a job for slots: its later ones have greater numbers. 0 stands for the replicated schedule, by which a
@@ -197,7 +198,8 @@ impl SlotPool {
 
     /// The free slots that may be given to a job.
     fn grantable(&self) -> impl Iterator<Item = SlotId> + '_ {
-        self.free().filter(|slot| !self.draining.contains(&slot.task_manager))
+        let drains = |slot: &SlotId| self.draining.contains(&slot.task_manager);
+        self.free().filter(move |slot| !drains(slot) || mutant::active(Mutant::DrainingGivesSlots))
     }
 
     /// How many slots of a task manager nobody holds.

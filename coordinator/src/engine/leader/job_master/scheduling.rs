@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemill_model::execution::{ExecutionState, Failure, FailureKind, JobDeployment, Schedule, TaskManagerLocation};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, TaskManagerId};
 use tidemill_model::job_graph::SlotRequirements;
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::Instant;
 
@@ -57,6 +58,9 @@ impl Slots {
         slots: &[SlotId],
         locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
     ) {
+        if request != self.last_request && mutant::active(Mutant::LateGrantDropped) {
+            return;
+        }
         self.owned.extend(slots.iter().map(|&slot| (slot, request)));
         self.locations.extend(locations);
         let Some(requested) = self.requested.take_if(|_| request == self.last_request) else { return };
