@@ -17,14 +17,19 @@ fn count_words(env: &Environment, input: &str, output: &str, overwrite: bool) ->
     let word_count = env.counter("words");
     let counts = env
         .read_text_file(input)
+        .uid("lines")
         .flat_map(|line: String| words(&line))
+        .uid("words")
         .map(move |word| {
             word_count.add(1);
             (word, 1u64)
         })
+        .uid("ones")
         .key_by_ref(|pair| &pair.0)
         .sum(|pair| &mut pair.1)
-        .write_as_csv(output, "\n", " ");
+        .uid("counts")
+        .write_as_csv(output, "\n", " ")
+        .uid("output");
     if overwrite {
         counts.overwrite();
     }

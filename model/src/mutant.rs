@@ -80,6 +80,12 @@ mutants! {
     LateGrantDropped = "late-grant-dropped",
     /// A leader that was itself stopped takes task managers for dead that it could not hear meanwhile.
     ExpiryAfterPause = "expiry-after-pause",
+    /// What is replaced starts from the checkpoint before the newest completed one.
+    RestoresSecondNewest = "restores-second-newest",
+    /// A sink publishes what it prepared at the barrier, whether or not the checkpoint is completed.
+    SinkCommitsAtBarrier = "sink-commits-at-barrier",
+    /// A source goes on one byte behind the place that it had read to.
+    SourceOffsetOffByOne = "source-offset-off-by-one",
     /// A leader answers reads from what it has applied, without asking a quorum whether it still leads.
     ReadsWithoutQuorum = "reads-without-quorum",
 }
@@ -89,6 +95,14 @@ impl Mutant {
     #[must_use]
     pub fn is_of_the_log(self) -> bool {
         matches!(self, Self::ReadsWithoutQuorum)
+    }
+}
+
+impl Mutant {
+    /// Whether it lies in the tasks themselves: a simulation of the control plane has others.
+    #[must_use]
+    pub fn is_of_the_tasks(self) -> bool {
+        matches!(self, Self::SinkCommitsAtBarrier | Self::SourceOffsetOffByOne)
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_model::execution::{Failure, FailureKind, Schedule, TerminalState};
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId};
 use tidemill_model::job::{HistoryEntry, JobResult, JobSpec, JobStatus};
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::restart::{FailureHistory, RestartDecision};
 use tidemill_model::time::Timestamp;
 
@@ -217,7 +218,10 @@ impl JobState {
     /// Promise `last-completed`: what the next attempts start from is computed here, and whatever the replaced ones have
     /// acknowledged becomes void in the same entry.
     fn replace(&mut self, region: &BTreeSet<ExecutionVertexId>) {
-        let latest = self.checkpoints.latest();
+        let mut latest = self.checkpoints.latest();
+        if mutant::active(Mutant::RestoresSecondNewest) {
+            latest = self.checkpoints.completed.keys().rev().nth(1).copied().or(latest);
+        }
         for &vertex in region {
             self.terminal.remove(&vertex);
             match latest {

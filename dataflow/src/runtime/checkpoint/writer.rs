@@ -15,6 +15,9 @@ use crate::runtime::spawn::{TaskKind, spawn};
 /// How many messages may wait: some for each sub-task of a large process, whose frozen states they hold.
 const MESSAGES: usize = 1024;
 
+/// By how much the thread is nicer than tasks.
+const NICER: i32 = 5;
+
 /// What the writer is told.
 pub(crate) enum Message {
     /// These attempts of this process take part in a checkpoint.
@@ -112,8 +115,19 @@ struct Writer {
     written: BTreeMap<CheckpointId, BTreeMap<ExecutionAttemptId, Base>>,
 }
 
+/// Nobody waits for a snapshot, and everybody for the tasks: this thread takes what they leave of the processor.
+fn yield_to_tasks() {
+    let thread = rustix::thread::gettid();
+    let lowered = rustix::process::getpriority_process(Some(thread))
+        .and_then(|priority| rustix::process::setpriority_process(Some(thread), priority + NICER));
+    if let Err(error) = lowered {
+        tracing::debug!(%error, "the writer of snapshots keeps the priority of tasks");
+    }
+}
+
 impl Writer {
     async fn run(mut self, messages: &Receiver<Message>) {
+        yield_to_tasks();
         for message in messages {
             self.obey(message).await;
         }

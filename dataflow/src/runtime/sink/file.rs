@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use tidemill_model::execution::{Failure, FailureKind};
+use tidemill_model::mutant::{self, Mutant};
 
 use super::Sink;
 use super::rolling::{PartsState, PreparedPart, RollingOutput, RollingParts};
@@ -235,6 +236,10 @@ impl<T, F> FileWriter<T, F> {
         self.write_out()?;
         let prepared = self.files.prepare(checkpoint);
         self.check(prepared)?;
+        if let (true, Some(parts)) = (mutant::active(Mutant::SinkCommitsAtBarrier), self.files.rolling()) {
+            let committed = parts.commit(checkpoint.unwrap_or(u64::MAX));
+            self.check(committed)?;
+        }
         self.files.keep(&self.state, &self.context)
     }
 

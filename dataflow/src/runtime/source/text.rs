@@ -2,6 +2,8 @@
 
 use std::io;
 
+use tidemill_model::mutant::{self, Mutant};
+
 use super::files::{FileEnumerator, FilesSeen};
 use super::lines::{LINE_BYTES_MAX, Line, Lines};
 use super::{Boundedness, FileSplit, FileSplits, Reading, Source, SourceOutput, SplitReader};
@@ -86,6 +88,10 @@ impl SplitReader for TextReader {
     }
 
     fn split(&self) -> FileSplit {
-        FileSplit { path: self.split.path.clone(), range: self.lines.rest() }
+        let mut range = self.lines.rest();
+        if mutant::active(Mutant::SourceOffsetOffByOne) {
+            range.start = range.end.min(range.start + 1);
+        }
+        FileSplit { path: self.split.path.clone(), range }
     }
 }

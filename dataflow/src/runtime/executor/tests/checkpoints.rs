@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use tidemill_model::checkpoint::CheckpointingMode;
 use tidemill_model::id::CheckpointId;
@@ -13,14 +14,22 @@ use crate::runtime::source::{FileSplits, NoTimes, TextSource, add_source};
 
 const PARALLELISM: u32 = 2;
 
-/// Lines of files, counted by their first letter; each count goes into rolling parts.
-fn counts(input: &Path, output: &Path) -> Flow {
+/// Lines of files, counted by their first letter; each count goes into rolling parts. Until it is `released`, lines take so
+/// long that no attempt comes to the end.
+fn counts(input: &Path, output: &Path, released: &Arc<AtomicBool>) -> Flow {
     let mut builder = FlowBuilder::new(Counters::default());
     let source = TextSource::new(FileSplits::once(input.to_owned()));
     let (source, operator, lines) = add_source(&mut builder, ("Source", Vec::new()), PARALLELISM, source, NoTimes);
     builder.set_uid(operator, "lines");
     let map = builder.add_operator(source, "Map", Vec::new());
-    let ones = Map::new(lines, |line: String| (line.as_bytes()[0], 1u64), map);
+    let released = Arc::clone(released);
+    let one = move |line: String| {
+        if !released.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_micros(20));
+        }
+        (line.as_bytes()[0], 1u64)
+    };
+    let ones = Map::new(lines, one, map);
     let key = ComputedKey::new(|(letter, _): &(u8, u64)| *letter);
     let keyed = builder.exchange_by_key(source, ones, key.clone(), |_: &mut (u8, u64), _| (), PARALLELISM);
     let operator = builder.add_operator(keyed, "Count", Vec::new());
@@ -37,14 +46,32 @@ fn counts(input: &Path, output: &Path) -> Flow {
     builder.build(RuntimeMode::Streaming).unwrap()
 }
 
+/// What becomes of a checkpoint that every attempt has acknowledged.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// It is completed, and sinks commit it.
+    Known,
+    /// It is given up: what sinks prepared for it waits for the next one.
+    Aborted,
+    /// It is completed, and nobody hears of it: the next attempt commits it.
+    Completed,
+    /// Nobody completes it: what sinks prepared for it is taken back.
+    Lost,
+}
+
+impl Fate {
+    const ALL: [Self; 4] = [Self::Known, Self::Aborted, Self::Completed, Self::Lost];
+}
+
 struct Job {
     folder: tempfile::TempDir,
     mode: CheckpointingMode,
+    released: Arc<AtomicBool>,
 }
 
 impl Job {
     fn start(&self, attempt: u32, restore: Option<RestoreFrom>) -> (Executor, Receiver<ExecutorEvent>, JobDeployment) {
-        let flow = counts(&self.folder.path().join("in"), &self.folder.path().join("out"));
+        let flow = counts(&self.folder.path().join("in"), &self.folder.path().join("out"), &self.released);
         let settings = CheckpointSettings {
             directory: self.folder.path().join("checkpoints").display().to_string(),
             mode: self.mode,
@@ -120,43 +147,79 @@ fn job(mode: CheckpointingMode) -> Job {
     fs::create_dir(folder.path().join("in")).unwrap();
     for file in 0..4 {
         let lines: String =
-            (0..80_000u32).map(|line| format!("{}{}\n", char::from(b'a' + (line % 26) as u8), line)).collect();
+            (0..40_000u32).map(|line| format!("{}{}\n", char::from(b'a' + (line % 26) as u8), line)).collect();
         fs::write(folder.path().join("in").join(file.to_string()), lines).unwrap();
     }
-    Job { folder, mode }
+    Job { folder, mode, released: Arc::default() }
 }
 
 fn without_failure() -> Vec<String> {
     let job = job(CheckpointingMode::ExactlyOnce);
+    job.released.store(true, Ordering::Relaxed);
     let (executor, events, deployment) = job.start(0, None);
     finish(&executor, &events, &deployment, BTreeMap::new());
     job.published()
 }
 
+/// Puts the bug back that the environment names, in builds that have bugs to put back.
+fn put_bug_back() {
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var(tidemill_model::mutant::VARIABLE) {
+        tidemill_model::mutant::activate(name.parse().unwrap());
+    }
+}
+
+/// Whether each line is there at least as often as without failures.
+fn nothing_is_lost(published: &[String], expected: &[String]) -> bool {
+    let mut published = published.iter();
+    expected.iter().all(|line| published.any(|other| other == line))
+}
+
 #[test]
 fn what_is_restored_goes_on_exactly_where_the_checkpoint_was() {
     let expected = without_failure();
-    assert_eq!(expected.len(), 320_000);
-    let job = job(CheckpointingMode::ExactlyOnce);
+    assert_eq!(expected.len(), 160_000);
+    put_bug_back();
+    let published = with_failures(CheckpointingMode::ExactlyOnce);
+    assert!(published == expected, "the output is that of a run without failures");
+}
+
+#[test]
+fn with_at_least_once_nothing_is_lost() {
+    let published = with_failures(CheckpointingMode::AtLeastOnce);
+    // Each count was reached, however often.
+    let mut expected = without_failure();
+    expected.dedup();
+    assert!(nothing_is_lost(&published, &expected), "every count is in the output");
+}
+
+/// What a job publishes that is restored several times.
+fn with_failures(mode: CheckpointingMode) -> Vec<String> {
+    let job = job(mode);
     let (mut restore, mut id, mut last_length) = (None, 0, 0);
     let mut attempt = 0;
     loop {
         let (mut executor, events, deployment) = job.start(attempt, restore.clone());
         let mut finished = BTreeMap::new();
-        // Two checkpoints; the second is not made known, so that the next attempt commits it.
-        for known in [true, false] {
+        for fate in Fate::ALL {
             id += 1;
             executor.checkpoint(&command(CheckpointAction::Trigger, id, &deployment));
             let states = acknowledged(&events, &deployment, id, &mut finished);
-            restore = Some(RestoreFrom { checkpoint: CheckpointId(id), states });
-            if known {
-                executor.checkpoint(&command(CheckpointAction::NotifyComplete, id, &deployment));
+            if matches!(fate, Fate::Known | Fate::Completed) {
+                restore = Some(RestoreFrom { checkpoint: CheckpointId(id), states });
+            }
+            match fate {
+                Fate::Known => executor.checkpoint(&command(CheckpointAction::NotifyComplete, id, &deployment)),
+                Fate::Aborted => executor.checkpoint(&command(CheckpointAction::Abort, id, &deployment)),
+                Fate::Completed | Fate::Lost => {}
             }
         }
         let length = job.published().len();
         assert!(length >= last_length, "output never shrinks");
         last_length = length;
-        if finished.len() == deployment.start.len() || attempt == 12 {
+        assert!(finished.len() < deployment.start.len(), "it was released too early");
+        if attempt == 6 {
+            job.released.store(true, Ordering::Relaxed);
             finish(&executor, &events, &deployment, finished);
             break;
         }
@@ -164,6 +227,5 @@ fn what_is_restored_goes_on_exactly_where_the_checkpoint_was() {
         drop(executor);
         attempt += 1;
     }
-    assert!(attempt > 1, "it was restored several times");
-    assert!(job.published() == expected, "the output is that of a run without failures");
+    job.published()
 }
