@@ -145,8 +145,14 @@ impl JobMaster {
 
     /// A stopping job: take over what is reported; what is not reported is not there.
     fn settle(&mut self, id: TaskManagerId, report: JobReport, actions: &mut Vec<JobMasterAction>) {
-        let reported: Vec<_> = report.attempts.iter().map(|report| report.attempt.vertex).collect();
-        for report in report.attempts {
+        let all: Vec<ExecutionAttemptId> = report.attempts.iter().map(|report| report.attempt).collect();
+        let (wanted, unwanted): (Vec<_>, Vec<_>) =
+            report.attempts.into_iter().partition(|report| self.wants(&report.attempt));
+        // Replaced just before the job was to stop: the end of it waits for them, and the order to stop may be lost.
+        self.stopping.retain(|attempt, host| *host != id || all.contains(attempt));
+        self.stop_superseded(id, unwanted, actions);
+        let reported: Vec<_> = wanted.iter().map(|report| report.attempt.vertex).collect();
+        for report in wanted {
             self.attempt_changed(id, report, actions);
         }
         for vertex in self.live_on(id) {

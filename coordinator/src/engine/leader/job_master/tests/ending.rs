@@ -192,3 +192,19 @@ fn an_abort_that_was_lost_with_its_stream_is_asked_for_again() {
     harness.finalized(1, FinalizationKind::Abort, None);
     assert_eq!(harness.status(), "CANCELED");
 }
+
+#[test]
+fn attempts_that_were_replaced_before_a_cancellation_are_told_again_to_stop() {
+    let mut harness = Harness::running();
+    harness.fail(0, 0, FailureKind::ExecutorLost);
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    let mut replica = harness.master.job().clone();
+    let response = replica.apply(&body, Timestamp(9));
+    harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response });
+    // Their streams broke, and the order with them: one has stopped by itself, the other has not.
+    let reports = harness.running_reports(1);
+    assert_eq!(harness.register(2, reports), "tm-2 <- cancel v0[1]#0 v1[1]#0\n");
+    harness.register(1, vec![]);
+    let ended = harness.stopped(0);
+    assert!(ended.contains("<- abort"), "{ended}");
+}
