@@ -17,25 +17,20 @@ use crate::job_client::savepoint_folder;
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "Example:\n  tidemill savepoint JOB file:///backup/monday\n  tidemill run -s file:///backup/monday ./job"
 )]
 pub(super) struct SavepointCommand {
     #[command(subcommand)]
-    pub(super) inspect: Option<SavepointSubcommand>,
-    #[command(flatten)]
-    take: Option<TakeArguments>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TakeArguments {
+    inspect: Option<SavepointSubcommand>,
     #[command(flatten)]
     cluster: ClusterArguments,
     /// The job, as `tidemill list` shows it.
-    #[arg(value_name = "JOB")]
-    job: JobId,
+    #[arg(value_name = "JOB", required = true)]
+    job: Option<JobId>,
     /// The folder that becomes the savepoint, as a URL or an absolute path.
-    #[arg(value_name = "DIR")]
-    directory: String,
+    #[arg(value_name = "DIR", required = true)]
+    directory: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,10 +52,10 @@ pub(super) async fn run(given: Option<Vec<String>>, command: SavepointCommand) -
     if let Some(SavepointSubcommand::Inspect(InspectCommand { path })) = command.inspect {
         return inspect(&path).await;
     }
-    let Some(TakeArguments { cluster, job, directory }) = command.take else {
+    let (Some(job), Some(directory)) = (command.job, command.directory) else {
         return Err(Error::Usage("savepoint: give a job and a folder, or `inspect` and a folder"));
     };
-    let client = client(cluster.resolve(given)?);
+    let client = client(command.cluster.resolve(given)?);
     let savepoint = client.take_savepoint(job, &directory).await?;
     print(&format!("savepoint {directory} is checkpoint {} of job {job}\n", savepoint.checkpoint))
 }
@@ -99,4 +94,35 @@ async fn inspect(path: &str) -> Result<ExitCode, Error> {
         }
     }
     print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::arguments::{Arguments, Command};
+
+    fn parse(line: &str) -> Result<SavepointCommand, clap::Error> {
+        match Arguments::try_parse_from(line.split(' '))?.command {
+            Command::Savepoint(command) => Ok(command),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_savepoint_is_taken_of_a_job_into_a_folder_or_looked_into() {
+        let job = "0190f3a1b2c37d4e8f00112233445566";
+        let take = parse(&format!("tidemill savepoint {job} /backup")).unwrap();
+        assert_eq!((take.job, take.directory.as_deref()), (job.parse().ok(), Some("/backup")));
+        assert!(take.inspect.is_none());
+        let inspect = parse("tidemill savepoint inspect /backup").unwrap();
+        let Some(SavepointSubcommand::Inspect(InspectCommand { path })) = inspect.inspect else {
+            panic!("it is the sub-command")
+        };
+        assert_eq!((path.as_str(), inspect.job), ("/backup", None));
+        for incomplete in ["tidemill savepoint", &format!("tidemill savepoint {job}"), "tidemill savepoint inspect"] {
+            assert!(parse(incomplete).is_err(), "{incomplete}");
+        }
+    }
 }
