@@ -104,10 +104,9 @@ mod tests {
     use crate::cli::arguments::{Arguments, Command};
 
     fn parse(line: &str) -> Result<SavepointCommand, clap::Error> {
-        match Arguments::try_parse_from(line.split(' '))?.command {
-            Command::Savepoint(command) => Ok(command),
-            other => panic!("{other:?}"),
-        }
+        let command = Arguments::try_parse_from(line.split(' '))?.command;
+        let Command::Savepoint(command) = command else { panic!("{command:?}") };
+        Ok(command)
     }
 
     #[test]
