@@ -96,6 +96,12 @@ points! {
     JobSubmitPostPropose = "job.submit.post_propose";
     /// A task manager is about to say hello.
     TaskManagerRegisterPre = "tm.register.pre";
+    /// Everybody has acknowledged a checkpoint, and its completion is not decided.
+    CheckpointPreComplete = "ckpt.pre_complete";
+    /// A checkpoint is completed, and nobody has heard of it.
+    CheckpointPreNotify = "ckpt.pre_notify";
+    /// Files of checkpoints that nothing needs are about to be deleted.
+    GarbagePreDelete = "gc.pre_delete";
     /// Staged output is complete, and not yet visible.
     SinkCommitPre = "sink.commit.pre";
     /// Output is visible, and nobody knows it yet.

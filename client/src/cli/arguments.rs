@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use tidemill_model::id::JobId;
 
 use super::admin::AdminCommand;
+use super::checkpoints::CheckpointsCommand;
 use super::error::Error;
 use super::member_arguments::{AddCommand, MembersCommand, RemoveCommand, ReplaceCommand, TransferLeaderCommand};
 use super::savepoints::SavepointCommand;
@@ -69,6 +70,8 @@ pub(super) enum Command {
     Status(StatusCommand),
     /// Copy a job's next checkpoint to a folder that another job can start from, or show what is in such a folder.
     Savepoint(SavepointCommand),
+    /// Show a job's checkpoints: which are kept, what is under way, why the last one failed, each sub-task's part.
+    Checkpoints(CheckpointsCommand),
     /// Cancel a job; its unfinished output is removed.
     Cancel(CancelCommand),
 }

@@ -57,6 +57,7 @@ pub(super) fn job(read: &Read<JobDetails>) -> String {
         "checkpoints_completed": job.checkpoints_completed,
         "latest_checkpoint": job.latest_checkpoint.map(|id| id.0),
         "restored_checkpoint": job.restored_checkpoint.map(|id| id.0),
+        "checkpoints": super::checkpoints::value(job, crate::clock::wall()),
         "records_in": job.records_in,
         "records_out": job.records_out,
         "history": history.collect::<Vec<_>>(),

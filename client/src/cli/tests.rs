@@ -31,7 +31,7 @@ fn job_id() -> JobId {
     JobId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001))
 }
 
-fn details(status: JobStatus) -> JobDetails {
+pub(super) fn details(status: JobStatus) -> JobDetails {
     let vertex = ExecutionVertexId { vertex: JobVertexId(1), subtask: SubtaskIndex(0) };
     let attempt = ExecutionAttemptId { job: job_id(), vertex, attempt: AttemptNumber(2) };
     let operators = vec![OperatorDescriptor { name: "Sum".to_owned(), uid: "sum".to_owned() }];
@@ -64,6 +64,7 @@ fn details(status: JobStatus) -> JobDetails {
         checkpoints_completed: 7,
         latest_checkpoint: Some(CheckpointId(9)),
         restored_checkpoint: Some(CheckpointId(6)),
+        checkpoints: None,
     }
 }
 
@@ -258,7 +259,8 @@ fn a_job_reads_well() {
         Status      FAILED
         Failure     panic in operator "Sum" (vertex v1, sub-task 0): attempt to divide by zero
         Submitted   2023-11-14 22:13:20.123 UTC (1 min 14 s ago)
-        Restarts    2
+        Restarts    2, from checkpoint 6
+        Checkpoints 7 completed, the newest is 9
 
         SINCE (UTC)              STATUS   CAUSE
         2023-11-14 22:13:20.123  CREATED

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidemill_model::job::JobStatus;
 use tidemill_model::time::Timestamp;
 
+use super::checkpoints;
 use super::cluster::{Answers, leading};
 use super::json::{role, status_failure};
 use super::local_cluster::{Layout, ProcessName};
@@ -91,6 +92,9 @@ pub(super) fn job(job: &JobDetails, now: Timestamp) -> String {
     field("Restarts", format!("{}{restored}", job.restarts));
     if let Some(latest) = job.latest_checkpoint {
         field("Checkpoints", format!("{} completed, the newest is {latest}", job.checkpoints_completed));
+    }
+    if let Some(recovery) = checkpoints::recovery(job, now).filter(|_| !job.status.is_terminal()) {
+        field("Recovery", recovery);
     }
     // Observed, not replicated: with the executors the figures go.
     if !job.status.is_terminal() {
@@ -260,7 +264,7 @@ fn draining(manager: &TaskManagerStatus) -> &'static str {
 }
 
 /// Columns as wide as their widest cell, two blanks apart.
-fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> = std::iter::once(header.map(str::to_owned).to_vec()).chain(rows).collect();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();

@@ -5,6 +5,7 @@
 mod backup;
 mod blobs;
 mod checkpoint;
+mod checkpoint_overview;
 mod connections;
 mod error;
 mod leader_search;
@@ -27,6 +28,9 @@ use tidemill_proto::{convert, pb};
 
 pub use self::backup::BackupSummary;
 pub use self::checkpoint::{JobCheckpoint, SavepointError, savepoint_folder};
+pub use self::checkpoint_overview::{
+    CheckpointActivity, CheckpointFailure, CheckpointOverview, PendingCheckpoint, RetainedCheckpoint, SubtaskSnapshot,
+};
 use self::connections::{Connections, Stub, Verdict, judge};
 pub use self::error::Error;
 use self::leader_search::{Audience, LeaderSearch, Refusal, Step};

@@ -9,6 +9,8 @@ use tidemill_model::job_graph::JobGraph;
 use tidemill_model::time::Timestamp;
 use tidemill_proto::{convert, pb};
 
+use super::CheckpointOverview;
+
 /// One line of the list of jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSummary {
@@ -53,6 +55,8 @@ pub struct JobDetails {
     pub latest_checkpoint: Option<CheckpointId>,
     /// The newest checkpoint that sub-tasks were started from.
     pub restored_checkpoint: Option<CheckpointId>,
+    /// Its checkpoints; none: it takes none.
+    pub checkpoints: Option<CheckpointOverview>,
 }
 
 /// One attempt of a job.
@@ -202,6 +206,7 @@ impl TryFrom<pb::JobDetails> for JobDetails {
             checkpoints_completed: details.checkpoints_completed,
             latest_checkpoint: details.latest_checkpoint.map(CheckpointId),
             restored_checkpoint: details.restored_checkpoint.map(CheckpointId),
+            checkpoints: details.checkpoints.map(CheckpointOverview::try_from).transpose()?,
         })
     }
 }

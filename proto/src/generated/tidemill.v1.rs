@@ -822,9 +822,84 @@ pub struct JobDetails {
     /// The checkpoint that the newest restart went on from; absent: there was none.
     #[prost(uint64, optional, tag = "14")]
     pub restored_checkpoint: ::core::option::Option<u64>,
+    /// Absent: the job takes none.
+    #[prost(message, optional, tag = "15")]
+    pub checkpoints: ::core::option::Option<CheckpointOverview>,
     /// What this answer rests on.
     #[prost(message, optional, tag = "30")]
     pub read: ::core::option::Option<ReadInfo>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointOverview {
+    #[prost(uint64, tag = "1")]
+    pub interval_ms: u64,
+    /// A URL or an absolute path.
+    #[prost(string, tag = "2")]
+    pub directory: ::prost::alloc::string::String,
+    /// Those that a restart may use, oldest first.
+    #[prost(message, repeated, tag = "3")]
+    pub retained: ::prost::alloc::vec::Vec<RetainedCheckpoint>,
+    /// What the leader observes; absent: it has not been asked.
+    #[prost(message, optional, tag = "4")]
+    pub activity: ::core::option::Option<CheckpointActivity>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetainedCheckpoint {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(uint64, tag = "2")]
+    pub triggered_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub completed_ms: u64,
+    #[prost(uint64, tag = "4")]
+    pub size_bytes: u64,
+    /// Whether every attempt that took part has confirmed that it heard of its completion.
+    #[prost(bool, tag = "5")]
+    pub notified: bool,
+}
+/// Counted since the leader began.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointActivity {
+    #[prost(uint64, tag = "1")]
+    pub failed: u64,
+    /// The newest of those.
+    #[prost(message, optional, tag = "2")]
+    pub last_failure: ::core::option::Option<CheckpointFailure>,
+    #[prost(message, repeated, tag = "3")]
+    pub pending: ::prost::alloc::vec::Vec<PendingCheckpoint>,
+    /// The newest completed one; absent: none was since the leader began.
+    #[prost(uint64, optional, tag = "4")]
+    pub newest: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "5")]
+    pub newest_subtasks: ::prost::alloc::vec::Vec<SubtaskSnapshot>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointFailure {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub held_up_by: ::prost::alloc::vec::Vec<ExecutionVertexId>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PendingCheckpoint {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(uint64, tag = "2")]
+    pub age_ms: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub missing: ::prost::alloc::vec::Vec<ExecutionVertexId>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubtaskSnapshot {
+    #[prost(message, optional, tag = "1")]
+    pub vertex: ::core::option::Option<ExecutionVertexId>,
+    /// From the trigger to the acknowledgement.
+    #[prost(uint64, tag = "2")]
+    pub duration_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub size_bytes: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSummary {

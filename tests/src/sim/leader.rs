@@ -316,6 +316,7 @@ impl World {
                     let request = StorageRequest::Delete(garbage);
                     self.after(delay, Event::AskStorage { node, boot, epoch, job, request });
                 }
+                JobMasterAction::Note(_) => {}
                 JobMasterAction::ListFiles => {
                     let (delay, boot) = (self.moment(), self.coordinators[node].life.boot);
                     let request = StorageRequest::List;

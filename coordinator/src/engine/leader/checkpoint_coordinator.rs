@@ -5,6 +5,7 @@
 //! committed or may still be committed builds on it.
 
 mod cleaning;
+mod history;
 mod pending;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,10 @@ use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, Execut
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Instant;
 
+pub use self::history::{CheckpointActivity, CheckpointFailure, PendingObservation, SubtaskSnapshot};
+
 use self::cleaning::Cleaning;
+use self::history::History;
 use self::pending::PendingCheckpoint;
 use crate::engine::replicated::{Checkpoints, CommandBody, Garbage, Response};
 
@@ -107,6 +111,7 @@ pub(super) struct CheckpointCoordinator {
     failures: u32,
     notification: Option<Notification>,
     cleaning: Cleaning,
+    history: History,
 }
 
 impl CheckpointCoordinator {
@@ -124,6 +129,7 @@ impl CheckpointCoordinator {
             failures: 0,
             notification: None,
             cleaning: Cleaning::default(),
+            history: History::default(),
         }
     }
 
@@ -132,7 +138,7 @@ impl CheckpointCoordinator {
         let CheckpointReport { attempt, checkpoint: id, outcome } = report;
         match outcome {
             CheckpointOutcome::Acknowledged(state) => match self.pending.get_mut(&id) {
-                Some(pending) => pending.acknowledge(attempt, state),
+                Some(pending) => pending.acknowledge(now, attempt, state),
                 // Late, of one that was aborted or completed before, unless an earlier leadership triggered it.
                 None => {
                     if let Some(inherited) = &mut self.inherited {
@@ -222,7 +228,9 @@ impl CheckpointCoordinator {
 
     /// Persist, then act: it is committed, so whoever took part may know.
     fn completed(&mut self, now: Instant, id: CheckpointId, wishes: &mut Vec<Wish>) {
-        let taken_part = self.pending.remove(&id).map(|pending| pending.attempts()).unwrap_or_default();
+        let pending = self.pending.remove(&id);
+        pending.iter().for_each(|pending| self.history.completed(id, pending));
+        let taken_part = pending.map(|pending| pending.attempts()).unwrap_or_default();
         let older: Vec<CheckpointId> = self.pending.range(..id).map(|(&older, _)| older).collect();
         for older in older {
             self.drop_pending(now, older, AbortReason::Subsumed, wishes);
@@ -253,6 +261,7 @@ impl CheckpointCoordinator {
     fn drop_pending(&mut self, now: Instant, id: CheckpointId, reason: AbortReason, wishes: &mut Vec<Wish>) {
         if self.pending.remove(&id).is_some() {
             self.cleaning.suspect(id);
+            self.history.aborted(id, &reason);
             self.last_end = Some(now);
             wishes.push(Wish::Abort(id, reason));
         }

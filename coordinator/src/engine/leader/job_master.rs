@@ -23,7 +23,9 @@ use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::{Instant, Timestamp};
 
-pub use event::{AttemptObservation, JobMasterAction, JobMasterEvent, JobMasterSettings, StorageAnswer};
+pub use event::{
+    AttemptObservation, CheckpointNote, JobMasterAction, JobMasterEvent, JobMasterSettings, StorageAnswer,
+};
 
 use self::ending::{Finalizing, Released};
 use self::failover::Failing;

@@ -8,8 +8,9 @@ mod placement;
 mod resource_manager;
 mod slot_pool;
 
+pub use checkpoint_coordinator::{CheckpointActivity, CheckpointFailure, PendingObservation, SubtaskSnapshot};
 pub use job_master::{
-    AttemptObservation, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, StorageAnswer,
+    AttemptObservation, CheckpointNote, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, StorageAnswer,
 };
 pub use message::{
     AddressedCommand, ExecutorProcess, FinalizationKind, FinalizationReport, JobReport, SessionId, TaskManagerCommand,

@@ -16,7 +16,8 @@ use super::job_master;
 use super::resource_manager::{self, ResourceManagerActor};
 use super::storage;
 use crate::engine::leader::{
-    AddressedCommand, AttemptObservation, SessionId, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
+    AddressedCommand, AttemptObservation, CheckpointActivity, SessionId, TaskManagerHello, TaskManagerMessage,
+    TaskManagerObservation,
 };
 use crate::engine::replicated::{ChaosAnswer, ChaosCommand, CommandBody, Response};
 use crate::runtime::spawn::spawn;
@@ -61,6 +62,8 @@ pub struct JobObservation {
     pub records_in: u64,
     /// Records that its sinks took.
     pub records_out: u64,
+    /// What happens to its checkpoints; none: it takes none, or nobody observes it.
+    pub checkpoints: Option<CheckpointActivity>,
 }
 
 /// An accepted job.

@@ -6,6 +6,8 @@ use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::error::{Infallible, SendError};
 use kameo::message::{Context, Message};
+use tidemill_failpoint::FailPoint;
+use tidemill_model::event::Event;
 use tidemill_model::id::JobId;
 
 use super::context::{LeaderContext, MAILBOX_CAPACITY};
@@ -13,7 +15,7 @@ use super::dispatcher::{self, Dispatcher};
 use super::handle::JobObservation;
 use super::resource_manager::{self, ResourceManagerActor};
 use super::storage::{self, Request};
-use crate::engine::leader::{JobMaster, JobMasterAction, JobMasterEvent, StorageAnswer};
+use crate::engine::leader::{CheckpointNote, JobMaster, JobMasterAction, JobMasterEvent, StorageAnswer};
 use crate::engine::replicated::CommandBody;
 use crate::runtime::spawn::{OwnedTask, spawn};
 
@@ -116,7 +118,8 @@ impl Message<Observe> for JobMasterActor {
 
     async fn handle(&mut self, _: Observe, _: &mut Context<Self, JobObservation>) -> JobObservation {
         let (records_in, records_out) = self.engine.records();
-        JobObservation { attempts: self.engine.observe(), waiting_reason: None, records_in, records_out }
+        let checkpoints = self.engine.observe_checkpoints(self.arguments.context.clock.now());
+        JobObservation { attempts: self.engine.observe(), waiting_reason: None, records_in, records_out, checkpoints }
     }
 }
 
@@ -148,6 +151,9 @@ impl JobMasterActor {
         let resource_manager = &self.arguments.resource_manager;
         match action {
             JobMasterAction::Propose(body) => {
+                if matches!(body, CommandBody::CompleteCheckpoint { .. }) {
+                    FailPoint::CheckpointPreComplete.hit();
+                }
                 spawn("propose", propose(self.arguments.context.clone(), body));
             }
             JobMasterAction::RequestSlots { request, requirements } => {
@@ -158,6 +164,7 @@ impl JobMasterActor {
                 deliver(resource_manager.tell(resource_manager::ReturnSlots { job, slots }).try_send());
             }
             JobMasterAction::DeleteFiles(garbage) => self.ask_storage(Request::Delete(garbage), me),
+            JobMasterAction::Note(note) => self.note(note),
             JobMasterAction::ListFiles => self.ask_storage(Request::List, me),
             JobMasterAction::ReleaseSlots => {
                 deliver(resource_manager.tell(resource_manager::ReleaseSlots(job)).try_send());
@@ -175,6 +182,19 @@ impl JobMasterActor {
 }
 
 impl JobMasterActor {
+    fn note(&self, note: CheckpointNote) {
+        let (job, context) = (self.arguments.job, &self.arguments.context);
+        let (term, completed) = (context.epoch, matches!(note, CheckpointNote::Completed(_)));
+        context.events.write(|| match note {
+            CheckpointNote::Triggered(id) => Event::CkptTrigger { job, id: id.0, term },
+            CheckpointNote::Completed(id) => Event::CkptComplete { job, id: id.0, term, manifest_sha: None },
+            CheckpointNote::Aborted(id, reason) => Event::CkptAbort { job, id: id.0, term, reason: reason.to_string() },
+        });
+        if completed {
+            FailPoint::CheckpointPreNotify.hit();
+        }
+    }
+
     /// In a task of its own: a storage that does not answer holds up nothing else.
     fn ask_storage(&self, request: Request, me: &ActorRef<Self>) {
         let Some(settings) = &self.engine.job().spec.settings.checkpointing else { return };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidemill_failpoint::FailPoint;
 use tidemill_model::id::JobId;
 use tidemill_storage::{CheckpointStorage, Error};
 
@@ -19,6 +20,7 @@ pub(super) async fn carry_out(directory: String, job: JobId, request: Request) -
     let storage = open(directory).await?.job(job);
     match request {
         Request::Delete(garbage) => {
+            FailPoint::GarbagePreDelete.hit();
             match &garbage {
                 Garbage::Files(paths) => storage.delete(paths).await?,
                 Garbage::Folder => storage.delete_all().await?,

@@ -5,6 +5,7 @@ use tidemill_model::execution::{AttemptReport, ExecutionState, TerminalState};
 use tidemill_model::id::JobId;
 use tidemill_proto::{convert, pb};
 
+use super::checkpoint_overview::checkpoint_overview;
 use crate::engine::leader::AttemptObservation;
 use crate::engine::replicated::JobState;
 use crate::runtime::leader::JobObservation;
@@ -28,6 +29,7 @@ pub(super) fn details(job: JobId, state: &JobState, observation: Option<JobObser
         checkpoints_completed: state.checkpoints.completed_count,
         latest_checkpoint: state.checkpoints.latest().map(|id| id.0),
         restored_checkpoint: state.restore_from.values().max().map(|id| id.0),
+        checkpoints: checkpoint_overview(state, observation.checkpoints),
         read: None,
     }
 }

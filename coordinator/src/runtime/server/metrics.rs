@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tidemill_model::id::JobId;
 
 use super::node::{Node, Replica};
+use crate::runtime::clock::Clock;
 use crate::runtime::raft::Failure;
 use crate::runtime::replicated_log::{Leadership, ReplicatedLog};
 
@@ -21,6 +24,7 @@ pub(super) async fn render(node: &Node) -> String {
         register_log(&mut registry, &replica);
         register_state(&mut registry, &replica);
         register_task_managers(&mut registry, &replica).await;
+        register_checkpoints(&mut registry, &replica).await;
     }
     let mut text = String::new();
     if encode(&mut text, &registry).is_err() {
@@ -85,4 +89,49 @@ async fn register_task_managers(registry: &mut Registry, replica: &Replica) {
     gauge(registry, "task_managers", "Task managers with a session here", count);
     gauge(registry, "task_slots", "Their slots", total);
     gauge(registry, "task_slots_free", "Slots that nobody holds", free);
+}
+
+/// By job: of those that take checkpoints and have not ended, on the leader.
+async fn register_checkpoints(registry: &mut Registry, replica: &Replica) {
+    let Some(leader) = replica.leader.borrow().clone() else { return };
+    let now = Clock::default().wall();
+    let jobs: Vec<(JobId, u64, Option<[u64; 3]>)> = replica.log.state().read(|state| {
+        let running = state.jobs.values().filter(|job| !job.status.is_terminal());
+        let checkpointed = running.filter(|job| job.spec.settings.checkpointing.is_some());
+        let figures = checkpointed.map(|job| {
+            let newest = job.checkpoints.completed.values().next_back().map(|newest| {
+                let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let took = newest.completed.since(newest.triggered);
+                [millis(took), newest.size_bytes(), millis(now.since(newest.completed))]
+            });
+            (job.spec.id, job.checkpoints.completed_count, newest)
+        });
+        figures.collect()
+    });
+    let names = ["completed", "failed", "last_duration_ms", "last_size_bytes", "newest_age_ms"];
+    let families = names.map(|_| Family::<Vec<(String, String)>, Gauge>::default());
+    for (job, completed, newest) in jobs {
+        let observed = leader.observe_job(job).await.and_then(|observation| observation.checkpoints);
+        let failed = observed.map_or(0, |activity| activity.failed);
+        let values = [Some(completed), Some(failed)].into_iter().chain(match newest {
+            Some(newest) => newest.map(Some),
+            None => [None; 3],
+        });
+        for (family, value) in families.iter().zip(values) {
+            if let Some(value) = value {
+                let gauge = family.get_or_create(&vec![("job".to_owned(), job.to_string())]);
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+        }
+    }
+    let helps = [
+        "Completed checkpoints by job",
+        "Checkpoints that came to nothing since the leader began, by job",
+        "How long the newest checkpoint took, by job",
+        "State that the newest checkpoint stands for, by job",
+        "Since the newest checkpoint was completed, by job",
+    ];
+    for ((name, help), family) in names.iter().zip(helps).zip(families) {
+        registry.register(format!("checkpoints_{name}"), help, family);
+    }
 }

@@ -8,6 +8,7 @@ mod blob_exchange;
 mod blob_store;
 mod bootstrap;
 mod chaos;
+mod checkpoint_overview;
 mod client_service;
 mod cluster_details;
 mod coordinator;

@@ -1,12 +1,14 @@
 //! A checkpoint that has been triggered and not been acknowledged by all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tidemill_model::checkpoint::SubtaskState;
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId, ExecutionVertexId};
 use tidemill_model::time::Instant;
 
 use super::Participants;
+use super::history::SubtaskSnapshot;
 
 /// Who takes part, and what has come in.
 #[derive(Debug)]
@@ -19,12 +21,14 @@ pub(super) struct PendingCheckpoint {
     /// The attempts that were to take a snapshot. Those that had finished by then take part by what they left.
     expected: BTreeMap<ExecutionVertexId, ExecutionAttemptId>,
     acknowledged: BTreeMap<ExecutionVertexId, SubtaskState>,
+    /// How long each took.
+    took: BTreeMap<ExecutionVertexId, Duration>,
 }
 
 impl PendingCheckpoint {
     pub(super) fn triggered(now: Instant, participants: &Participants, base: CheckpointId) -> Self {
         let (expected, acknowledged) = (participants.running.clone(), BTreeMap::new());
-        Self { triggered: now, base, proposed: false, expected, acknowledged }
+        Self { triggered: now, base, proposed: false, expected, acknowledged, took: BTreeMap::new() }
     }
 
     /// One that an earlier leadership triggered, with what the scheduled attempts say of it: those that have finished,
@@ -38,7 +42,7 @@ impl PendingCheckpoint {
         let mut pending = Self::triggered(now, participants, CheckpointId::default());
         pending.expected.extend(participants.finished.iter().map(|(&vertex, (attempt, _))| (vertex, *attempt)));
         for (attempt, state) in acknowledged {
-            pending.acknowledge(attempt, state);
+            pending.acknowledge(now, attempt, state);
         }
         pending
     }
@@ -48,8 +52,9 @@ impl PendingCheckpoint {
     }
 
     /// `no-zombie`: only what an attempt that takes part says counts, and only once.
-    pub(super) fn acknowledge(&mut self, attempt: ExecutionAttemptId, state: SubtaskState) {
+    pub(super) fn acknowledge(&mut self, now: Instant, attempt: ExecutionAttemptId, state: SubtaskState) {
         if self.expects(attempt) {
+            self.took.entry(attempt.vertex).or_insert(now.since(self.triggered));
             self.acknowledged.entry(attempt.vertex).or_insert(state);
         }
     }
@@ -72,6 +77,16 @@ impl PendingCheckpoint {
 
     pub(super) fn missing(&self) -> Vec<ExecutionVertexId> {
         self.expected.keys().filter(|vertex| !self.acknowledged.contains_key(*vertex)).copied().collect()
+    }
+
+    /// What each sub-task's part took.
+    pub(super) fn snapshots(&self) -> Vec<SubtaskSnapshot> {
+        let snapshot = |(vertex, state): (&ExecutionVertexId, &SubtaskState)| SubtaskSnapshot {
+            vertex: *vertex,
+            duration: self.took.get(vertex).copied().unwrap_or_default(),
+            size_bytes: state.size_bytes(),
+        };
+        self.acknowledged.iter().map(snapshot).collect()
     }
 
     pub(super) fn attempts(&self) -> BTreeSet<ExecutionAttemptId> {

@@ -8,8 +8,8 @@ use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, TaskMa
 use tidemill_model::job::JobStatus;
 use tidemill_model::time::Instant;
 
-use super::{JobMaster, JobMasterAction, StorageAnswer};
-use crate::engine::leader::checkpoint_coordinator::{Participants, Proposal, Wish};
+use super::{CheckpointNote, JobMaster, JobMasterAction, StorageAnswer};
+use crate::engine::leader::checkpoint_coordinator::{CheckpointActivity, Participants, Proposal, Wish};
 use crate::engine::leader::message::TaskManagerCommand;
 use crate::engine::replicated::{CommandBody, Response};
 
@@ -39,6 +39,12 @@ impl JobMaster {
         let Some(checkpoints) = &mut self.checkpoints else { return };
         let mut wishes = Vec::new();
         checkpoints.applied(now, body, response, &mut wishes);
+        if let CommandBody::CompleteCheckpoint { id, .. } | CommandBody::StartCommitting { checkpoint: Some(id), .. } =
+            body
+            && *response == Response::Done
+        {
+            actions.push(JobMasterAction::Note(CheckpointNote::Completed(*id)));
+        }
         self.fulfil(wishes, actions);
     }
 
@@ -107,6 +113,12 @@ impl JobMaster {
         self.fulfil(wishes, actions);
     }
 
+    /// What happens to the job's checkpoints; none: it takes none.
+    #[must_use]
+    pub fn observe_checkpoints(&self, now: Instant) -> Option<CheckpointActivity> {
+        self.checkpoints.as_ref().map(|checkpoints| checkpoints.observe(now))
+    }
+
     fn participants(&self) -> Participants {
         let mut participants = Participants::default();
         let Some(schedule) = &self.job.schedule else { return participants };
@@ -146,7 +158,10 @@ impl JobMaster {
                     Proposal::Notified(checkpoint) => CommandBody::RecordNotified { job, checkpoint },
                     Proposal::Deleted(garbage) => CommandBody::RecordGarbageDeleted { job, garbage },
                 })),
-                Wish::Trigger(id) => self.tell_attempts(CheckpointAction::Trigger, id, |_| true, actions),
+                Wish::Trigger(id) => {
+                    actions.push(JobMasterAction::Note(CheckpointNote::Triggered(id)));
+                    self.tell_attempts(CheckpointAction::Trigger, id, |_| true, actions);
+                }
                 Wish::Notify(id, whom) => {
                     tracing::info!(job_id = %job, checkpoint_id = %id, "checkpoint completed");
                     let action = CheckpointAction::NotifyComplete;
@@ -154,6 +169,7 @@ impl JobMaster {
                 }
                 Wish::Abort(id, reason) => {
                     tracing::info!(job_id = %job, checkpoint_id = %id, %reason, "checkpoint aborted");
+                    actions.push(JobMasterAction::Note(CheckpointNote::Aborted(id, reason)));
                     self.tell_attempts(CheckpointAction::Abort, id, |_| true, actions);
                 }
                 Wish::Delete(garbage) => actions.push(JobMasterAction::DeleteFiles(garbage)),

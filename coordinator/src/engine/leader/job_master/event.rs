@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidemill_model::checkpoint::CheckpointReport;
+use tidemill_model::checkpoint::{AbortReason, CheckpointReport};
 use tidemill_model::execution::{AttemptReport, TaskManagerLocation};
-use tidemill_model::id::{TaskManagerId, TaskManagerName};
+use tidemill_model::id::{CheckpointId, TaskManagerId, TaskManagerName};
 use tidemill_model::job_graph::SlotRequirements;
 use tidemill_model::slot::SlotId;
 use tidemill_model::time::Timestamp;
@@ -110,6 +110,17 @@ pub enum JobMasterEvent {
     Tick,
 }
 
+/// A turn in a checkpoint's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckpointNote {
+    /// Its attempts are about to be asked for their snapshots.
+    Triggered(CheckpointId),
+    /// It is committed and applied.
+    Completed(CheckpointId),
+    /// It has come to nothing.
+    Aborted(CheckpointId, AbortReason),
+}
+
 /// What came of a request to the checkpoint storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageAnswer {
@@ -140,6 +151,8 @@ pub enum JobMasterAction {
     },
     /// Delete what nothing needs any more in the job's folder of the checkpoint storage.
     DeleteFiles(Garbage),
+    /// Write down where a checkpoint stands, before anybody else hears of it.
+    Note(CheckpointNote),
     /// List the files in the job's folder of the checkpoint storage, unfinished ones among them.
     ListFiles,
     /// Give back whatever slots the job holds.

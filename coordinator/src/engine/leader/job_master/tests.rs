@@ -1,5 +1,6 @@
 //! The job master by whole lists of actions.
 
+mod activity;
 mod checkpoints;
 mod cleaning;
 mod ending;
@@ -84,8 +85,10 @@ impl Harness {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             for action in self.master.step(Instant::from_origin(self.now), event) {
-                lines += &describe(&action);
-                lines.push('\n');
+                if !is_note(&action) {
+                    lines += &describe(&action);
+                    lines.push('\n');
+                }
                 if let JobMasterAction::RequestSlots { request, .. } = action {
                     self.request = request;
                 }
@@ -126,7 +129,7 @@ impl Harness {
     fn grant_unapplied(&mut self) -> String {
         let granted = granted_slots(self.request, &[(1, 0), (2, 0)]);
         let actions = self.master.step(Instant::from_origin(self.now), granted);
-        actions.iter().map(|action| describe(action) + "\n").collect()
+        actions.iter().filter(|action| !is_note(action)).map(|action| describe(action) + "\n").collect()
     }
 
     fn change(&mut self, vertex: u32, subtask: u32, state: ExecutionState) -> String {
@@ -186,6 +189,11 @@ fn name(id: TaskManagerId) -> String {
     format!("tm-{}", id.0.as_u128())
 }
 
+/// Notes repeat what other actions say; `checkpoints.rs` looks at them.
+fn is_note(action: &JobMasterAction) -> bool {
+    matches!(action, JobMasterAction::Note(_))
+}
+
 fn describe(action: &JobMasterAction) -> String {
     match action {
         JobMasterAction::Propose(body) => match body {
@@ -228,6 +236,7 @@ fn describe(action: &JobMasterAction) -> String {
         }
         JobMasterAction::DeleteFiles(garbage) => format!("delete {garbage}"),
         JobMasterAction::ListFiles => "list files".to_owned(),
+        JobMasterAction::Note(note) => format!("note {note:?}"),
         JobMasterAction::ReleaseSlots => "release slots".to_owned(),
         JobMasterAction::Ended => "ended".to_owned(),
         JobMasterAction::Send { task_manager, command } => {
