@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 mod clock;
+mod manifest;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+pub use manifest::{manifest_sha, state_sha};
 use tidemill_model::event::{Event, EventProcess, EventRecord, EventRole};
 
 /// Records that wait for the disk: a burst of applied commands and deployments fits in.

@@ -96,13 +96,25 @@ points! {
     JobSubmitPostPropose = "job.submit.post_propose";
     /// A task manager is about to say hello.
     TaskManagerRegisterPre = "tm.register.pre";
+    /// A leader is about to ask for a checkpoint.
+    CheckpointTrigger = "ckpt.trigger";
+    /// An executor has made its part of a checkpoint durable, and nobody knows it.
+    CheckpointAck = "ckpt.ack";
     /// Everybody has acknowledged a checkpoint, and its completion is not decided.
-    CheckpointPreComplete = "ckpt.pre_complete";
+    CheckpointPreCommit = "ckpt.pre_commit";
     /// A checkpoint is completed, and nobody has heard of it.
-    CheckpointPreNotify = "ckpt.pre_notify";
+    CheckpointPostCommit = "ckpt.post_commit";
+    /// An executor has heard that a checkpoint is completed, and its sinks have not.
+    CheckpointNotify = "ckpt.notify";
+    /// A sub-task is about to read what it starts from.
+    RestorePre = "restore.pre";
     /// Files of checkpoints that nothing needs are about to be deleted.
     GarbagePreDelete = "gc.pre_delete";
-    /// Staged output is complete, and not yet visible.
+    /// A sink has a transaction's output, and has not made it durable.
+    SinkPrecommitPre = "sink.precommit.pre";
+    /// A sink's transaction can be committed by whoever knows of it, and no checkpoint does.
+    SinkPrecommitPost = "sink.precommit.post";
+    /// Staged output or a transaction is complete, and not yet visible.
     SinkCommitPre = "sink.commit.pre";
     /// Output is visible, and nobody knows it yet.
     SinkCommitPost = "sink.commit.post";

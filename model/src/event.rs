@@ -239,6 +239,9 @@ pub enum Event {
         attempt: EventAttempt,
         /// The checkpoint.
         id: u64,
+        /// The hash of what the part consists of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state_sha: Option<String>,
     },
     /// A checkpoint is completed: committed and applied.
     CkptComplete {
@@ -272,14 +275,11 @@ pub enum Event {
         attempt: EventAttempt,
         /// The checkpoint.
         ckpt: u64,
-        /// The hash of what it consists of.
+        /// The hash of what its part consists of: that of the acknowledgement.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        manifest_sha: Option<String>,
-        /// Where its sources go on.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        offsets: Vec<String>,
+        state_sha: Option<String>,
     },
-    /// A sink's output is published.
+    /// Output is published: a whole sink's at the job's end, or what one sub-task had prepared up to a checkpoint.
     SinkCommit {
         /// The job.
         #[serde(with = "text")]

@@ -9,4 +9,5 @@ pub mod http;
 pub mod invariants;
 pub mod load;
 pub mod orders;
+pub mod orders_cluster;
 pub mod sim;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -112,21 +113,45 @@ impl Aggregate<Order> for Sum {
     }
 }
 
-/// Runs the job, with a pause of `pace` after each line in each sub-task until the file `release` is there.
+/// How long a sub-task rests before each line, until the job is released.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Before lines of the first seconds of event time, which one sub-task has to itself.
+    pub first: Duration,
+    /// Before all others.
+    pub others: Duration,
+}
+
+impl FromStr for Pace {
+    type Err = anyhow::Error;
+
+    /// `FIRST,OTHERS` in microseconds, or one number for all.
+    fn from_str(text: &str) -> Result<Self> {
+        let (first, others) = text.split_once(',').unwrap_or((text, text));
+        let micros = |text: &str| -> Result<Duration> { Ok(Duration::from_micros(text.parse()?)) };
+        Ok(Self { first: micros(first)?, others: micros(others)? })
+    }
+}
+
+/// How much event time the first lines are: fewer of them than there are in a file.
+const FIRST_MS: i64 = 15_000;
+
+/// Runs the job, at that pace until the file `release` is there.
 ///
 /// # Errors
 ///
 /// The job failed.
-pub fn run(env: &Environment, input: &Path, pace: Duration, output: PathBuf, release: PathBuf) -> Result<()> {
+pub fn run(env: &Environment, input: &Path, pace: Pace, output: PathBuf, release: PathBuf) -> Result<()> {
     let mut released = false;
     let parse = move |line: String| {
-        if !released {
-            std::thread::sleep(pace);
-            released = release.exists();
-        }
         let mut numbers = line.split(' ').map(|number| number.parse::<u64>().unwrap_or(u64::MAX));
         let mut next = || numbers.next().unwrap_or(u64::MAX);
-        (i64::try_from(next()).unwrap_or(i64::MAX), next(), next())
+        let order = (i64::try_from(next()).unwrap_or(i64::MAX), next(), next());
+        if !released {
+            std::thread::sleep(if order.0 < FIRST_MS { pace.first } else { pace.others });
+            released = release.exists();
+        }
+        order
     };
     let orders = env
         .read_text_file(input)

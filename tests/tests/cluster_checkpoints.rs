@@ -1,18 +1,18 @@
 //! A stateful job loses executors, task managers and leaders at seeded moments; its transactional output is that of a run
 //! without failures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tidemill::cli::local_cluster::ProcessName;
-use tidemill::job_client::{AttemptDetails, JobDetails};
+use tidemill::job_client::JobDetails;
 use tidemill_model::id::{CheckpointId, JobId};
-use tidemill_tests::cluster::{Submitted, TestCluster, sorted_lines};
+use tidemill_tests::cluster::{TestCluster, sorted_lines};
 use tidemill_tests::orders;
+use tidemill_tests::orders_cluster::{OrdersCluster, kill_process};
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 
@@ -21,6 +21,12 @@ const KILLS: usize = 26;
 
 /// How many checkpoints are restored, at least.
 const RESTORES: usize = 20;
+
+/// How often a job that may repeat records is killed.
+const KILLS_AT_LEAST_ONCE: usize = 5;
+
+/// The barriers of one sub-task come long after those of the others, who have sent a lot by then.
+const UNEVEN: &str = "100000,100";
 
 /// How many task managers there are: one more than the job needs.
 const TASK_MANAGERS: u32 = 3;
@@ -48,117 +54,84 @@ impl Victim {
     }
 }
 
-/// Jobs restart at once and as often as need be.
-const RESTARTS: [&str; 6] = [
-    "-D",
-    "restart-strategy.type=fixed-delay",
-    "-D",
-    "restart-strategy.fixed-delay.attempts=1000",
-    "-D",
-    "restart-strategy.fixed-delay.delay=10 ms",
-];
-
-struct Orders {
-    cluster: TestCluster,
+/// Kills what the seed says.
+struct Killer {
+    orders: OrdersCluster,
     random: StdRng,
 }
 
-impl Orders {
-    fn text(&self, name: &str) -> Result<String> {
-        Ok(self.cluster.path(name).to_str().context("a UTF-8 path")?.to_owned())
+impl Killer {
+    async fn start(lines: u64) -> Result<Self> {
+        let cluster = TestCluster::start(3, TASK_MANAGERS, 2, &[]).await?;
+        let orders = OrdersCluster::new(cluster, JOB, TASK_MANAGERS, lines)?;
+        Ok(Self { orders, random: StdRng::seed_from_u64(SEED) })
     }
 
-    /// Waits until a checkpoint is completed that is newer than `after` and than the one that was restored, and
-    /// everything runs again.
-    async fn until_checkpoint(&self, job: JobId, after: Option<CheckpointId>) -> Result<JobDetails> {
-        let went_on = |details: &JobDetails| {
-            let runs = |attempt: &AttemptDetails| matches!(attempt.report.state.name(), "RUNNING" | "FINISHED");
-            let newer = details.latest_checkpoint > details.restored_checkpoint.max(after);
-            newer && details.attempts.iter().all(runs)
-        };
-        self.cluster.until_job(job, "a checkpoint is completed", went_on).await
+    /// Kills something so many times, and waits each time for a new checkpoint; answers those that were restored.
+    async fn kill_again_and_again(&mut self, job: JobId, kills: usize) -> Result<BTreeSet<CheckpointId>> {
+        let (mut restored, mut latest) = (BTreeSet::new(), None);
+        for kill in 0..=kills {
+            let details = self.orders.until_checkpoint(job, latest).await?;
+            restored.extend(details.restored_checkpoint);
+            latest = details.latest_checkpoint;
+            if kill < kills {
+                // Not to wait for something, but to strike at another moment each time.
+                tokio::time::sleep(Duration::from_millis(self.random.random_range(0..150))).await;
+                let victim = Victim::choose(&mut self.random);
+                println!("kill {victim:?} at checkpoint {latest:?}");
+                self.kill(&details, victim).await?;
+            }
+        }
+        Ok(restored)
     }
 
     async fn kill(&mut self, details: &JobDetails, victim: Victim) -> Result<()> {
         let executors: BTreeSet<u32> = details.attempts.iter().filter_map(|attempt| attempt.process_id).collect();
         let hosts: BTreeSet<_> = details.attempts.iter().filter_map(|attempt| attempt.task_manager.clone()).collect();
         let pick = |random: &mut StdRng, count: usize| random.random_range(0..count.max(1));
+        let host = |random: &mut StdRng| {
+            let name = hosts.iter().nth(pick(random, hosts.len())).context("a task manager")?;
+            self.orders.task_manager(name)
+        };
         let mut victims = Vec::new();
         match victim {
             Victim::Executor => {
                 let index = pick(&mut self.random, executors.len());
-                let process = *executors.iter().nth(index).context("an executor")?;
-                let process = rustix::process::Pid::from_raw(i32::try_from(process)?).context("a process id")?;
-                // It may have ended by itself.
-                let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+                kill_process(*executors.iter().nth(index).context("an executor")?)?;
             }
-            Victim::TaskManager => victims.push(self.task_manager(&hosts)?),
-            Victim::Leader => victims.push(self.cluster.leader().await?),
+            Victim::TaskManager => victims.push(host(&mut self.random)?),
+            Victim::Leader => victims.push(self.orders.cluster.leader().await?),
             Victim::LeaderAndTaskManager => {
-                victims.push(self.cluster.leader().await?);
-                victims.push(self.task_manager(&hosts)?);
+                victims.push(self.orders.cluster.leader().await?);
+                victims.push(host(&mut self.random)?);
             }
         }
+        let processes = &mut self.orders.cluster.processes;
         for name in &victims {
-            self.cluster.processes.kill(*name).await?;
+            processes.kill(*name).await?;
         }
         for name in victims {
-            self.cluster.processes.start_process(name).await?;
+            processes.start_process(name).await?;
         }
         Ok(())
-    }
-
-    fn task_manager(&mut self, hosts: &BTreeSet<tidemill_model::id::TaskManagerName>) -> Result<ProcessName> {
-        let index = self.random.random_range(0..hosts.len().max(1));
-        let name = hosts.iter().nth(index).context("a task manager")?;
-        let mut processes = (1..=TASK_MANAGERS).map(ProcessName::TaskManager);
-        processes.find(|process| process.to_string() == name.0).with_context(|| format!("which process is {name}?"))
-    }
-}
-
-impl Orders {
-    /// The arguments of a job of so many sub-tasks that writes to `output`.
-    fn arguments(&self, output: &str, parallelism: &str, more: &[&str]) -> Result<Vec<String>> {
-        let (input, checkpoints) = (self.text("in")?, self.text("checkpoints")?);
-        let directory = format!("execution.checkpointing.dir={checkpoints}");
-        let program = ["orders", &input, "5000", &self.text(output)?, &self.text("release")?, "-p", parallelism];
-        let settings = [
-            "-D",
-            "execution.runtime-mode=streaming",
-            "-D",
-            "execution.checkpointing.interval=100 ms",
-            "-D",
-            "execution.checkpointing.tolerable-failed-checkpoints=1000",
-            "-D",
-            &directory,
-        ];
-        let all = [program.as_slice(), &settings, &RESTARTS, more].concat();
-        Ok(all.into_iter().map(str::to_owned).collect())
-    }
-
-    async fn submit(&self, output: &str, parallelism: &str, more: &[&str]) -> Result<Submitted> {
-        let arguments = self.arguments(output, parallelism, more)?;
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.cluster.submit(Path::new(JOB), &arguments).await
     }
 }
 
 #[tokio::test]
 async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
     let cluster = TestCluster::start(1, 2, 4, &[]).await?;
-    let orders = Orders { cluster, random: StdRng::seed_from_u64(SEED) };
     let lines = 60_000;
-    orders::write_input(Path::new(&orders.text("in")?), lines, 8)?;
+    let orders = OrdersCluster::new(cluster, JOB, 2, lines)?;
     let client = orders.cluster.client();
     let mut savepoint: Option<String> = None;
-    for (number, parallelism) in ["2", "4", "1"].into_iter().enumerate() {
+    for (number, parallelism) in [2, 4, 1].into_iter().enumerate() {
         let output = format!("out-{number}");
         let from = savepoint.iter().map(|path| format!("execution.state-recovery.path={path}")).collect::<Vec<_>>();
-        let from: Vec<&str> = from.iter().flat_map(|path| ["-D", path]).collect();
+        let from: Vec<&str> = from.iter().map(String::as_str).collect();
         let submitted = orders.submit(&output, parallelism, &from).await?;
         let (job, path) = (submitted.job, orders.text(&format!("savepoint-{number}"))?);
-        if parallelism == "1" {
-            std::fs::write(orders.text("release")?, "")?;
+        if parallelism == 1 {
+            orders.release()?;
             let ended = submitted.wait().await?;
             ensure!(ended.code == Some(0), "{}", ended.stderr);
         } else {
@@ -186,35 +159,54 @@ async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
     Ok(())
 }
 
+async fn killed_at_any_moment(parallelism: u32) -> Result<()> {
+    let mut killer = Killer::start(200_000).await?;
+    let submitted = killer.orders.submit("out", parallelism, &[]).await?;
+    let restored = killer.kill_again_and_again(submitted.job, KILLS).await?;
+    killer.orders.release()?;
+    killer.orders.check_result(submitted, "out").await?;
+    ensure!(restored.len() >= RESTORES, "only {} restores", restored.len());
+    Ok(())
+}
+
 #[tokio::test]
 async fn killed_at_any_moment_a_job_commits_each_result_once() -> Result<()> {
-    let cluster = TestCluster::start(3, TASK_MANAGERS, 2, &[]).await?;
-    let mut orders = Orders { cluster, random: StdRng::seed_from_u64(SEED) };
-    let lines = 200_000;
-    orders::write_input(Path::new(&orders.text("in")?), lines, 8)?;
-    let (output, release) = (orders.text("out")?, orders.text("release")?);
-    let submitted = orders.submit("out", "4", &[]).await?;
-    let job = submitted.job;
-    let (mut restored, mut latest) = (BTreeSet::new(), None);
-    for kill in 0..=KILLS {
-        let details = orders.until_checkpoint(job, latest).await?;
-        restored.extend(details.restored_checkpoint);
-        latest = details.latest_checkpoint;
-        if kill < KILLS {
-            // Not to wait for something, but to strike at another moment each time.
-            tokio::time::sleep(Duration::from_millis(orders.random.random_range(0..150))).await;
-            let victim = Victim::choose(&mut orders.random);
-            println!("kill {victim:?} at checkpoint {latest:?}");
-            orders.kill(&details, victim).await?;
-        }
+    killed_at_any_moment(4).await
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_a_job_of_one_sub_task_each_commits_each_result_once() -> Result<()> {
+    killed_at_any_moment(1).await
+}
+
+/// The numbers that an output has of each key, and of each key and window.
+fn numbers(lines: &[String]) -> Result<BTreeMap<&str, BTreeSet<u64>>> {
+    let mut numbers = BTreeMap::<&str, BTreeSet<u64>>::new();
+    for line in lines {
+        let (of, number) = line.rsplit_once(' ').context("a line")?;
+        numbers.entry(of).or_default().insert(number.parse()?);
     }
-    std::fs::write(&release, "")?;
+    Ok(numbers)
+}
+
+#[tokio::test]
+async fn without_alignment_nothing_is_lost_and_some_records_count_twice() -> Result<()> {
+    let lines = 800_000;
+    let mut killer = Killer::start(lines).await?;
+    killer.orders = killer.orders.at(UNEVEN);
+    let submitted = killer.orders.submit("out", 4, &["execution.checkpointing.mode=at-least-once"]).await?;
+    killer.kill_again_and_again(submitted.job, KILLS_AT_LEAST_ONCE).await?;
+    killer.orders.release()?;
     let ended = submitted.wait().await?;
     ensure!(ended.code == Some(0), "{}", ended.stderr);
-    ensure!(
-        sorted_lines(Path::new(&output))? == orders::expected(lines),
-        "the output differs from that without failures"
-    );
-    ensure!(restored.len() >= RESTORES, "only {} restores", restored.len());
+    let (output, expected) = (sorted_lines(Path::new(&killer.orders.text("out")?))?, orders::expected(lines));
+    let numbers_once = numbers(&expected)?;
+    let numbers = numbers(&output)?;
+    for (of, once) in numbers_once {
+        let found = numbers.get(of).with_context(|| format!("{of}: all records are lost"))?;
+        let whole = if of.starts_with("count ") { found.is_superset(&once) } else { found.last() >= once.last() };
+        ensure!(whole, "{of}: a record is lost");
+    }
+    ensure!(output != expected, "no record counted twice: the job was not without alignment");
     Ok(())
 }

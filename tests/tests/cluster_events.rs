@@ -1,11 +1,13 @@
 //! A cluster that writes down what it does shows a change of leader as it was.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use tidemill_model::event::{Event, EventRecord, EventRole};
 use tidemill_model::id::{LeaderEpoch, NodeId, TaskManagerId};
 use tidemill_tests::cluster::{Numbers, TestCluster, until};
+use tidemill_tests::orders_cluster::{OrdersCluster, kill_process};
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 const NUMBERS: Numbers = Numbers { count: 400_000, rate: 40_000, parallelism: 2 };
@@ -91,5 +93,40 @@ async fn a_killed_leader_is_followed_by_one_of_a_higher_epoch_with_which_all_tas
     assert!(!ends.is_empty() && ends.iter().all(|index| *index == ends[0]), "{ends:?}");
     let roles = |role| records.iter().filter(|record| record.process.role == role).count();
     assert!(roles(EventRole::Coordinator) > 0 && roles(EventRole::TaskManager) > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restore_shows_which_acknowledged_state_it_uses_and_a_commit_which_checkpoint_allows_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path().join("events");
+    let cluster = TestCluster::start(1, 1, 2, &[&format!("events.dir={}", dir.display())]).await?;
+    let orders = OrdersCluster::new(cluster, JOB, 1, 20_000)?;
+    let submitted = orders.submit("out", 2, &[]).await?;
+    let before = orders.until_checkpoint(submitted.job, None).await?;
+    kill_process(before.attempts[0].process_id.context("an executor")?)?;
+    let after = orders.until_checkpoint(submitted.job, before.latest_checkpoint).await?;
+    assert!(after.restored_checkpoint >= before.latest_checkpoint, "{after:?}");
+    orders.release()?;
+    orders.check_result(submitted, "out").await?;
+
+    let (mut acknowledged, mut completed, mut restored, mut committed) = (BTreeMap::new(), Vec::new(), 0, 0);
+    for record in records(&dir)? {
+        if let Event::CkptAck { attempt, id, state_sha } = record.event {
+            acknowledged.insert((id, attempt.vertex, attempt.subtask), state_sha.context("a hash")?);
+        } else if let Event::CkptComplete { id, manifest_sha, .. } = record.event {
+            assert!(completed.last().is_none_or(|last| *last < id), "{completed:?}, then {id}");
+            assert!(manifest_sha.is_some());
+            completed.push(id);
+        } else if let Event::Restore { attempt, ckpt, state_sha } = record.event {
+            assert_eq!(completed.last(), Some(&ckpt), "a restore uses the newest");
+            assert_eq!(acknowledged.get(&(ckpt, attempt.vertex, attempt.subtask)), state_sha.as_ref());
+            restored += 1;
+        } else if let Event::SinkCommit { ckpt: Some(id), .. } = record.event {
+            assert!(completed.contains(&id), "checkpoint {id} is committed before it is completed: {completed:?}");
+            committed += 1;
+        }
+    }
+    assert!(restored > 0 && committed > 0, "{restored} restored, {committed} committed");
     Ok(())
 }

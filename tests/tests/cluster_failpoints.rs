@@ -1,35 +1,19 @@
 //! Servers that fail at the worst places: what was acknowledged holds, what was not is done once when it is repeated.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use tidemill::cli::local_cluster::ProcessName;
 use tidemill::job_client::{ClusterStatus, JobDetails};
 use tidemill_model::id::ExecutionAttemptId;
 use tidemill_tests::cluster::{HeldJob, Numbers, TestCluster, expected_sums, sorted_lines, until};
+use tidemill_tests::http::set_fail_point;
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 const NUMBERS: Numbers = Numbers { count: 200_000, rate: 40_000, parallelism: 2 };
 
 fn coordinators() -> impl Iterator<Item = ProcessName> {
     (1..=3).map(ProcessName::Coordinator)
-}
-
-/// Tells a server's fail point what to do.
-fn set(cluster: &TestCluster, process: ProcessName, point: &str, action: &str) -> Result<()> {
-    let address = cluster.processes.http_address(process)?;
-    let mut stream = TcpStream::connect(&address).with_context(|| format!("connect to {process}"))?;
-    let length = action.len();
-    write!(
-        stream,
-        "PUT /failpoints/{point} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{action}"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200"), "{process} {point}: {answer}");
-    Ok(())
 }
 
 async fn submit(cluster: &TestCluster) -> Result<HeldJob> {
@@ -71,7 +55,7 @@ async fn a_leadership_that_panics_before_it_has_recovered_begins_again_and_distu
     let before = cluster.until_flowing(job.job, 1_000).await?;
     let old = cluster.leader_status().await?;
     for name in coordinators() {
-        set(&cluster, name, "leader.start.pre_recover", "1*panic")?;
+        set_fail_point(&cluster, name, "leader.start.pre_recover", "1*panic")?;
     }
     cluster.processes.kill(cluster.leader_of(&old)?).await?;
     let client = cluster.client();
@@ -90,7 +74,7 @@ async fn a_leadership_that_panics_before_it_has_recovered_begins_again_and_distu
 async fn a_leader_that_crashes_with_an_entry_on_its_disk_only_leaves_one_job_behind() -> Result<()> {
     let mut cluster = TestCluster::start(3, 2, 1, &[]).await?;
     let leader = cluster.leader().await?;
-    set(&cluster, leader, "raft.append.post_sync", "1*abort")?;
+    set_fail_point(&cluster, leader, "raft.append.post_sync", "1*abort")?;
     let job = submit(&cluster).await?;
     until("the leader has crashed", || async { cluster.processes.pid(leader).is_none().then_some(()) }).await?;
     cluster.until_flowing(job.job, 1_000).await?;
@@ -103,7 +87,7 @@ async fn a_submission_whose_answer_was_lost_is_repeated_and_gives_one_job() -> R
     let cluster = TestCluster::start(3, 2, 1, &[]).await?;
     let old = cluster.leader_status().await?;
     for name in coordinators() {
-        set(&cluster, name, "job.submit.post_propose", "1*panic")?;
+        set_fail_point(&cluster, name, "job.submit.post_propose", "1*panic")?;
     }
     let job = submit(&cluster).await?;
     cluster.until_flowing(job.job, 1_000).await?;
@@ -119,10 +103,10 @@ async fn a_committer_that_crashes_before_or_after_it_has_published_is_followed_b
         let cluster = TestCluster::start(3, 1, 2, &[]).await?;
         let worker = ProcessName::TaskManager(1);
         // Executors take over what their task manager has when they start.
-        set(&cluster, worker, point, "abort")?;
+        set_fail_point(&cluster, worker, point, "abort")?;
         let job = submit(&cluster).await?;
         cluster.until_flowing(job.job, 1_000).await?;
-        set(&cluster, worker, point, "off")?;
+        set_fail_point(&cluster, worker, point, "off")?;
         check_result(&cluster, job).await?;
     }
     Ok(())
@@ -134,7 +118,7 @@ async fn a_task_manager_that_cannot_say_hello_goes_on_trying() -> Result<()> {
     let job = submit(&cluster).await?;
     let before = cluster.until_flowing(job.job, 1_000).await?;
     let worker = ProcessName::TaskManager(1);
-    set(&cluster, worker, "tm.register.pre", "5*error")?;
+    set_fail_point(&cluster, worker, "tm.register.pre", "5*error")?;
     let leader = cluster.leader().await?;
     cluster.processes.kill(leader).await?;
     job.go_on()?;

@@ -58,7 +58,7 @@ fn records_are_read_back_as_they_were_written() {
             effective: true,
         },
         Event::TaskStop { attempt, task_manager, reason: "FINISHED".to_owned() },
-        Event::Restore { attempt, ckpt: 8, manifest_sha: None, offsets: vec!["a:1".to_owned()] },
+        Event::Restore { attempt, ckpt: 8, state_sha: Some("0f".to_owned()) },
         Event::SinkCommit { job, subtask: None, ckpt: None, files: Vec::new() },
         Event::GcDelete { path: "a \"quoted\" path".to_owned() },
     ];

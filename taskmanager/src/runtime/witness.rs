@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use tidemill_event_log::EventLog;
-use tidemill_model::checkpoint::CheckpointAction;
+use tidemill_event_log::{EventLog, state_sha};
+use tidemill_model::checkpoint::{CheckpointAction, CheckpointOutcome, CheckpointReport};
 use tidemill_model::event::{Event as Written, EventCall};
 use tidemill_model::execution::{ExecutionState, Finalization, TerminalState};
-use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, LeaderEpoch, TaskManagerId};
+use tidemill_model::id::{
+    AttemptNumber, CheckpointId, ExecutionAttemptId, JobId, JobVertexId, LeaderEpoch, TaskManagerId,
+};
+use tidemill_model::job_graph::JobVertex;
 
 use crate::engine::{Action, Agent, Directive, Event, FinalizationOutcome};
 
@@ -18,23 +21,26 @@ pub(crate) struct Witness {
     running: BTreeSet<ExecutionAttemptId>,
     /// The jobs whose published output was written down.
     published: BTreeSet<JobId>,
+    /// The vertices at the ends of the flows of the jobs here.
+    sinks: BTreeSet<(JobId, JobVertexId)>,
 }
 
 /// An event that may be worth a line, before the agent has seen it.
 pub(crate) enum Seen {
     Welcome(EventCall),
-    Directive(EventCall),
+    Directive(EventCall, Vec<Written>),
+    Checkpoint(CheckpointReport),
     /// Something that may start or end attempts.
     Other,
 }
 
 impl Witness {
     pub(crate) fn new(events: EventLog, task_manager: TaskManagerId) -> Self {
-        Self { events, task_manager, running: BTreeSet::new(), published: BTreeSet::new() }
+        Self { events, task_manager, running: BTreeSet::new(), published: BTreeSet::new(), sinks: BTreeSet::new() }
     }
 
     /// What an event is, for [`after`](Self::after); none when nothing is to be written of it.
-    pub(crate) fn before(&self, event: &Event) -> Option<Seen> {
+    pub(crate) fn before(&mut self, event: &Event) -> Option<Seen> {
         if !self.events.is_on() {
             return None;
         }
@@ -48,8 +54,10 @@ impl Witness {
                 if let Directive::Checkpoint(command) = directive {
                     call.ckpt = Some(command.checkpoint.0);
                 }
-                Some(Seen::Directive(call))
+                self.learn(directive);
+                Some(Seen::Directive(call, restores(directive)))
             }
+            Event::CheckpointReported { report, .. } => Some(Seen::Checkpoint(report.clone())),
             Event::AttemptChanged { .. }
             | Event::CollectedStored { .. }
             | Event::CollectedRefused { .. }
@@ -64,7 +72,6 @@ impl Witness {
             | Event::ArtifactReady { .. }
             | Event::ExecutorStarted { .. }
             | Event::ExecutorReady { .. }
-            | Event::CheckpointReported { .. }
             | Event::Progressed { .. } => None,
         }
     }
@@ -80,7 +87,12 @@ impl Witness {
                     self.events.write(|| Written::TmRegister { leader_term: term, task_manager });
                 }
             }
-            Seen::Directive(call) => self.judge(call, actions, agent.fence()),
+            Seen::Directive(call, restores) => {
+                if self.judge(call, actions, agent.fence()) {
+                    restores.into_iter().for_each(|restore| self.events.write(|| restore));
+                }
+            }
+            Seen::Checkpoint(report) => self.checkpoint(report),
             Seen::Other => {}
         }
         self.compare(agent);
@@ -97,7 +109,42 @@ impl Witness {
         EventCall { kind: kind.to_owned(), term, max_term: term, task_manager, job, attempt, ckpt: None }
     }
 
-    fn judge(&self, mut call: EventCall, actions: &[Action], fence: LeaderEpoch) {
+    /// Which vertices of a job end its flow.
+    fn learn(&mut self, directive: &Directive) {
+        match directive {
+            Directive::Deploy { spec, .. } => {
+                let graph = &spec.graph;
+                let ends = |vertex: &&JobVertex| graph.edges.iter().all(|edge| edge.source != vertex.id);
+                let ends = graph.vertices.iter().filter(ends);
+                self.sinks.extend(ends.map(|vertex| (spec.id, vertex.id)));
+            }
+            Directive::Release { job } => self.sinks.retain(|(of, _)| of != job),
+            Directive::Cancel { .. }
+            | Directive::Acknowledge { .. }
+            | Directive::Finalize { .. }
+            | Directive::Checkpoint(_) => {}
+        }
+    }
+
+    fn checkpoint(&self, report: CheckpointReport) {
+        let CheckpointReport { attempt, checkpoint: CheckpointId(id), outcome } = report;
+        match outcome {
+            CheckpointOutcome::Acknowledged(state) => self.events.write(|| {
+                let state_sha = Some(state_sha(&state));
+                Written::CkptAck { attempt: attempt.into(), id, state_sha }
+            }),
+            CheckpointOutcome::Notified => {
+                if self.sinks.contains(&(attempt.job, attempt.vertex.vertex)) {
+                    let (job, subtask) = (attempt.job, Some(attempt.vertex.subtask));
+                    self.events.write(|| Written::SinkCommit { job, subtask, ckpt: Some(id), files: Vec::new() });
+                }
+            }
+            CheckpointOutcome::Declined(_) => {}
+        }
+    }
+
+    /// Whether the task manager does what it was told.
+    fn judge(&self, mut call: EventCall, actions: &[Action], fence: LeaderEpoch) -> bool {
         call.max_term = fence;
         let refusal = actions.iter().find_map(|action| match action {
             Action::Refuse { reason } | Action::DropSession { reason } => Some(reason),
@@ -115,6 +162,7 @@ impl Witness {
             Some(reason) => Written::RpcReject { call, reason: reason.clone() },
             None => Written::RpcAccept { call },
         });
+        refusal.is_none()
     }
 
     /// Writes the starts and ends since the last comparison.
@@ -165,6 +213,17 @@ impl Witness {
         }
         self.published = now;
     }
+}
+
+/// What attempts that are to be deployed start from.
+fn restores(directive: &Directive) -> Vec<Written> {
+    let Directive::Deploy { deployment, .. } = directive else { return Vec::new() };
+    let Some(restore) = &deployment.restore else { return Vec::new() };
+    let of = |attempt: &ExecutionAttemptId| {
+        let state_sha = restore.states.get(&attempt.vertex).map(state_sha);
+        Written::Restore { attempt: (*attempt).into(), ckpt: restore.checkpoint.0, state_sha }
+    };
+    deployment.start.iter().map(of).collect()
 }
 
 fn ending(state: &TerminalState) -> String {

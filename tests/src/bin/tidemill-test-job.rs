@@ -6,7 +6,7 @@
 //! jobs, the second on the first one's result; `differs` builds another graph in the executor; `operators COUNT OUTPUT`
 //! writes what most operators make of the numbers below COUNT; `moody N` sends numbers that cannot be written when N is
 //! odd, or read when it is 2 modulo 4; `groups` runs without end, its source and its sums in one slot sharing group, the
-//! maps after them in another one; `leak` allocates without bound; `orders INPUT PACE-MICROSECONDS OUTPUT
+//! maps after them in another one; `leak` allocates without bound; `orders INPUT PACE OUTPUT
 //! RELEASE` counts and windows what the files of a folder say, at full speed once the file RELEASE is there.
 
 use std::path::{Path, PathBuf};
@@ -58,8 +58,7 @@ fn main() -> Result<()> {
         "groups" => groups(&env),
         "leak" => leak(&env),
         "orders" => {
-            let pace = Duration::from_micros(number(2)?);
-            orders::run(&env, Path::new(argument(1)?), pace, argument(3)?.into(), argument(4)?.into())
+            orders::run(&env, Path::new(argument(1)?), argument(2)?.parse()?, argument(3)?.into(), argument(4)?.into())
         }
         "moody" => every_operator::run_moody(&env, number(1)?),
         other => bail!("unknown mode {other:?}"),

@@ -6,6 +6,7 @@ use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::error::{Infallible, SendError};
 use kameo::message::{Context, Message};
+use tidemill_event_log::{EventLog, manifest_sha};
 use tidemill_failpoint::FailPoint;
 use tidemill_model::event::Event;
 use tidemill_model::id::JobId;
@@ -16,7 +17,7 @@ use super::handle::JobObservation;
 use super::resource_manager::{self, ResourceManagerActor};
 use super::storage::{self, Request};
 use crate::engine::leader::{CheckpointNote, JobMaster, JobMasterAction, JobMasterEvent, StorageAnswer};
-use crate::engine::replicated::CommandBody;
+use crate::engine::replicated::{CommandBody, Garbage};
 use crate::runtime::spawn::{OwnedTask, spawn};
 
 /// What a job master is started with, and restarted.
@@ -152,7 +153,7 @@ impl JobMasterActor {
         match action {
             JobMasterAction::Propose(body) => {
                 if matches!(body, CommandBody::CompleteCheckpoint { .. }) {
-                    FailPoint::CheckpointPreComplete.hit();
+                    FailPoint::CheckpointPreCommit.hit();
                 }
                 spawn("propose", propose(self.arguments.context.clone(), body));
             }
@@ -184,14 +185,23 @@ impl JobMasterActor {
 impl JobMasterActor {
     fn note(&self, note: CheckpointNote) {
         let (job, context) = (self.arguments.job, &self.arguments.context);
-        let (term, completed) = (context.epoch, matches!(note, CheckpointNote::Completed(_)));
+        let term = context.epoch;
+        let point = match note {
+            CheckpointNote::Triggered(_) => Some(FailPoint::CheckpointTrigger),
+            CheckpointNote::Completed(_) => Some(FailPoint::CheckpointPostCommit),
+            CheckpointNote::Aborted(..) => None,
+        };
         context.events.write(|| match note {
             CheckpointNote::Triggered(id) => Event::CkptTrigger { job, id: id.0, term },
-            CheckpointNote::Completed(id) => Event::CkptComplete { job, id: id.0, term, manifest_sha: None },
+            CheckpointNote::Completed(id) => {
+                let completed = self.engine.job().checkpoints.completed.get(&id);
+                let manifest_sha = completed.map(|completed| manifest_sha(&completed.states));
+                Event::CkptComplete { job, id: id.0, term, manifest_sha }
+            }
             CheckpointNote::Aborted(id, reason) => Event::CkptAbort { job, id: id.0, term, reason: reason.to_string() },
         });
-        if completed {
-            FailPoint::CheckpointPreNotify.hit();
+        if let Some(point) = point {
+            point.hit();
         }
     }
 
@@ -199,15 +209,28 @@ impl JobMasterActor {
     fn ask_storage(&self, request: Request, me: &ActorRef<Self>) {
         let Some(settings) = &self.engine.job().spec.settings.checkpointing else { return };
         let (directory, job, me) = (settings.directory.clone(), self.arguments.job, me.downgrade());
+        let events = self.arguments.context.events.clone();
         spawn("checkpoint-storage", async move {
             let answer = storage::carry_out(directory, job, request).await.unwrap_or_else(|error| {
                 tracing::warn!(job_id = %job, %error, "checkpoint storage; it is tried again");
                 StorageAnswer::Failed
             });
+            if let StorageAnswer::Deleted(garbage) = &answer {
+                note_deleted(&events, job, garbage);
+            }
             if let Some(me) = me.upgrade() {
                 deliver(me.tell(Happened(JobMasterEvent::StorageAnswered(answer))).try_send());
             }
         });
+    }
+}
+
+fn note_deleted(events: &EventLog, job: JobId, garbage: &Garbage) {
+    match garbage {
+        Garbage::Files(paths) => {
+            paths.iter().for_each(|path| events.write(|| Event::GcDelete { path: format!("{job}/{path}") }));
+        }
+        Garbage::Folder => events.write(|| Event::GcDelete { path: job.to_string() }),
     }
 }
 

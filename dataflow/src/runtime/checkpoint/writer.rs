@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tidemill_failpoint::FailPoint;
 use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, SubtaskState};
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId};
 
@@ -251,7 +252,9 @@ impl Writer {
         file: CheckpointFile,
         states: BTreeMap<ExecutionAttemptId, SubtaskState>,
     ) {
-        match file.finish().await {
+        let finished = file.finish().await;
+        FailPoint::CheckpointAck.hit();
+        match finished {
             Ok(()) => {
                 for (attempt, state) in states {
                     self.report(attempt, checkpoint, CheckpointOutcome::Acknowledged(state));

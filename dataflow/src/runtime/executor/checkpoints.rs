@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tidemill_failpoint::FailPoint;
 use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport};
 use tidemill_model::execution::{Failure, JobDeployment};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId};
@@ -66,6 +67,9 @@ impl Executor {
     /// Has attempts take a snapshot, or tells them what became of it.
     pub fn checkpoint(&mut self, command: &CheckpointCommand) {
         let checkpoint = command.checkpoint;
+        if command.action == CheckpointAction::NotifyComplete {
+            FailPoint::CheckpointNotify.hit();
+        }
         let message = || match command.action {
             CheckpointAction::Trigger => Message::Trigger { checkpoint, attempts: command.attempts.clone() },
             CheckpointAction::NotifyComplete => Message::Completed(checkpoint),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use tidemill_failpoint::FailPoint;
 use tidemill_model::id::{AttemptNumber, JobId, SubtaskIndex};
 
 use super::staged::Error;
@@ -85,6 +86,7 @@ impl PreparedPart {
     /// # Errors
     /// A part is gone, another file has its name, or the file system refuses.
     pub(crate) fn commit_all(parts: &[Self]) -> Result<(), Error> {
+        FailPoint::SinkCommitPre.hit();
         for Self { folder, hidden, name } in parts {
             let path = folder.join(name);
             match renameat_with(CWD, folder.join(hidden), CWD, &path, RenameFlags::NOREPLACE) {
@@ -96,7 +98,9 @@ impl PreparedPart {
                 Err(error) => return Err(io_error("publish", &path)(error.into())),
             }
         }
-        parts.first().map_or(Ok(()), |part| sync_folder(&part.folder))
+        let synced = parts.first().map_or(Ok(()), |part| sync_folder(&part.folder));
+        FailPoint::SinkCommitPost.hit();
+        synced
     }
 }
 
@@ -259,9 +263,9 @@ impl RollingParts {
         sync_folder(&self.output.folder)
     }
 
-    /// Completes and prepares everything that was written, for this checkpoint, or at the end of input for the job's last
-    /// one.
+    /// Completes and prepares all that was written, for this checkpoint, or at the end of input for the job's last one.
     pub(super) fn prepare(&mut self, checkpoint: Option<u64>) -> Result<(), Error> {
+        FailPoint::SinkPrecommitPre.hit();
         self.roll()?;
         if let Publishing::WithCheckpoints { since_barrier, prepared } = &mut self.publishing
             && !since_barrier.is_empty()
@@ -272,6 +276,7 @@ impl RollingParts {
                 None => prepared.prepared_last(parts),
             }
         }
+        FailPoint::SinkPrecommitPost.hit();
         Ok(())
     }
 

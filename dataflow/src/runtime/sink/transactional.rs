@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidemill_failpoint::FailPoint;
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::JobId;
 
@@ -176,7 +177,9 @@ impl<T: Data, F: TransactionalSink<T>> TransactionWriter<T, F> {
     fn prepare(&mut self, checkpoint: Option<u64>) -> Result<(), Stopped> {
         if let Some(mut transaction) = self.open.take() {
             let function = &mut self.function;
+            FailPoint::SinkPrecommitPre.hit();
             blame(&self.operator, || function.prepare(&mut transaction)).map_err(|error| self.fail(&error))?;
+            FailPoint::SinkPrecommitPost.hit();
             match checkpoint {
                 Some(checkpoint) => self.prepared.prepared(checkpoint, transaction),
                 None => self.prepared.prepared_last(transaction),
@@ -188,7 +191,9 @@ impl<T: Data, F: TransactionalSink<T>> TransactionWriter<T, F> {
     fn commit(&mut self, transactions: Vec<F::Transaction>) -> Result<(), Stopped> {
         for transaction in transactions {
             let function = &mut self.function;
+            FailPoint::SinkCommitPre.hit();
             blame(&self.operator, || function.commit(&transaction)).map_err(|error| self.fail(&error))?;
+            FailPoint::SinkCommitPost.hit();
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
 use crossbeam_channel::bounded;
+use tidemill_failpoint::FailPoint;
 use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, CheckpointingMode, SubtaskState};
 use tidemill_model::execution::Failure;
 use tidemill_model::id::CheckpointId;
@@ -175,6 +176,7 @@ impl TaskContext {
     /// Opens what the sub-task starts from.
     pub(crate) fn begin_restore(&self, from: RestoreSource) -> Result<(), Failure> {
         let RestoreSource { earlier, storage } = from;
+        FailPoint::RestorePre.hit();
         let place = (self.subtask().0, self.parallelism());
         let restored = Restored::open(earlier, &storage, place).map_err(|error| self.restore_failure(&error))?;
         self.inner.checkpoints.had_finished.set(restored.finished());
