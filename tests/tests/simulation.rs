@@ -3,7 +3,7 @@
 use tidemill_tests::sim::{Telling, simulate, simulate_all};
 
 /// What leaderships decide in simulations. (Publishing fails for good in none of them.)
-const DECISIONS: [&str; 15] = [
+const DECISIONS: [&str; 16] = [
     "CancelJob",
     "CompleteCheckpoint",
     "EndJob",
@@ -11,6 +11,7 @@ const DECISIONS: [&str; 15] = [
     "RecordGarbageDeleted",
     "RecordNotified",
     "RecordSchedule",
+    "RecordStraggler",
     "RecordTakeover",
     "RecordTerminal",
     "RegisterBlob",

@@ -25,7 +25,7 @@ enum HostedFinalization {
     Wanted(Finalization),
     /// An executor is at it.
     Sent(Finalization),
-    /// Kept until the job is released.
+    /// Published: kept until the job is released.
     Done(FinalizationOutcome),
 }
 
@@ -355,7 +355,9 @@ impl Generation {
     fn settle(&mut self, finalization: Finalization, failure: Option<Failure>, outbox: &mut Outbox) {
         let outcome = FinalizationOutcome { job: self.job(), finalization, failure };
         outbox.tell(Outbound::Finalized(outcome.clone()));
-        self.finalization = Some(HostedFinalization::Done(outcome));
+        // That output was removed says nothing of what is staged later: when it is wanted again, it is done again.
+        let lasts = matches!(outcome.finalization, Finalization::Commit { .. });
+        self.finalization = lasts.then_some(HostedFinalization::Done(outcome));
     }
 
     /// The executor is gone or will never come: what needed it has failed, and what was to stop has stopped.

@@ -34,6 +34,7 @@ impl<'a> Milestone<'a> {
             | CommandBody::ReserveCheckpoints { .. }
             | CommandBody::RecordNotified { .. }
             | CommandBody::RecordGarbageDeleted { .. }
+            | CommandBody::RecordStraggler { .. }
             | CommandBody::RecordTakeover { .. }
             | CommandBody::Chaos(_) => None,
         }

@@ -5,10 +5,11 @@ use tidemill_coordinator::engine::leader::{
     AddressedCommand, Grant, JobMasterEvent, ResourceManagerAction, ResourceManagerEvent, SessionId, StorageAnswer,
     TaskManagerCommand, TaskManagerMessage,
 };
-use tidemill_coordinator::engine::replicated::Garbage;
+use tidemill_coordinator::engine::replicated::{CommandBody, Garbage, JobState};
 use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
 
 use super::clock::{MILLISECOND, Time};
+use super::coordinator::Proposer;
 use super::event::{Actor, Downward, Event, Mail, StorageRequest};
 use super::fact::Fact;
 use super::network::Process;
@@ -49,6 +50,12 @@ impl World {
             ResourceManagerAction::Granted { grant, locations } => {
                 let Grant { job, request, slots } = grant;
                 self.tell(node, epoch, job, JobMasterEvent::SlotsGranted { request, slots, locations });
+            }
+            ResourceManagerAction::Straggled { job } => {
+                let jobs = &self.coordinators[node].state.jobs;
+                if jobs.get(&job).is_some_and(JobState::cleans_up_after_stragglers) {
+                    self.propose(node, epoch, CommandBody::RecordStraggler { job }, Proposer::Master { epoch });
+                }
             }
             ResourceManagerAction::ProbePort { task_manager, data_address } => {
                 let Some(place) = self.places.iter().position(|place| place.address == data_address) else { return };

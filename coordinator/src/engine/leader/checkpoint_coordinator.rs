@@ -201,6 +201,7 @@ impl CheckpointCoordinator {
                 self.drop_pending(now, *id, AbortReason::Superseded, wishes);
             }
             CommandBody::RecordGarbageDeleted { .. } => self.cleaning.done(),
+            CommandBody::RecordStraggler { .. } => self.cleaning.begin_again(),
             CommandBody::RecordNotified { .. }
             | CommandBody::RecordSchedule { .. }
             | CommandBody::RecordTerminal { .. }

@@ -63,6 +63,8 @@ pub struct JobMaster {
     checkpoints: Option<CheckpointCoordinator>,
     finalizing: Finalizing,
     released: Released,
+    /// A task manager came back with attempts although the job has ended: they may have written into the storage since.
+    straggled: bool,
 }
 
 impl JobMaster {
@@ -95,6 +97,7 @@ impl JobMaster {
             checkpoints: checkpoints.map(|wanted| CheckpointCoordinator::new(wanted, settings.late_writes)),
             finalizing: Finalizing::default(),
             released: Released::Nothing,
+            straggled: false,
             job,
         };
         master.inherit_failure();
@@ -273,6 +276,7 @@ impl JobMaster {
             | CommandBody::CompleteCheckpoint { .. }
             | CommandBody::RecordNotified { .. }
             | CommandBody::RecordGarbageDeleted { .. }
+            | CommandBody::RecordStraggler { .. }
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }

@@ -231,12 +231,11 @@ impl ResourceManager {
     ) {
         let id = location.id;
         for (job, report) in reports {
-            actions.push(if self.jobs.contains_key(&job) {
-                ResourceManagerAction::Registered { job, location: location.clone(), report }
+            if self.jobs.contains_key(&job) {
+                actions.push(ResourceManagerAction::Registered { job, location: location.clone(), report });
             } else {
-                let command = TaskManagerCommand::Release { job };
-                ResourceManagerAction::Send { session, task_manager: id, command }
-            });
+                release_straggler(session, id, job, actions);
+            }
         }
         for executor in executors.into_iter().filter(|executor| self.jobs.contains_key(&executor.job)) {
             let (job, message) = (executor.job, TaskManagerMessage::Executor(executor));
@@ -252,12 +251,11 @@ impl ResourceManager {
         message: TaskManagerMessage,
         actions: &mut Vec<ResourceManagerAction>,
     ) {
-        actions.push(if self.jobs.contains_key(&job) {
-            ResourceManagerAction::Forward { job, task_manager, message }
+        if self.jobs.contains_key(&job) {
+            actions.push(ResourceManagerAction::Forward { job, task_manager, message });
         } else {
-            let command = TaskManagerCommand::Release { job };
-            ResourceManagerAction::Send { session, task_manager, command }
-        });
+            release_straggler(session, task_manager, job, actions);
+        }
     }
 
     fn session_closed(&mut self, now: Instant, session: SessionId) {
@@ -302,8 +300,7 @@ impl ResourceManager {
         self.pool.release(job);
         for task_manager in self.jobs.remove(&job).unwrap_or_default() {
             if let Some(session) = self.session(task_manager) {
-                let command = TaskManagerCommand::Release { job };
-                actions.push(ResourceManagerAction::Send { session, task_manager, command });
+                release_straggler(session, task_manager, job, actions);
             }
         }
     }
@@ -374,4 +371,16 @@ impl Link {
             Self::Broken { .. } => None,
         }
     }
+}
+
+/// `nothing-left`: of a job that has ended, what is left on a task manager goes, and so does what it wrote since.
+fn release_straggler(
+    session: SessionId,
+    task_manager: TaskManagerId,
+    job: JobId,
+    actions: &mut Vec<ResourceManagerAction>,
+) {
+    let command = TaskManagerCommand::Release { job };
+    actions.push(ResourceManagerAction::Send { session, task_manager, command });
+    actions.push(ResourceManagerAction::Straggled { job });
 }

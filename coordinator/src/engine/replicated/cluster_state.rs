@@ -112,6 +112,7 @@ impl ClusterState {
             | CommandBody::CompleteCheckpoint { job, .. }
             | CommandBody::RecordNotified { job, .. }
             | CommandBody::RecordGarbageDeleted { job, .. }
+            | CommandBody::RecordStraggler { job }
             | CommandBody::FailJob { job, .. }
             | CommandBody::StartCommitting { job, .. } => self.apply_to_job(*job, &command.body),
         }

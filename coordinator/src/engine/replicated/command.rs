@@ -164,6 +164,12 @@ pub enum CommandBody {
         /// Why, in words.
         reason: String,
     },
+    /// A task manager that had been given up has come back with something of a job that has ended: what that wrote into
+    /// the checkpoint storage since is to be deleted.
+    RecordStraggler {
+        /// Of which job.
+        job: JobId,
+    },
 }
 
 /// How a job ends.
@@ -196,7 +202,8 @@ impl CommandBody {
             | Self::StartCommitting { job, .. }
             | Self::EndJob { job, .. }
             | Self::RecordTakeover { job, .. }
-            | Self::Relocate { job, .. } => Some(*job),
+            | Self::Relocate { job, .. }
+            | Self::RecordStraggler { job } => Some(*job),
         }
     }
 
@@ -219,11 +226,13 @@ impl CommandBody {
             | Self::StartCommitting { .. }
             | Self::EndJob { .. }
             | Self::RecordTakeover { .. }
+            | Self::RecordStraggler { .. }
             | Self::SetDraining { .. } => true,
         }
     }
 
-    /// Whether this moves a job from one status to another. A job's master decides one such thing at a time.
+    /// Whether this moves a job from one status to another, or out of its end's last stage back into the cleaning. A job's
+    /// master decides one such thing at a time.
     #[must_use]
     pub fn changes_status(&self) -> bool {
         match self {
@@ -233,6 +242,7 @@ impl CommandBody {
             | Self::FailJob { .. }
             | Self::StartCommitting { .. }
             | Self::EndJob { .. }
+            | Self::RecordStraggler { .. }
             | Self::SubmitJob { .. }
             | Self::CancelJob { .. } => true,
             Self::LeaderStarted { .. }
@@ -270,6 +280,7 @@ impl CommandBody {
             Self::Chaos(_) => "Chaos",
             Self::SetDraining { .. } => "SetDraining",
             Self::Relocate { .. } => "Relocate",
+            Self::RecordStraggler { .. } => "RecordStraggler",
         }
     }
 }

@@ -116,6 +116,7 @@ impl JobState {
             }
             CommandBody::RecordNotified { checkpoint, .. } => self.record_notified(*checkpoint),
             CommandBody::RecordGarbageDeleted { garbage, .. } => self.record_garbage_deleted(garbage),
+            CommandBody::RecordStraggler { .. } => self.record_straggler(),
             CommandBody::RecordTakeover { .. } => Response::Done,
             CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }

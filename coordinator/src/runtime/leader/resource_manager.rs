@@ -21,6 +21,7 @@ use crate::engine::leader::{
     AddressedCommand, Grant, JobMasterEvent, ResourceManager, ResourceManagerAction, ResourceManagerEvent, SessionId,
     SlotRequestId, TaskManagerCommand, TaskManagerHello, TaskManagerMessage, TaskManagerObservation,
 };
+use crate::engine::replicated::{CommandBody, JobState};
 use crate::runtime::spawn::{OwnedTask, spawn};
 
 /// How long a probe of a task manager's port may take; no answer is no proof of death.
@@ -165,6 +166,14 @@ impl ResourceManagerActor {
             ResourceManagerAction::Granted { grant, locations } => {
                 let Grant { job, request, slots } = grant;
                 self.tell(job, JobMasterEvent::SlotsGranted { request, slots, locations });
+            }
+            ResourceManagerAction::Straggled { job } => {
+                let state = self.context.log.state();
+                if state.read(|state| state.jobs.get(&job).is_some_and(JobState::cleans_up_after_stragglers)) {
+                    let context = Arc::clone(&self.context);
+                    // A refusal needs no answer: the leadership is over, or the job is forgotten.
+                    spawn("propose", async move { drop(context.propose(CommandBody::RecordStraggler { job }).await) });
+                }
             }
             ResourceManagerAction::ProbePort { task_manager, data_address } => {
                 spawn("probe-port", probe(me.clone(), task_manager, data_address));

@@ -91,3 +91,18 @@ fn the_output_of_a_superseded_attempt_is_not_published() {
         ],
     );
 }
+
+#[test]
+fn output_that_was_removed_is_removed_again_when_that_is_wanted_again() {
+    let mut bench = Bench::running();
+    bench.change(ONE, 0, 0, finished());
+    bench.change(ONE, 1, 0, finished());
+    let abort = Finalization::Abort { checkpoint: None };
+    let done = || Event::ExecutorFinalized { executor: ONE, step: FinalizationStep::Abort, failure: None };
+    for _ in 0..2 {
+        check(bench.finalize(abort.clone()), expect!["tell executor-1: abort\n"]);
+        check(bench.step(done()), expect!["tell leader: abort done\n"]);
+    }
+    let reported = bench.reconnect(6);
+    assert!(reported.contains("finalized=[]"), "more may have been staged since: {reported}");
+}

@@ -60,6 +60,11 @@ impl Cleaning {
         (self.step, self.failures) = (Step::Idle, 0);
     }
 
+    /// Something may have been written since the folder was emptied.
+    pub(super) fn begin_again(&mut self) {
+        self.emptied = false;
+    }
+
     fn failed(&mut self, now: Instant) {
         let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);

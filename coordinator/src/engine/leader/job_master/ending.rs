@@ -25,6 +25,8 @@ pub(super) struct Finalizing {
     outcome: Option<Outcome>,
     /// Nobody is there to do it: give up dropping output at this time.
     give_up_at: Option<Instant>,
+    /// An attempt has lived since somebody was asked last: what came of that, or will, says nothing of what it stages.
+    overtaken: bool,
 }
 
 /// What an ended job has given back.
@@ -50,6 +52,11 @@ impl Finalizing {
             self.running_on = None;
         }
     }
+
+    /// An attempt has not stopped after all, and may stage output: whatever was removed, more is to be.
+    pub(super) fn overtake(&mut self) {
+        *self = Self { running_on: self.running_on, overtaken: true, ..Self::default() };
+    }
 }
 
 impl JobMaster {
@@ -58,6 +65,10 @@ impl JobMaster {
         match self.job.status {
             JobStatus::Committing => Some(FinalizationKind::Commit),
             JobStatus::Cancelling | JobStatus::Failing(_) => Some(FinalizationKind::Abort),
+            // What was staged while the end was being decided.
+            JobStatus::Canceled | JobStatus::Failed(_) if self.released == Released::Nothing => {
+                Some(FinalizationKind::Abort)
+            }
             JobStatus::Created
             | JobStatus::Running
             | JobStatus::Restarting
@@ -72,8 +83,15 @@ impl JobMaster {
             return;
         }
         let asked = self.finalizing.running_on == Some(task_manager);
+        if report.kind == FinalizationKind::Abort && (!asked || self.finalizing.overtaken) {
+            // Of an earlier time: it will be asked again.
+            if asked {
+                self.finalizing.lost(task_manager);
+            }
+            return;
+        }
         match &report.failure {
-            None => self.finalizing.outcome = Some(Outcome::Done),
+            None => (self.finalizing.running_on, self.finalizing.outcome) = (None, Some(Outcome::Done)),
             // What keeps one machine from removing, such as an artifact that it cannot run, need not keep another.
             Some(failure) if asked && (failure.kind.recoverable() || report.kind == FinalizationKind::Abort) => {
                 tracing::warn!(job_id = %self.job.spec.id, task_manager_id = %task_manager, %failure, "finalization failed");
@@ -90,7 +108,9 @@ impl JobMaster {
             }
             // An outcome of before this leadership asked: it will ask again.
             Some(_) if !asked => {}
-            Some(failure) => self.finalizing.outcome = Some(Outcome::Failed(failure.clone())),
+            Some(failure) => {
+                (self.finalizing.running_on, self.finalizing.outcome) = (None, Some(Outcome::Failed(failure.clone())));
+            }
         }
     }
 
@@ -107,10 +127,10 @@ impl JobMaster {
         }
     }
 
-    /// Wait until every attempt has stopped, drop what is staged, then end.
+    /// Wait until every attempt has stopped, drop what is staged, then end. One that was given up may come back.
     pub(super) fn drive_stopping(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
         if self.executions.values().any(|state| !state.is_terminal()) || !self.stopping.is_empty() {
-            return;
+            return self.finalizing.overtake();
         }
         let ending = if self.job.status == JobStatus::Cancelling { Ending::Canceled } else { Ending::Failed };
         if self.job.schedule.is_none() {
@@ -147,7 +167,7 @@ impl JobMaster {
         else {
             return;
         };
-        self.finalizing.running_on = Some(chosen);
+        (self.finalizing.running_on, self.finalizing.overtaken) = (Some(chosen), false);
         let command = TaskManagerCommand::Finalize { spec: Box::new(self.job.spec.clone()), finalization };
         self.send(chosen, command, actions);
     }
@@ -199,10 +219,22 @@ impl JobMaster {
         }
     }
 
+    /// A task manager that had been given up may have come back while the end was being decided: what it staged is removed
+    /// first. That is tried once: the job has ended, and its slots are wanted.
+    fn removes_late(&mut self, actions: &mut Vec<JobMasterAction>) -> bool {
+        if self.finalizing.overtaken && self.wanted_finalization() == Some(FinalizationKind::Abort) {
+            self.finalize(FinalizationKind::Abort, actions);
+        }
+        self.finalizing.running_on.is_some()
+    }
+
     /// `nothing-left`: every task manager drops what it has of the job, and its slots are free.
     pub(super) fn release(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
         let job = self.job.spec.id;
         if self.released == Released::Nothing {
+            if self.removes_late(actions) {
+                return;
+            }
             self.released = Released::TaskManagers;
             for &task_manager in self.registered.keys() {
                 actions.push(JobMasterAction::Send { task_manager, command: TaskManagerCommand::Release { job } });
@@ -211,6 +243,9 @@ impl JobMaster {
         }
         if self.job.needs_master() {
             return self.drive_garbage(now, actions);
+        }
+        if std::mem::take(&mut self.straggled) && self.job.cleans_up_after_stragglers() {
+            return self.decide(CommandBody::RecordStraggler { job }, actions);
         }
         if std::mem::replace(&mut self.released, Released::Everything) != Released::Everything {
             actions.push(JobMasterAction::Ended);

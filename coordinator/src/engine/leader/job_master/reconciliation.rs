@@ -70,6 +70,7 @@ impl JobMaster {
                 }
             }
             JobStatus::Finished(_) | JobStatus::Canceled | JobStatus::Failed(_) => {
+                self.straggled |= !report.attempts.is_empty();
                 self.send(id, TaskManagerCommand::Release { job: self.job.spec.id }, actions);
             }
         }
@@ -151,6 +152,9 @@ impl JobMaster {
         // Replaced just before the job was to stop: the end of it waits for them, and the order to stop may be lost.
         self.stopping.retain(|attempt, host| *host != id || all.contains(attempt));
         self.stop_superseded(id, unwanted, actions);
+        if wanted.iter().any(|report| !report.state.is_terminal()) {
+            self.finalizing.overtake();
+        }
         let reported: Vec<_> = wanted.iter().map(|report| report.attempt.vertex).collect();
         for report in wanted {
             self.attempt_changed(id, report, actions);

@@ -127,8 +127,12 @@ impl Harness {
 
     /// What the master wants of its slots, with the answer to its proposal held back.
     fn grant_unapplied(&mut self) -> String {
-        let granted = granted_slots(self.request, &[(1, 0), (2, 0)]);
-        let actions = self.master.step(Instant::from_origin(self.now), granted);
+        self.step_unapplied(granted_slots(self.request, &[(1, 0), (2, 0)]))
+    }
+
+    /// What the master wants, with the answer to its proposal held back.
+    fn step_unapplied(&mut self, event: JobMasterEvent) -> String {
+        let actions = self.master.step(Instant::from_origin(self.now), event);
         actions.iter().filter(|action| !is_note(action)).map(|action| describe(action) + "\n").collect()
     }
 
@@ -226,6 +230,7 @@ fn describe(action: &JobMasterAction) -> String {
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }
             | CommandBody::SetDraining { .. }
+            | CommandBody::RecordStraggler { .. }
             | CommandBody::Chaos(_) => format!("propose {}", body.name()),
         },
         JobMasterAction::RequestSlots { requirements, .. } => format!("request {requirements}"),

@@ -157,6 +157,12 @@ pub enum ResourceManagerAction {
         /// Where they are.
         locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
     },
+    /// A task manager has something of a job that nobody looks after any more: if it has ended and keeps no checkpoint,
+    /// its folder is to be emptied once more.
+    Straggled {
+        /// The job.
+        job: JobId,
+    },
     /// Try to connect to a task manager's data port and report back.
     ProbePort {
         /// Whose.

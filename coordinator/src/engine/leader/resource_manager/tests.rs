@@ -84,15 +84,20 @@ fn a_task_manager_is_welcomed_first_and_counts_only_after_its_report() {
     );
 }
 
+/// What is left of a job goes, and what it may have written since.
+fn released(n: u128, job: u64) -> Vec<Action> {
+    let release = TaskManagerCommand::Release { job: job_id(job) };
+    vec![send(1, n, release), Action::Straggled { job: job_id(job) }]
+}
+
 #[test]
 fn what_belongs_to_no_unfinished_job_is_released() {
     let mut manager = manager();
     manager.step(at(0), hello(1, 1));
     let running = report(attempt(&spec(5), 0, 0, 0), ExecutionState::Running);
-    let release = TaskManagerCommand::Release { job: job_id(5) };
-    assert_eq!(manager.step(at(1), reported(1, vec![running.clone()])), vec![send(1, 1, release.clone())]);
+    assert_eq!(manager.step(at(1), reported(1, vec![running.clone()])), released(1, 5));
     let late = Event::Message { session: SessionId(1), message: TaskManagerMessage::Attempt(running) };
-    assert_eq!(manager.step(at(2), late), vec![send(1, 1, release)]);
+    assert_eq!(manager.step(at(2), late), released(1, 5));
 }
 
 #[test]
@@ -100,9 +105,8 @@ fn the_folder_of_a_job_whose_release_was_lost_is_released_at_the_next_report() {
     let mut manager = manager();
     manager.step(at(0), hello(1, 1));
     let message = report_message(vec![], vec![job_id(5)]);
-    let release = TaskManagerCommand::Release { job: job_id(5) };
     let report = Event::Message { session: SessionId(1), message };
-    assert_eq!(manager.step(at(1), report), vec![send(1, 1, release)]);
+    assert_eq!(manager.step(at(1), report), released(1, 5));
 }
 
 #[test]
@@ -115,8 +119,7 @@ fn a_report_that_crosses_the_end_of_the_job_s_master_is_answered_by_a_release() 
     assert_eq!(manager.step(at(1), hosts), vec![registered(task_manager(1), vec![])]);
     assert_eq!(manager.step(at(1), reported(2, vec![])), vec![registered(task_manager(2), vec![])]);
     // The master has decided to go, and hears of no report any more.
-    let release = TaskManagerCommand::Release { job: job_id(5) };
-    assert_eq!(manager.step(at(2), Event::JobEnded { job: job_id(5) }), vec![send(1, 1, release)]);
+    assert_eq!(manager.step(at(2), Event::JobEnded { job: job_id(5) }), released(1, 5));
 }
 
 #[test]

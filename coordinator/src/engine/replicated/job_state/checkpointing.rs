@@ -76,6 +76,21 @@ impl JobState {
         Response::Done
     }
 
+    /// Whether a task that goes on after the job's end may leave files that nobody would look for: those of a job that
+    /// keeps a checkpoint stay in its folder, and that is the user's by then.
+    #[must_use]
+    pub fn cleans_up_after_stragglers(&self) -> bool {
+        let writes = self.spec.settings.checkpointing.is_some() && self.schedule.is_some();
+        writes && self.status.is_terminal() && self.checkpoints.completed.is_empty()
+    }
+
+    pub(super) fn record_straggler(&mut self) -> Response {
+        if self.cleans_up_after_stragglers() {
+            self.checkpoints.discard_all();
+        }
+        Response::Done
+    }
+
     /// What becomes of the retained checkpoints at the end: a finished job needs none, another one may want to keep them.
     pub(super) fn drop_checkpoints(&mut self, end: &JobStatus) {
         let Some(settings) = &self.spec.settings.checkpointing else { return };

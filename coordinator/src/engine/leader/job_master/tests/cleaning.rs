@@ -52,3 +52,27 @@ fn a_cancelled_job_that_keeps_its_checkpoints_is_rid_of_all_other_files() {
     assert_eq!(gone, "propose deleted 1/0-0 1/0-1 1/1-0 1/1-1\nended\n");
     assert_eq!(harness.latest(), Some(2));
 }
+
+#[test]
+fn what_a_task_manager_wrote_after_the_end_of_its_job_is_deleted_when_it_comes_back() {
+    let mut harness = Harness::run(checkpointed());
+    harness.complete(1);
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done });
+    ALL.iter().for_each(|&(v, s)| drop(harness.change(v, s, ExecutionState::Terminal(TerminalState::Canceled))));
+    let ended = harness.finalized(1, FinalizationKind::Abort, None);
+    assert!(ended.ends_with("release slots\ndelete the folder\n"), "{ended}");
+    let emptied = |harness: &mut Harness| {
+        let gone = StorageAnswer::Deleted(Garbage::Folder);
+        harness.step(JobMasterEvent::StorageAnswered(gone))
+    };
+    assert_eq!(emptied(&mut harness), "", "another time, for what is written late");
+    assert_eq!(harness.tick_after(SECOND * 2), "delete the folder\n");
+    let reports = harness.running_reports(1);
+    assert_eq!(harness.register(2, reports), "tm-2 <- release\n");
+    let again = emptied(&mut harness);
+    assert_eq!(again, "propose deleted the folder\npropose RecordStraggler\ndelete the folder\n");
+    assert_eq!(emptied(&mut harness), "");
+    assert_eq!(harness.tick_after(SECOND * 2), "delete the folder\n");
+    assert_eq!(emptied(&mut harness), "propose deleted the folder\nended\n");
+}

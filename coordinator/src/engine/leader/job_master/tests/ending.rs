@@ -6,8 +6,9 @@ use expect_test::expect;
 use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 use tidemill_model::time::Timestamp;
 
-use super::{CommandBody, FinalizationKind, Harness, JobMasterEvent, Response};
+use super::{CommandBody, FinalizationKind, FinalizationReport, Harness, JobMasterEvent, Response};
 use crate::engine::fixture::{finished, task_manager};
+use crate::engine::replicated::Ending;
 
 #[test]
 fn a_job_commits_when_all_tasks_have_finished_and_ends_when_its_sinks_have_committed() {
@@ -207,4 +208,50 @@ fn attempts_that_were_replaced_before_a_cancellation_are_told_again_to_stop() {
     harness.register(1, vec![]);
     let ended = harness.stopped(0);
     assert!(ended.contains("<- abort"), "{ended}");
+}
+
+#[test]
+fn output_is_removed_again_when_a_task_manager_that_was_given_up_comes_back() {
+    let mut harness = Harness::running();
+    let body = CommandBody::CancelJob { job: harness.spec.id };
+    harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response: Response::Done });
+    for vertex in [0, 1] {
+        harness.change(vertex, 0, ExecutionState::Terminal(TerminalState::Canceled));
+    }
+    let asked =
+        harness.step(JobMasterEvent::TaskManagerLost { task_manager: super::host(1), reason: "silent".to_owned() });
+    assert!(asked.ends_with("tm-1 <- abort\n"), "{asked}");
+    let reports = harness.running_reports(1);
+    assert_eq!(harness.register(2, reports), "tm-2 <- cancel v0[1]#0 v1[1]#0\n");
+    assert_eq!(harness.finalized(1, FinalizationKind::Abort, None), "", "it knows nothing of what tm-2 has staged");
+    let mut told = String::new();
+    for vertex in [0, 1] {
+        told += &harness.change(vertex, 1, ExecutionState::Terminal(TerminalState::Canceled));
+    }
+    assert!(told.contains("tm-1 <- abort\n"), "{told}");
+    harness.finalized(1, FinalizationKind::Abort, None);
+    assert_eq!(harness.status(), "CANCELED");
+}
+
+#[test]
+fn what_is_staged_while_the_end_is_being_decided_is_removed_before_the_job_is_released() {
+    let mut harness = Harness::running();
+    let job = harness.spec.id;
+    let (body, response) = (CommandBody::CancelJob { job }, Response::Done);
+    harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response: response.clone() });
+    for vertex in [0, 1] {
+        harness.change(vertex, 0, ExecutionState::Terminal(TerminalState::Canceled));
+    }
+    harness.step(JobMasterEvent::TaskManagerLost { task_manager: super::host(1), reason: "silent".to_owned() });
+    // The answer to the proposal takes its time, and meanwhile one that had been given up comes back.
+    let report = FinalizationReport { job, kind: FinalizationKind::Abort, failure: None };
+    let done = JobMasterEvent::Finalized { task_manager: super::host(0), report };
+    assert_eq!(harness.step_unapplied(done), "propose end Canceled\n");
+    let reports = harness.running_reports(1);
+    assert_eq!(harness.register(2, reports), "tm-2 <- cancel v0[1]#0 v1[1]#0\n");
+    let body = CommandBody::EndJob { job, ending: Ending::Canceled, history_size: 9 };
+    let ended = harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response });
+    assert_eq!(ended, "tm-1 <- abort\n");
+    let released = harness.finalized(1, FinalizationKind::Abort, None);
+    assert_eq!(released, "tm-1 <- release\ntm-2 <- release\nrelease slots\nended\n");
 }
