@@ -11,6 +11,7 @@ use tidemill_model::config::{CLIENT_TIMEOUT, Configuration, PARALLELISM_DEFAULT,
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::JobId;
 use tidemill_model::job::{JobResult, JobSettings, JobSpec, Program, RuntimeMode};
+use tidemill_storage::CheckpointStorage;
 use uuid::Uuid;
 
 use crate::arguments::{Arguments, split_addresses};
@@ -294,6 +295,12 @@ impl Environment {
         let mut state = self.state();
         if settings.checkpointing.is_some() && matches!(state.role, Role::Client { .. } | Role::Embedded) {
             flow.check_uids()?;
+        }
+        if let Some(checkpointing) = &settings.checkpointing
+            && matches!(state.role, Role::Client { .. })
+        {
+            // Coordinators look at the storage itself; what they can use, the job's executors must be able to use, too.
+            CheckpointStorage::check_url(&checkpointing.directory)?;
         }
         match &mut state.role {
             Role::Plan => {

@@ -59,6 +59,9 @@ pub enum Error {
     /// A job under test cannot be fed.
     #[error(transparent)]
     Test(tidemill_dataflow::harness::Error),
+    /// The program cannot use the folder of its checkpoints.
+    #[error(transparent)]
+    Checkpoints(#[from] tidemill_storage::Error),
     /// The records that arrived are damaged.
     #[error(transparent)]
     Collected(#[from] CollectError),

@@ -2,16 +2,22 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_model::checkpoint::StateHandle;
 
+use super::writer::Begin;
 use super::{Error, StateWriter, local};
+
+/// How much of a large range an object store is asked for at a time, and how many times at once.
+const PIECE_BYTES: u64 = 8 * 1024 * 1024;
+const PIECES_AT_ONCE: usize = 4;
 
 /// How many files are deleted at once.
 const DELETED_AT_ONCE: usize = 16;
@@ -61,9 +67,8 @@ impl JobStorage {
     /// The path is none, or the store refuses.
     pub async fn create(&self, path: &str) -> Result<StateWriter, Error> {
         let (place, file) = (self.path(path)?, self.name(path));
-        let upload = self.store.put_multipart(&place).await;
-        let upload = upload.map_err(|source| Error::Store { action: "create", file: file.clone(), source })?;
-        Ok(StateWriter::new(upload, file))
+        let begin = if self.local.is_some() { Begin::AtOnce } else { Begin::WhenLarge };
+        StateWriter::create(Arc::clone(&self.store), place, file, begin).await
     }
 
     /// Reads what a handle stands for.
@@ -80,7 +85,7 @@ impl JobStorage {
             return Ok(Bytes::new());
         }
         let end = begin.saturating_add(length);
-        let bytes = match self.store.get_range(&place, begin..end).await {
+        let bytes = match self.get(&place, begin..end).await {
             Ok(bytes) => bytes,
             Err(object_store::Error::NotFound { .. }) => return Err(Error::Missing { file }),
             Err(source) => {
@@ -96,6 +101,21 @@ impl JobStorage {
         }
         let found = crc32fast::hash(&bytes);
         if found == expected { Ok(bytes) } else { Err(Error::Corrupt { file, begin, end, expected, found }) }
+    }
+
+    /// Large ranges in pieces, several at once.
+    async fn get(&self, place: &Path, range: Range<u64>) -> object_store::Result<Bytes> {
+        if self.local.is_some() || range.end - range.start <= PIECE_BYTES {
+            return self.store.get_range(place, range).await;
+        }
+        let pieces = (range.start..range.end).step_by(usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX));
+        let piece = |begin: u64| self.store.get_range(place, begin..range.end.min(begin + PIECE_BYTES));
+        let mut pieces = futures::stream::iter(pieces.map(piece)).buffered(PIECES_AT_ONCE);
+        let mut whole = BytesMut::new();
+        while let Some(piece) = pieces.try_next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
     }
 
     /// Reads a whole file.

@@ -7,10 +7,12 @@ mod error;
 mod job;
 mod local;
 mod location;
+#[cfg(feature = "s3")]
+mod s3;
 mod savepoint;
 mod writer;
 
 pub use error::Error;
 pub use job::JobStorage;
-pub use location::CheckpointStorage;
+pub use location::{CheckpointStorage, Patience};
 pub use writer::StateWriter;

@@ -29,30 +29,68 @@ impl fmt::Debug for CheckpointStorage {
     }
 }
 
+/// How long a store that does not answer, or has too much to do, is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as a checkpoint can afford.
+    Long,
+    /// As long as somebody waits for an answer.
+    Short,
+}
+
 impl CheckpointStorage {
-    /// The folder that `url` names: `file:///...`, or an absolute path. A folder of a file system is made if need be.
+    /// The folder that `url` names: `file:///...`, an absolute path, or with the feature `s3` `s3://bucket/...`. A folder
+    /// of a file system is made if need be.
     ///
     /// # Errors
     /// It is no URL of a kind that this program knows, or a relative path, or the folder cannot be made.
     pub fn open(url: &str) -> Result<Self, Error> {
-        let refuse = |reason: &str| Error::Url { url: url.to_owned(), reason: reason.to_owned() };
-        let path = match url.split_once("://") {
-            Some(("file", path)) => path.strip_prefix("localhost").unwrap_or(path),
-            Some((scheme, _)) => return Err(refuse(&format!("this program keeps no checkpoints at {scheme}://"))),
-            None => url,
+        Self::open_with(url, Patience::Long)
+    }
+
+    /// The same, with so much patience for a store that is out of order.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_with(url: &str, patience: Patience) -> Result<Self, Error> {
+        let opened = match Place::parse(url)? {
+            Place::Folder(path) => Self::open_folder(url, path),
+            Place::Bucket { bucket, folder } => Self::open_bucket(url, bucket, folder, patience),
         };
-        if path.is_empty() {
-            return Err(refuse("it is empty"));
-        }
-        if !FilePath::new(path).is_absolute() {
-            return Err(refuse("the path is not absolute, and processes have other working directories"));
-        }
+        opened.map_err(|reason| refuse(url, reason))
+    }
+
+    /// Whether this program could use what the URL names, as far as the URL tells.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), but for what the store itself says.
+    pub fn check_url(url: &str) -> Result<(), Error> {
+        Place::parse(url).map(drop)
+    }
+
+    fn open_folder(url: &str, path: &str) -> Result<Self, String> {
         // Made here: what is below it is removed with the last file in it, and it itself is not.
-        std::fs::create_dir_all(path).map_err(|error| refuse(&format!("make the folder: {error}")))?;
-        let store = LocalFileSystem::new_with_prefix(path).map_err(|error| refuse(&error.to_string()))?;
+        std::fs::create_dir_all(path).map_err(|error| format!("make the folder: {error}"))?;
+        let store = LocalFileSystem::new_with_prefix(path).map_err(|error| error.to_string())?;
         let store = store.with_automatic_cleanup(true).with_fsync(true);
         let (url, local) = (url.trim_end_matches('/').to_owned(), Some(PathBuf::from(path)));
         Ok(Self { store: Arc::new(store), root: Path::default(), url, local })
+    }
+
+    #[cfg(feature = "s3")]
+    fn open_bucket(url: &str, bucket: &str, folder: &str, patience: Patience) -> Result<Self, String> {
+        let root = Path::parse(folder.trim_matches('/')).map_err(|error| error.to_string())?;
+        Ok(Self::of_store(super::s3::open(bucket, patience)?, root, url))
+    }
+
+    #[cfg(feature = "s3")]
+    pub(super) fn of_store(store: Arc<dyn ObjectStore>, root: Path, url: &str) -> Self {
+        Self { store, root, url: url.trim_end_matches('/').to_owned(), local: None }
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn open_bucket(_: &str, _: &str, _: &str, _: Patience) -> Result<Self, String> {
+        Err(WITHOUT_S3.to_owned())
     }
 
     /// Whether files can be written, read and deleted there: to be asked before a job relies on it.
@@ -91,6 +129,57 @@ impl CheckpointStorage {
     }
 }
 
+/// What a program without the feature says of a bucket.
+const WITHOUT_S3: &str = "this program was built without S3; build it with the feature `s3` of the crate tidemill";
+
+/// What a URL names.
+enum Place<'a> {
+    Folder(&'a str),
+    Bucket { bucket: &'a str, folder: &'a str },
+}
+
+impl<'a> Place<'a> {
+    fn parse(url: &'a str) -> Result<Self, Error> {
+        match url.split_once("://") {
+            Some(("file", path)) => Self::folder(url, path.strip_prefix("localhost").unwrap_or(path)),
+            Some(("s3" | "s3a", path)) => Self::bucket(url, path),
+            Some((scheme, _)) => Err(refuse(url, format!("this program keeps no checkpoints at {scheme}://"))),
+            None => Self::folder(url, url),
+        }
+    }
+
+    fn folder(url: &str, path: &'a str) -> Result<Self, Error> {
+        if path.is_empty() {
+            return Err(refuse(url, "it is empty".to_owned()));
+        }
+        if !FilePath::new(path).is_absolute() {
+            let reason = "the path is not absolute, and processes have other working directories";
+            return Err(refuse(url, reason.to_owned()));
+        }
+        Ok(Self::Folder(path))
+    }
+
+    fn bucket(url: &str, path: &'a str) -> Result<Self, Error> {
+        let (bucket, folder) = path.split_once('/').unwrap_or((path, ""));
+        if let Some((_, bucket)) = bucket.rsplit_once('@') {
+            let reason = "it has credentials in it, which would be replicated; have coordinators and task managers \
+                          started with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead";
+            return Err(refuse(&format!("s3://...@{bucket}"), reason.to_owned()));
+        }
+        if bucket.is_empty() {
+            return Err(refuse(url, "it names no bucket".to_owned()));
+        }
+        if !cfg!(feature = "s3") {
+            return Err(refuse(url, WITHOUT_S3.to_owned()));
+        }
+        Ok(Self::Bucket { bucket, folder })
+    }
+}
+
+fn refuse(url: &str, reason: String) -> Error {
+    Error::Url { url: url.to_owned(), reason }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,10 +191,25 @@ mod tests {
             ("file://", "it is empty"),
             ("relative/folder", "not absolute"),
             ("ftp://host/folder", "no checkpoints at ftp://"),
+            ("s3:///folder", "it names no bucket"),
         ] {
             let error = CheckpointStorage::open(url).unwrap_err().to_string();
             assert!(error.contains(reason) && error.contains(&format!("{url:?}")), "{error}");
         }
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_refused_and_not_repeated() {
+        let error = CheckpointStorage::check_url("s3://id:secret@bucket/folder").unwrap_err().to_string();
+        assert!(error.contains("AWS_SECRET_ACCESS_KEY") && error.contains("bucket"), "{error}");
+        assert!(!error.contains("id:secret"), "{error}");
+    }
+
+    #[cfg(not(feature = "s3"))]
+    #[test]
+    fn a_program_without_s3_says_how_to_have_it() {
+        let error = CheckpointStorage::check_url("s3://bucket/folder").unwrap_err().to_string();
+        assert!(error.contains("the feature `s3`"), "{error}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
@@ -40,14 +41,34 @@ impl TestCluster {
     ///
     /// When a process does not start.
     pub async fn start(coordinators: u32, task_managers: u32, slots: u32, settings: &[&str]) -> Result<Self> {
+        Self::start_in(&[], coordinators, task_managers, slots, settings).await
+    }
+
+    /// The same, with more variables in the environment of every server.
+    ///
+    /// # Errors
+    ///
+    /// When a process does not start.
+    pub async fn start_in(
+        environment: &[(String, String)],
+        coordinators: u32,
+        task_managers: u32,
+        slots: u32,
+        settings: &[&str],
+    ) -> Result<Self> {
         let dir = tempfile::tempdir().context("make a folder")?;
+        let mut programs = Programs::find()?;
+        if !environment.is_empty() {
+            programs.coordinator = within(environment, &programs.coordinator, dir.path())?;
+            programs.task_manager = within(environment, &programs.task_manager, dir.path())?;
+        }
         let processes = LocalCluster::start(LocalClusterSpec {
             dir: dir.path().join("cluster"),
             coordinators: Some(coordinators),
             task_managers: Some(task_managers),
             slots: Some(slots),
             settings: CALM.iter().chain(settings).map(ToString::to_string).collect(),
-            programs: Programs::find()?,
+            programs,
             kill_on_drop: true,
         })
         .await?;
@@ -153,6 +174,16 @@ impl TestCluster {
         };
         self.until_job(job, "records flow in all attempts", flowing).await
     }
+}
+
+/// A program that becomes another one with these variables.
+fn within(environment: &[(String, String)], program: &Path, dir: &Path) -> Result<PathBuf> {
+    let name = program.file_name().context("a program's name")?;
+    let variables: String = environment.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect();
+    let path = dir.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{variables}exec '{}' \"$@\"\n", program.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+    Ok(path)
 }
 
 /// What a held job sums.

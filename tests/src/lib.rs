@@ -10,4 +10,5 @@ pub mod invariants;
 pub mod load;
 pub mod orders;
 pub mod orders_cluster;
+pub mod s3;
 pub mod sim;

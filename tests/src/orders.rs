@@ -15,8 +15,8 @@ use tidemill::{
     WatermarkStrategy, Windows,
 };
 
-/// How many keys there are.
-const KEYS: u64 = 50;
+/// How many keys there are: so many that state is kept in files, and not in the metadata of checkpoints.
+pub const KEYS: u64 = 500;
 /// How many lines of event time make a second.
 const LINES_PER_SECOND: u64 = 500;
 

@@ -30,6 +30,8 @@ pub struct OrdersCluster {
     program: PathBuf,
     lines: u64,
     pace: &'static str,
+    /// Where checkpoints are kept.
+    checkpoints: String,
     task_managers: u32,
 }
 
@@ -40,7 +42,8 @@ impl OrdersCluster {
     ///
     /// When the input cannot be written.
     pub fn new(cluster: TestCluster, program: &str, task_managers: u32, lines: u64) -> Result<Self> {
-        let orders = Self { cluster, program: PathBuf::from(program), lines, pace: PACE, task_managers };
+        let checkpoints = cluster.path("checkpoints").to_str().context("a UTF-8 path")?.to_owned();
+        let orders = Self { cluster, program: PathBuf::from(program), lines, pace: PACE, checkpoints, task_managers };
         orders::write_input(Path::new(&orders.text("in")?), lines, 8)?;
         Ok(orders)
     }
@@ -49,6 +52,12 @@ impl OrdersCluster {
     #[must_use]
     pub fn at(self, pace: &'static str) -> Self {
         Self { pace, ..self }
+    }
+
+    /// The same with its checkpoints elsewhere.
+    #[must_use]
+    pub fn keeping(self, checkpoints: &str) -> Self {
+        Self { checkpoints: checkpoints.to_owned(), ..self }
     }
 
     /// A path in the test's folder.
@@ -66,7 +75,7 @@ impl OrdersCluster {
     ///
     /// When it is not accepted.
     pub async fn submit(&self, output: &str, parallelism: u32, more: &[&str]) -> Result<Submitted> {
-        let directory = format!("execution.checkpointing.dir={}", self.text("checkpoints")?);
+        let directory = format!("execution.checkpointing.dir={}", self.checkpoints);
         let (input, output, release) = (self.text("in")?, self.text(output)?, self.text("release")?);
         let parallelism = parallelism.to_string();
         let mut arguments = vec!["orders", &input, self.pace, &output, &release, "-p", &parallelism];

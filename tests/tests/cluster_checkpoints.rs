@@ -152,7 +152,8 @@ async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
         last.iter().all(|line| rest.any(|other| other == line)),
         "each line of the output is one that is expected, once"
     );
-    let ends = (0..50).map(|key| expected.iter().filter(|line| line.starts_with(&format!("count {key} "))).count());
+    let ends =
+        (0..orders::KEYS).map(|key| expected.iter().filter(|line| line.starts_with(&format!("count {key} "))).count());
     for (key, count) in ends.enumerate() {
         ensure!(last.contains(&format!("count {key} {count}")), "count {key} ends at {count}");
     }

@@ -114,7 +114,7 @@ options! {
     EXECUTION_RUNTIME_MODE: RuntimeMode = "execution.runtime-mode", JOB, runtime_mode("automatic");
     /// The time from the trigger of one checkpoint to that of the next, in streaming mode.
     EXECUTION_CHECKPOINTING_INTERVAL: Option<Duration> = "execution.checkpointing.interval", JOB, optional_duration("no checkpoints");
-    /// The folder in which checkpoints are kept, as a URL or an absolute path; all coordinators and task managers must reach it.
+    /// The folder in which checkpoints are kept: an absolute path, `file://` or `s3://bucket/...`; all coordinators and task managers must reach it.
     EXECUTION_CHECKPOINTING_DIR: Option<String> = "execution.checkpointing.dir", JOB, optional_text("no checkpoints");
     /// Whether records are reflected once in state after a failure, or perhaps more often, for which no input waits for another.
     EXECUTION_CHECKPOINTING_MODE: CheckpointingMode = "execution.checkpointing.mode", JOB, checkpointing_mode("exactly-once");

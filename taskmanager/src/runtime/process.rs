@@ -1,5 +1,6 @@
 //! Executor processes: the one thread that starts them, and the task that watches over each until it is reaped.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -173,6 +174,7 @@ fn command(start: &ExecutorStart, directory: &Directory) -> io::Result<Command> 
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .envs(&program.environment)
+        .envs(storage_access())
         .envs(fail_points().map(|settings| (tidemill_failpoint::VARIABLE, settings)))
         .current_dir(working_directory)
         .stdin(Stdio::null())
@@ -180,6 +182,16 @@ fn command(start: &ExecutorStart, directory: &Directory) -> io::Result<Command> 
         .stderr(log("stderr.log")?)
         .process_group(0);
     Ok(command)
+}
+
+/// How to get at the checkpoint storage is the task manager's own knowledge: what a job's client has in its environment
+/// is replicated, and secrets must not be.
+fn storage_access() -> impl Iterator<Item = (OsString, OsString)> {
+    let of_storage = |name: &OsStr| {
+        let name = name.to_str().unwrap_or_default();
+        name.starts_with("AWS_") || matches!(name, "SSL_CERT_FILE" | "SSL_CERT_DIR")
+    };
+    std::env::vars_os().filter(move |(name, _)| of_storage(name))
 }
 
 /// An executor has the fail points that its agent has at its start.

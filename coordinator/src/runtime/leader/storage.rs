@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidemill_failpoint::FailPoint;
 use tidemill_model::id::JobId;
-use tidemill_storage::{CheckpointStorage, Error};
+use tidemill_storage::{CheckpointStorage, Error, Patience};
 
 use crate::engine::leader::StorageAnswer;
 use crate::engine::replicated::Garbage;
@@ -17,7 +17,7 @@ pub(super) enum Request {
 
 /// Carries it out, and waits for as long as it takes.
 pub(super) async fn carry_out(directory: String, job: JobId, request: Request) -> Result<StorageAnswer, Error> {
-    let storage = open(directory).await?.job(job);
+    let storage = open(directory, Patience::Long).await?.job(job);
     match request {
         Request::Delete(garbage) => {
             FailPoint::GarbagePreDelete.hit();
@@ -41,7 +41,7 @@ const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether a job can keep checkpoints there: told at submission rather than by its first checkpoint; else why not.
 pub(super) async fn check(directory: &str) -> Result<(), String> {
-    let check = async { open(directory.to_owned()).await?.check().await };
+    let check = async { open(directory.to_owned(), Patience::Short).await?.check().await };
     match tokio::time::timeout(CHECK_LIMIT, check).await {
         Ok(checked) => checked.map_err(|error| error.to_string()),
         Err(_) => Err(format!("use checkpoint folder {directory:?}: it has not answered for {CHECK_LIMIT:?}")),
@@ -49,7 +49,7 @@ pub(super) async fn check(directory: &str) -> Result<(), String> {
 }
 
 /// Opening a folder of a file system looks at the disk, which may take its time.
-async fn open(directory: String) -> Result<CheckpointStorage, Error> {
-    let opened = tokio::task::spawn_blocking(move || CheckpointStorage::open(&directory)).await;
+async fn open(directory: String, patience: Patience) -> Result<CheckpointStorage, Error> {
+    let opened = tokio::task::spawn_blocking(move || CheckpointStorage::open_with(&directory, patience)).await;
     opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
