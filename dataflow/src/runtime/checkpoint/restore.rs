@@ -99,7 +99,7 @@ impl Restored {
 
     /// Whether values of the sub-task of a snapshot are this one's now.
     fn owns(&self, snapshot: &Snapshot) -> bool {
-        self.parallelism_before == self.parallelism || snapshot.subtask % self.parallelism.max(1) == self.subtask
+        snapshot.subtask % self.parallelism.max(1) == self.subtask
     }
 
     /// Whether all of them had come to the end of their input.
@@ -200,4 +200,38 @@ fn beyond(id: &StateId) -> Error {
 fn other_kind(id: &StateId, found: &str, wanted: &str) -> Error {
     let reason = format!("the checkpoint has {found}, the program wants {wanted}; give the new state another name");
     Error::Content { state: StateName(id.clone()), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::snapshot::StateIndex;
+    use tidemill_storage::CheckpointStorage;
+
+    #[test]
+    fn each_value_of_a_sub_task_has_one_owner_with_whatever_parallelism() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = CheckpointStorage::open(&folder.path().display().to_string()).unwrap();
+        let storage = storage.job("0190f3a1b2c37d4e8f00112233445566".parse().unwrap());
+        let id = StateId { operator: "lines".to_owned(), name: "splits".to_owned() };
+        let state = |subtask: u8| {
+            let bytes = vec![subtask];
+            let location = Location { handle: 1, offset: 0, length: 1, checksum: crc32fast::hash(&bytes) };
+            let types = vec!["u8".to_owned()];
+            let states = vec![StateIndex { id: id.clone(), types, content: ContentIndex::Value(location) }];
+            let index = SnapshotIndex { finished: false, states }.encode().unwrap();
+            let state = SubtaskState(vec![StateHandle::Inline(index), StateHandle::Inline(bytes)]);
+            EarlierState { subtask: u32::from(subtask), state }
+        };
+        for parallelism in 1..=4u32 {
+            let earlier = Earlier { states: (0..3).map(state).collect(), parallelism: 3 };
+            let of = |subtask| {
+                let restored = Restored::open(earlier.clone(), &storage, (subtask, parallelism)).unwrap();
+                restored.values(&id, &["u8"]).unwrap()
+            };
+            let mut owned: Vec<Bytes> = (0..parallelism).flat_map(of).collect();
+            owned.sort();
+            assert_eq!(owned, [vec![0], vec![1], vec![2]], "among {parallelism}");
+        }
+    }
 }
