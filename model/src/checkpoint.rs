@@ -220,6 +220,9 @@ pub struct CheckpointSettings {
     pub mode: CheckpointingMode,
     /// What becomes of them in the end.
     pub externalized: ExternalizedRetention,
+    /// How long a sub-task that has heard of a checkpoint waits for its barriers before it takes its snapshot without
+    /// them; what is in flight becomes part of the checkpoint then. None: for ever.
+    pub unaligned_after: Option<Duration>,
 }
 
 impl Default for CheckpointSettings {
@@ -235,6 +238,7 @@ impl Default for CheckpointSettings {
             retained: 1,
             mode: CheckpointingMode::ExactlyOnce,
             externalized: ExternalizedRetention::DeleteOnEnd,
+            unaligned_after: None,
         }
     }
 }

@@ -8,11 +8,13 @@ use super::value::print_duration;
 use super::{
     COORDINATOR_CLIENT_PORT, COORDINATOR_HTTP_PORT, COORDINATOR_RAFT_ELECTION_TIMEOUT_MAX,
     COORDINATOR_RAFT_ELECTION_TIMEOUT_MIN, COORDINATOR_RAFT_HEARTBEAT_INTERVAL, COORDINATOR_RAFT_PORT,
-    COORDINATOR_RECONCILE_TIMEOUT, Configuration, EXECUTION_CHECKPOINTING_DIR, EXECUTION_CHECKPOINTING_INTERVAL, Error,
-    HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF,
+    COORDINATOR_RECONCILE_TIMEOUT, Configuration, EXECUTION_CHECKPOINTING_DIR, EXECUTION_CHECKPOINTING_INTERVAL,
+    EXECUTION_CHECKPOINTING_MAX_CONCURRENT, EXECUTION_CHECKPOINTING_MODE, EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED,
+    Error, HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF,
     RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF, TASKMANAGER_DATA_PORT, TASKMANAGER_HTTP_PORT,
     TASKMANAGER_ORPHAN_TIMEOUT, TASKMANAGER_REGISTRATION_INITIAL_BACKOFF, TASKMANAGER_REGISTRATION_MAX_BACKOFF,
 };
+use crate::checkpoint::CheckpointingMode;
 
 /// Checks the options of the configuration's own scope against each other.
 pub(super) fn check(configuration: &Configuration) -> Result<(), Error> {
@@ -31,12 +33,29 @@ fn check_job(configuration: &Configuration) -> Result<(), Error> {
         let rule = format!("{} must say where checkpoints are kept", EXECUTION_CHECKPOINTING_DIR.key());
         return Err(Error::Contradiction { key, value, rule });
     }
+    check_unaligned(configuration)?;
     at_least(
         configuration,
         &RESTART_STRATEGY_EXPONENTIAL_DELAY_MAX_BACKOFF,
         configuration.get(&RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF),
         RESTART_STRATEGY_EXPONENTIAL_DELAY_INITIAL_BACKOFF.key(),
     )
+}
+
+/// Without alignment no barrier is waited for; and what is in flight is kept for one checkpoint at a time.
+fn check_unaligned(configuration: &Configuration) -> Result<(), Error> {
+    let unaligned = &EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED;
+    if !configuration.get(unaligned) {
+        return Ok(());
+    }
+    let refuse = |rule| Err(Error::Contradiction { key: unaligned.key(), value: "true".to_owned(), rule });
+    if configuration.get(&EXECUTION_CHECKPOINTING_MODE) == CheckpointingMode::AtLeastOnce {
+        return refuse(format!("{} must be exactly-once", EXECUTION_CHECKPOINTING_MODE.key()));
+    }
+    if configuration.get(&EXECUTION_CHECKPOINTING_MAX_CONCURRENT) > 1 {
+        return refuse(format!("{} must be 1", EXECUTION_CHECKPOINTING_MAX_CONCURRENT.key()));
+    }
+    Ok(())
 }
 
 fn check_coordinator(configuration: &Configuration) -> Result<(), Error> {

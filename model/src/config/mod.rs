@@ -126,6 +126,9 @@ impl Configuration {
             retained: self.get(&EXECUTION_CHECKPOINTING_NUM_RETAINED),
             mode: self.get(&EXECUTION_CHECKPOINTING_MODE),
             externalized: self.get(&EXECUTION_CHECKPOINTING_EXTERNALIZED_RETENTION),
+            unaligned_after: self
+                .get(&EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED)
+                .then(|| self.get(&EXECUTION_CHECKPOINTING_ALIGNED_TIMEOUT)),
         })
     }
 

@@ -118,6 +118,10 @@ options! {
     EXECUTION_CHECKPOINTING_DIR: Option<String> = "execution.checkpointing.dir", JOB, optional_text("no checkpoints");
     /// Whether records are reflected once in state after a failure, or perhaps more often, for which no input waits for another.
     EXECUTION_CHECKPOINTING_MODE: CheckpointingMode = "execution.checkpointing.mode", JOB, checkpointing_mode("exactly-once");
+    /// Whether a checkpoint becomes unaligned that is not aligned in time: snapshots are taken before all barriers have come, and what is in flight is kept with them. With exactly-once only, and one checkpoint at a time.
+    EXECUTION_CHECKPOINTING_UNALIGNED_ENABLED: bool = "execution.checkpointing.unaligned.enabled", JOB, flag("false");
+    /// How long a sub-task that has heard of a checkpoint waits for its barriers, where unaligned ones are enabled; 0: not at all.
+    EXECUTION_CHECKPOINTING_ALIGNED_TIMEOUT: Duration = "execution.checkpointing.aligned-checkpoint-timeout", JOB, pause("1 s");
     /// The shortest time from the end of one checkpoint to the trigger of the next.
     EXECUTION_CHECKPOINTING_MIN_PAUSE: Duration = "execution.checkpointing.min-pause", JOB, pause("0 ms");
     /// How long a checkpoint may take before it is given up.

@@ -61,7 +61,7 @@ fn overrides_win_over_the_file_and_later_ones_over_earlier_ones() {
 #[test]
 fn a_configuration_prints_the_options_of_its_scope() {
     let job = parse(Scope::Job, &[], &["parallelism.default=4", "coordinator.addresses=a:1,b:2"]).expect("good");
-    expect!["coordinator.addresses=a:1,b:2, rpc.max-message-size=16 mb, client.timeout=1 min, parallelism.default=4, execution.runtime-mode=automatic, execution.checkpointing.mode=exactly-once, execution.checkpointing.min-pause=0 ms, execution.checkpointing.timeout=10 min, execution.checkpointing.max-concurrent-checkpoints=1, execution.checkpointing.tolerable-failed-checkpoints=0, execution.checkpointing.num-retained=1, execution.checkpointing.externalized-checkpoint-retention=delete-on-cancellation, execution.state-recovery.ignore-unclaimed-state=false, restart-strategy.type=exponential-delay, restart-strategy.exponential-delay.initial-backoff=100 ms, restart-strategy.exponential-delay.max-backoff=1 min, restart-strategy.exponential-delay.backoff-multiplier=1.5, restart-strategy.exponential-delay.reset-backoff-threshold=1 h, restart-strategy.exponential-delay.jitter-factor=0.1, restart-strategy.failure-rate.max-failures-per-interval=1, restart-strategy.failure-rate.failure-rate-interval=1 min, restart-strategy.failure-rate.delay=1 s, restart-strategy.fixed-delay.attempts=3, restart-strategy.fixed-delay.delay=200 ms"]
+    expect!["coordinator.addresses=a:1,b:2, rpc.max-message-size=16 mb, client.timeout=1 min, parallelism.default=4, execution.runtime-mode=automatic, execution.checkpointing.mode=exactly-once, execution.checkpointing.unaligned.enabled=false, execution.checkpointing.aligned-checkpoint-timeout=1 s, execution.checkpointing.min-pause=0 ms, execution.checkpointing.timeout=10 min, execution.checkpointing.max-concurrent-checkpoints=1, execution.checkpointing.tolerable-failed-checkpoints=0, execution.checkpointing.num-retained=1, execution.checkpointing.externalized-checkpoint-retention=delete-on-cancellation, execution.state-recovery.ignore-unclaimed-state=false, restart-strategy.type=exponential-delay, restart-strategy.exponential-delay.initial-backoff=100 ms, restart-strategy.exponential-delay.max-backoff=1 min, restart-strategy.exponential-delay.backoff-multiplier=1.5, restart-strategy.exponential-delay.reset-backoff-threshold=1 h, restart-strategy.exponential-delay.jitter-factor=0.1, restart-strategy.failure-rate.max-failures-per-interval=1, restart-strategy.failure-rate.failure-rate-interval=1 min, restart-strategy.failure-rate.delay=1 s, restart-strategy.fixed-delay.attempts=3, restart-strategy.fixed-delay.delay=200 ms"]
     .assert_eq(&job.to_string());
 }
 
@@ -126,4 +126,29 @@ fn a_key_that_a_file_gives_twice_is_refused() {
 fn ports_that_the_system_chooses_do_not_collide() {
     let zero = ["taskmanager.data.port=0", "taskmanager.http.port=0"];
     assert!(parse(Scope::TaskManager, &[("taskmanager.dir", "/t")], &zero).is_ok());
+}
+
+#[test]
+fn unaligned_checkpoints_are_exactly_once_and_one_at_a_time() {
+    let unaligned = "execution.checkpointing.unaligned.enabled=true";
+    let kept = ["execution.checkpointing.interval=1 s", "execution.checkpointing.dir=/x"];
+    let after = |more: &[&str]| {
+        let parsed = parse(Scope::Job, &[], &[&kept, more].concat()).unwrap();
+        parsed.job_settings().checkpointing.unwrap().unaligned_after
+    };
+    assert_eq!(after(&[]), None);
+    assert_eq!(after(&[unaligned]), Some(Duration::from_secs(1)));
+    let at_once = "execution.checkpointing.aligned-checkpoint-timeout=0 ms";
+    assert_eq!(after(&[unaligned, at_once]), Some(Duration::ZERO));
+    for (other, rule) in [
+        ("execution.checkpointing.mode=at-least-once", "execution.checkpointing.mode must be exactly-once"),
+        (
+            "execution.checkpointing.max-concurrent-checkpoints=2",
+            "execution.checkpointing.max-concurrent-checkpoints must be 1",
+        ),
+    ] {
+        let error = parse(Scope::Job, &[], &[unaligned, other]).unwrap_err();
+        assert!(error.to_string().contains(rule), "{error}");
+        assert!(parse(Scope::Job, &[], &[other]).is_ok());
+    }
 }

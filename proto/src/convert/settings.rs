@@ -108,6 +108,7 @@ impl From<CheckpointSettings> for pb::CheckpointSettings {
             retained: settings.retained,
             mode: mode.into(),
             externalized: externalized.into(),
+            unaligned_after_ms: settings.unaligned_after.map(millis),
         }
     }
 }
@@ -152,6 +153,7 @@ impl TryFrom<pb::CheckpointSettings> for CheckpointSettings {
             retained: settings.retained,
             mode,
             externalized,
+            unaligned_after: settings.unaligned_after_ms.map(Duration::from_millis),
         })
     }
 }
@@ -217,6 +219,7 @@ mod tests {
             mode: CheckpointingMode::AtLeastOnce,
             externalized: ExternalizedRetention::RetainOnEnd,
             failures_tolerable: 3,
+            unaligned_after: Some(Duration::ZERO),
             ..CheckpointSettings::default()
         };
         let message = pb::CheckpointSettings::from(settings.clone());

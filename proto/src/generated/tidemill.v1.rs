@@ -114,6 +114,9 @@ pub struct CheckpointSettings {
     /// A URL or an absolute path.
     #[prost(string, tag = "9")]
     pub directory: ::prost::alloc::string::String,
+    /// After how long a sub-task takes its snapshot without the barriers that are missing. Absent: never.
+    #[prost(uint64, optional, tag = "10")]
+    pub unaligned_after_ms: ::core::option::Option<u64>,
 }
 /// What a new job starts from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
