@@ -71,6 +71,13 @@ impl<T> Batch<T> {
         self.times.clear();
     }
 
+    /// Keeps so many of its records; the others are the result.
+    #[must_use]
+    pub fn split_off(&mut self, kept: usize) -> Self {
+        let times = if self.times.is_empty() { Vec::new() } else { self.times.split_off(kept) };
+        Self { records: self.records.split_off(kept), times }
+    }
+
     /// The event time of the record at this place.
     #[inline]
     #[must_use]
@@ -221,6 +228,15 @@ mod tests {
         }
         let crooked = encode_batch(&Batch { records: vec![1u8, 2], times: vec![0] }).unwrap();
         assert!(matches!(decode_batch::<u8>(&crooked), Err(Error::Times { records: 2, times: 1, .. })));
+    }
+
+    #[test]
+    fn a_batch_is_divided_with_its_times() {
+        let mut batch = Batch { records: vec!['a', 'b', 'c'], times: vec![1, 2, 3] };
+        assert_eq!(batch.split_off(1), Batch { records: vec!['b', 'c'], times: vec![2, 3] });
+        assert_eq!(batch, Batch { records: vec!['a'], times: vec![1] });
+        let mut untimed = Batch::from(vec!['a', 'b']);
+        assert_eq!((untimed.split_off(1), untimed), (Batch::from(vec!['b']), Batch::from(vec!['a'])));
     }
 
     #[test]

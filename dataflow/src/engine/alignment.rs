@@ -2,6 +2,10 @@
 //!
 //! Barriers are aligned as in Carbone et al., "Lightweight Asynchronous Snapshots for Distributed Dataflows" (2015): the
 //! snapshot of a checkpoint is taken when its barrier has come on every channel that is still open.
+//!
+//! An unaligned snapshot is taken before: as in Chandy and Lamport, "Distributed Snapshots" (1985), the state of a
+//! channel is then what comes on it between the snapshot and the barrier, and is kept with the snapshot. Nothing has to
+//! overtake anything in the channels: every task hears of a checkpoint from the leader as well.
 
 use tidemill_model::checkpoint::CheckpointingMode;
 
@@ -15,13 +19,34 @@ struct Channel {
     reached: bool,
     idle: bool,
     ended: bool,
+    /// Whether what comes is part of the checkpoint whose snapshot was taken before this channel's barrier.
+    in_flight: bool,
+}
+
+/// What an element that has come, and was not processed yet, is to the checkpoint whose snapshot was taken before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// A part of it: its producer sent it before the barrier, and no state reflects it.
+    InFlight,
+    /// The barrier that was awaited on this channel, which means nothing else.
+    Barrier,
+    /// Nothing: it came after the barrier, or need not be kept.
+    Other,
+}
+
+/// When the snapshot of a checkpoint is to be taken without the barriers that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Expected {
+    checkpoint: u64,
+    overtake_at: Timestamp,
 }
 
 /// The control state of an input gate.
 ///
 /// Invariants: a channel that has ended is not readable, nor, with exactly-once checkpoints, one that waits for others
 /// to reach a barrier; no channel waits for a barrier of a checkpoint that was given up; the watermark only grows,
-/// whatever idle channels say when they come back.
+/// whatever idle channels say when they come back; only of a checkpoint whose snapshot was taken early is anything in
+/// flight, on channels that are readable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alignment {
     channels: Vec<Channel>,
@@ -30,6 +55,10 @@ pub struct Alignment {
     aligning: Option<u64>,
     /// The newest checkpoint that is aligned or given up: barriers up to it mean nothing any more.
     settled: u64,
+    /// The checkpoint that a task has heard of and that is not settled.
+    expected: Option<Expected>,
+    /// The checkpoint whose snapshot was taken while barriers were missing, until they have come.
+    overtaking: Option<u64>,
     watermark: Option<Timestamp>,
     idle: bool,
 }
@@ -38,9 +67,10 @@ impl Alignment {
     /// Of a gate with this many channels.
     #[must_use]
     pub fn new(channel_count: usize, mode: CheckpointingMode) -> Self {
-        let channel = Channel { watermark: None, reached: false, idle: false, ended: false };
+        let channel = Channel { watermark: None, reached: false, idle: false, ended: false, in_flight: false };
         let channels = vec![channel; channel_count];
-        Self { channels, mode, aligning: None, settled: 0, watermark: None, idle: false }
+        let (expected, overtaking) = (None, None);
+        Self { channels, mode, aligning: None, settled: 0, expected, overtaking, watermark: None, idle: false }
     }
 
     /// Whether the next element of this channel may be taken.
@@ -118,7 +148,105 @@ impl Alignment {
         if self.aligning.is_some_and(|aligning| aligning <= checkpoint) {
             self.release();
         }
+        if self.overtaking.is_some_and(|overtaking| overtaking <= checkpoint) {
+            self.give_up();
+        }
+        self.settle(checkpoint);
+    }
+
+    fn settle(&mut self, checkpoint: u64) {
         self.settled = self.settled.max(checkpoint);
+        self.expected.take_if(|expected| expected.checkpoint <= checkpoint);
+    }
+
+    /// The task has heard of a checkpoint: if its barriers have not all come by then, its snapshot is taken without them.
+    pub fn expect(&mut self, checkpoint: u64, overtake_at: Timestamp) {
+        if checkpoint > self.settled && self.expected.is_none_or(|expected| expected.checkpoint < checkpoint) {
+            self.expected = Some(Expected { checkpoint, overtake_at });
+        }
+    }
+
+    /// When [`overtake`](Self::overtake) is to be asked.
+    #[must_use]
+    pub fn overtakes_at(&self) -> Option<Timestamp> {
+        self.expected.map(|expected| expected.overtake_at)
+    }
+
+    /// The checkpoint whose snapshot is to be taken now, although barriers are missing. All that comes on channels
+    /// without a barrier is in flight from here on, beginning with what has come and was not processed.
+    pub fn overtake(&mut self, now: Timestamp) -> Option<u64> {
+        let Expected { checkpoint, .. } = self.expected.take_if(|expected| expected.overtake_at <= now)?;
+        let older = self.aligning.is_some_and(|aligning| checkpoint < aligning);
+        if checkpoint <= self.settled || older || self.ended() {
+            return None;
+        }
+        self.give_up();
+        let aligning = self.aligning == Some(checkpoint);
+        for channel in &mut self.channels {
+            let complete = channel.ended || (aligning && channel.reached);
+            channel.in_flight = !complete;
+        }
+        self.release();
+        self.settle(checkpoint);
+        self.overtaking = Some(checkpoint);
+        Some(checkpoint)
+    }
+
+    /// The checkpoint whose snapshot was taken and whose barriers have not all come.
+    #[must_use]
+    pub fn overtaking(&self) -> Option<u64> {
+        self.overtaking
+    }
+
+    /// Whether what comes on this channel is to be shown to [`arrive`](Self::arrive) before it is processed.
+    #[must_use]
+    pub fn is_in_flight(&self, channel: usize) -> bool {
+        self.channels[channel].in_flight
+    }
+
+    /// What control that has come on a channel is to the checkpoint that is overtaking; that a batch is in flight says
+    /// [`is_in_flight`](Self::is_in_flight).
+    pub fn arrive(&mut self, channel: usize, control: Control) -> Arrival {
+        let Some(overtaking) = self.overtaking.filter(|_| self.channels[channel].in_flight) else {
+            return Arrival::Other;
+        };
+        match control {
+            Control::Watermark(_) => Arrival::InFlight,
+            Control::Barrier(checkpoint) if checkpoint == overtaking => {
+                self.channels[channel].in_flight = false;
+                Arrival::Barrier
+            }
+            // The producer knows that the older checkpoint was given up: its barrier never comes.
+            Control::Barrier(checkpoint) if checkpoint > overtaking => {
+                self.give_up();
+                Arrival::Other
+            }
+            // Said again by its producer, which starts from the checkpoint as one that had finished.
+            Control::EndOfInput => {
+                self.channels[channel].in_flight = false;
+                Arrival::Other
+            }
+            // Of an older checkpoint; or an idleness that the producer, started anew, does not remember.
+            Control::Barrier(_)
+            | Control::Idle
+            | Control::Active
+            | Control::ProcessingTime(_)
+            | Control::Completed(_)
+            | Control::FinishedBefore => Arrival::Other,
+        }
+    }
+
+    /// The checkpoint that was overtaking and has all its barriers now.
+    pub fn take_overtaken(&mut self) -> Option<u64> {
+        if self.channels.iter().any(|channel| channel.in_flight) { None } else { self.overtaking.take() }
+    }
+
+    /// Of the checkpoint that is overtaking, nothing more is kept.
+    pub fn give_up(&mut self) {
+        self.overtaking = None;
+        for channel in &mut self.channels {
+            channel.in_flight = false;
+        }
     }
 
     /// The barrier that every channel still open has reached; the channels are readable again.
@@ -132,7 +260,7 @@ impl Alignment {
         if self.ended() {
             return None;
         }
-        self.settled = checkpoint;
+        self.settle(checkpoint);
         Some(checkpoint)
     }
 
@@ -156,108 +284,4 @@ impl Alignment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use Control::{Active, Barrier, EndOfInput, Idle, Watermark};
-
-    #[test]
-    fn the_gate_ends_with_its_last_channel() {
-        let mut alignment = Alignment::new(2, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(1, EndOfInput), vec![]);
-        assert!(alignment.readable(0) && !alignment.readable(1));
-        assert_eq!(alignment.step(0, EndOfInput), vec![EndOfInput]);
-        assert!(alignment.ended());
-    }
-
-    #[test]
-    fn the_least_watermark_counts_and_only_grows() {
-        let mut alignment = Alignment::new(2, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(0, Watermark(5)), vec![]);
-        assert_eq!(alignment.step(1, Watermark(3)), vec![Watermark(3)]);
-        assert_eq!(alignment.step(1, Watermark(3)), vec![]);
-        assert_eq!(alignment.step(1, Watermark(9)), vec![Watermark(5)]);
-        assert_eq!(alignment.step(0, EndOfInput), vec![Watermark(9)]);
-    }
-
-    #[test]
-    fn a_channel_waits_behind_its_barrier_until_all_have_it() {
-        let mut alignment = Alignment::new(3, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(0, Barrier(1)), vec![]);
-        assert!(!alignment.readable(0) && alignment.readable(1));
-        assert_eq!(alignment.step(1, Barrier(1)), vec![]);
-        assert_eq!(alignment.step(2, EndOfInput), vec![Barrier(1)]);
-        assert!(alignment.readable(0) && alignment.readable(1));
-    }
-
-    #[test]
-    fn with_at_least_once_no_channel_waits() {
-        let mut alignment = Alignment::new(2, CheckpointingMode::AtLeastOnce);
-        assert_eq!(alignment.step(0, Barrier(1)), vec![]);
-        assert!(alignment.readable(0) && alignment.readable(1));
-        assert_eq!(alignment.step(1, Barrier(1)), vec![Barrier(1)]);
-    }
-
-    #[test]
-    fn a_newer_barrier_ends_the_wait_for_an_older_one() {
-        let mut alignment = Alignment::new(2, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(0, Barrier(1)), vec![]);
-        assert_eq!(alignment.step(1, Barrier(2)), vec![]);
-        assert!(alignment.readable(0) && !alignment.readable(1));
-        assert_eq!(alignment.step(0, Barrier(2)), vec![Barrier(2)]);
-    }
-
-    #[test]
-    fn a_checkpoint_that_is_given_up_holds_no_channel_and_its_late_barriers_mean_nothing() {
-        let mut alignment = Alignment::new(2, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(0, Barrier(1)), vec![]);
-        alignment.abort(1);
-        assert!(alignment.readable(0) && alignment.readable(1));
-        assert_eq!(alignment.step(1, Barrier(1)), vec![]);
-        assert!(alignment.readable(1));
-        assert_eq!(alignment.step(1, Barrier(3)), vec![]);
-        assert_eq!(alignment.step(1, EndOfInput), vec![]);
-        assert_eq!(alignment.step(0, Barrier(3)), vec![Barrier(3)]);
-    }
-
-    #[test]
-    fn an_idle_channel_holds_nobody_back_and_takes_nothing_back() {
-        let mut alignment = Alignment::new(2, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(0, Watermark(5)), vec![]);
-        assert_eq!(alignment.step(1, Idle), vec![Watermark(5)]);
-        assert_eq!(alignment.step(0, Watermark(7)), vec![Watermark(7)]);
-        assert_eq!(alignment.step(1, Active), vec![]);
-        assert_eq!(alignment.step(1, Watermark(3)), vec![]);
-        assert_eq!(alignment.step(0, Watermark(9)), vec![]);
-        assert_eq!(alignment.step(1, Watermark(8)), vec![Watermark(8)]);
-    }
-
-    #[test]
-    fn a_gate_is_idle_when_all_its_channels_are() {
-        let mut alignment = Alignment::new(2, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(0, Watermark(5)), vec![]);
-        assert_eq!(alignment.step(1, Watermark(3)), vec![Watermark(3)]);
-        assert_eq!(alignment.step(1, Idle), vec![Watermark(5)]);
-        assert_eq!(alignment.step(0, Idle), vec![Idle]);
-        assert_eq!(alignment.step(1, Active), vec![Active]);
-        assert_eq!(alignment.step(1, EndOfInput), vec![Idle]);
-        assert_eq!(alignment.step(0, Active), vec![Active]);
-        assert_eq!(alignment.step(0, EndOfInput), vec![EndOfInput]);
-    }
-
-    #[test]
-    fn an_input_that_ends_does_not_end_time_for_an_idle_one() {
-        let mut alignment = Alignment::new(3, CheckpointingMode::ExactlyOnce);
-        assert_eq!(alignment.step(0, Watermark(5)), vec![]);
-        assert_eq!(alignment.step(1, Idle), vec![]);
-        assert_eq!(alignment.step(2, Idle), vec![Watermark(5)]);
-        assert_eq!(alignment.step(2, Watermark(END_OF_TIME)), vec![]);
-        assert_eq!(alignment.step(2, EndOfInput), vec![]);
-        assert_eq!(alignment.step(0, Watermark(END_OF_TIME)), vec![Idle]);
-        assert_eq!(alignment.step(0, EndOfInput), vec![]);
-        assert_eq!(alignment.step(1, Active), vec![Active]);
-        assert_eq!(alignment.step(1, Watermark(7)), vec![Watermark(7)]);
-        assert_eq!(alignment.step(1, Idle), vec![Idle]);
-        assert_eq!(alignment.step(1, Watermark(END_OF_TIME)), vec![Watermark(END_OF_TIME)]);
-        assert_eq!(alignment.step(1, EndOfInput), vec![EndOfInput]);
-    }
-}
+mod tests;

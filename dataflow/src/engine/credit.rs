@@ -112,7 +112,7 @@ pub struct InboundAccount {
     received: u64,
     /// Invariant: at most `received`.
     released: u64,
-    /// Invariant: at most `released`.
+    /// Invariant: at most `received`; above `released` by what was lent.
     returned: u64,
     credit_frames: u64,
     ended: bool,
@@ -156,12 +156,23 @@ impl InboundAccount {
             return None;
         }
         self.released += 1;
-        if self.ended || self.released - self.returned < u64::from(CREDITS_PER_FRAME) {
+        if self.ended || self.released < self.returned + u64::from(CREDITS_PER_FRAME) {
             return None;
         }
         self.returned = self.released;
         self.credit_frames += 1;
         Some((self.credit_frames - 1, CREDITS_PER_FRAME))
+    }
+
+    /// Lends the producer a credit if it has none left, though nothing was consumed: so that a barrier comes that others
+    /// wait for. It is worked off by what is consumed next. The result is that of [`release`](Self::release).
+    pub fn lend(&mut self) -> Option<(u64, u32)> {
+        if self.ended || self.received < self.returned + u64::from(CREDITS_PER_CHANNEL) {
+            return None;
+        }
+        self.returned += 1;
+        self.credit_frames += 1;
+        Some((self.credit_frames - 1, 1))
     }
 }
 
@@ -223,6 +234,33 @@ mod tests {
         assert_eq!(consumer.receive(0, true), Ok(()));
         assert_eq!(consumer.receive(1, false), Err(Error::AfterEnd { channel: CHANNEL }));
         assert_eq!((consumer.ended(), consumer.release()), (true, None));
+    }
+
+    #[test]
+    fn a_credit_is_lent_to_a_producer_that_has_none_and_worked_off() {
+        let mut producer = OutboundAccount::new(CHANNEL);
+        let mut consumer = InboundAccount::new(CHANNEL);
+        for sequence in 0..8 {
+            assert_eq!(consumer.lend(), None);
+            assert_eq!(producer.send(false), Ok(sequence));
+            assert_eq!(consumer.receive(sequence, false), Ok(()));
+        }
+        for lent in 0..6 {
+            assert_eq!((consumer.lend(), consumer.lend()), (Some((lent, 1)), None));
+            assert_eq!(producer.grant(lent, 1), Ok(()));
+            assert_eq!(producer.send(false), Ok(8 + lent));
+            assert_eq!(consumer.receive(8 + lent, false), Ok(()));
+        }
+        // Fourteen wait: six are consumed for those that were lent, the others give credits as ever.
+        let returned: Vec<usize> = (1..=14).filter(|_| consumer.release().is_some()).collect();
+        assert_eq!(returned, [10, 14]);
+        assert_eq!((producer.grant(6, 4), producer.grant(7, 4)), (Ok(()), Ok(())));
+        assert_eq!(producer.grant(8, 1), Err(Error::NeverSpent { channel: CHANNEL, count: 1 }));
+        for sequence in 14..22 {
+            assert_eq!(producer.send(false), Ok(sequence));
+            assert_eq!(consumer.receive(sequence, false), Ok(()));
+        }
+        assert_eq!(consumer.receive(22, false), Err(Error::WithoutCredit { channel: CHANNEL }));
     }
 
     #[test]

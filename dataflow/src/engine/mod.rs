@@ -1,12 +1,15 @@
 //! The decisions of the data flow, pure: alignment of inputs and of sources, pacing of sources, splits of files, frames, credits, windows,
 //! the order of asynchronous results, what a snapshot consists of,
-//! which transactions a checkpoint commits.
+//! what was in flight when it was taken, in which
+//! pieces slow tasks process batches, which transactions a checkpoint commits.
 
 pub mod alignment;
 pub mod credit;
 pub mod frame;
+pub mod in_flight;
 pub mod pace;
 pub mod pending;
+pub mod pieces;
 pub mod snapshot;
 pub mod split;
 pub mod split_watermarks;
