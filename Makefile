@@ -85,12 +85,15 @@ sim-soak: setup ## The same with 20,000 seeds, optimised; FIRST=n for others.
 mutants: setup ## Known bugs put back one by one: which invariant finds each, with which seed.
 	$(ENVIRONMENT)
 	cargo run -q -p tidemill-tests --features mutants --bin tidemill-sim -- --matrix --count 1000
-	for mutant in sink-commits-at-barrier source-offset-off-by-one; do
-	    if TIDEMILL_MUTANT=$$mutant cargo test -q -p tidemill-dataflow --features mutants --lib what_is_restored > /dev/null 2>&1; then
-	        echo "$$mutant SURVIVED"; exit 1
+	is_found_by() {
+	    if TIDEMILL_MUTANT=$$1 cargo test -q -p tidemill-dataflow --features mutants --lib $$2 > /dev/null 2>&1; then
+	        echo "$$1 SURVIVED"; exit 1
 	    fi
-	    echo "$$mutant is found by the test what_is_restored_goes_on_exactly_where_the_checkpoint_was"
-	done
+	    echo "$$1 is found by the test $$2"
+	}
+	is_found_by sink-commits-at-barrier what_is_restored_goes_on_exactly_where_the_checkpoint_was
+	is_found_by source-offset-off-by-one what_is_restored_goes_on_exactly_where_the_checkpoint_was
+	is_found_by in-flight-forgotten what_was_in_flight_at_an_unaligned_checkpoint_comes_again
 
 chaos-mutants: setup ## Known bugs put back in real processes, one by one: does the checker named for each find it?
 	$(ENVIRONMENT)

@@ -86,6 +86,8 @@ mutants! {
     SinkCommitsAtBarrier = "sink-commits-at-barrier",
     /// A source goes on one byte behind the place that it had read to.
     SourceOffsetOffByOne = "source-offset-off-by-one",
+    /// An unaligned checkpoint leaves out what was in flight.
+    InFlightForgotten = "in-flight-forgotten",
     /// A leader answers reads from what it has applied, without asking a quorum whether it still leads.
     ReadsWithoutQuorum = "reads-without-quorum",
 }
@@ -102,7 +104,7 @@ impl Mutant {
     /// Whether it lies in the tasks themselves: a simulation of the control plane has others.
     #[must_use]
     pub fn is_of_the_tasks(self) -> bool {
-        matches!(self, Self::SinkCommitsAtBarrier | Self::SourceOffsetOffByOne)
+        matches!(self, Self::SinkCommitsAtBarrier | Self::SourceOffsetOffByOne | Self::InFlightForgotten)
     }
 }
 

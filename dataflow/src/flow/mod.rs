@@ -185,6 +185,11 @@ impl Flow {
         self.edges[usize::try_from(index).expect("a u32 fits")].timed
     }
 
+    /// By which output of its source records come to this edge.
+    pub(crate) fn port(&self, index: u32) -> OutputPort {
+        self.edges[usize::try_from(index).expect("a u32 fits")].port
+    }
+
     /// The edges on which records leave a vertex by this port.
     pub(crate) fn output_edges(&self, vertex: JobVertexId, port: OutputPort) -> impl Iterator<Item = u32> {
         let edges = (0u32..).zip(self.graph.edges.iter().zip(&self.edges));

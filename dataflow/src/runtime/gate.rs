@@ -1,77 +1,83 @@
 //! A sub-task's input: its channels, taken in turn, and what their control means together.
+//!
+//! While a snapshot overtakes (`engine/alignment.rs`), what comes on channels whose barrier is missing is taken at once,
+//! kept for the snapshot, and waits here for its turn: so the barrier comes soon, however slow the sub-task is, and
+//! producers that wait for room come to their own snapshots.
 
-use crossbeam_channel::{RecvError, Select, TryRecvError};
+mod channel;
+mod element;
+mod overtaking;
+
+use crossbeam_channel::Select;
 use tidemill_model::checkpoint::CheckpointingMode;
 use tidemill_model::execution::FailureKind;
 
-use crate::engine::alignment::Alignment;
+pub(crate) use self::channel::InputChannel;
+use self::element::{Element, Lost, Taken};
+use self::overtaking::Overtaking;
+use crate::engine::alignment::{Alignment, Arrival};
+use crate::engine::pieces::Pieces;
 use crate::push::{Push, Stopped};
 use crate::record::{Batch, Control, Data, StreamElement, decode_batch};
-use crate::runtime::network::{ConnectionLost, WireElement};
+use crate::runtime::clock::Stopwatch;
+use crate::runtime::network::{ChannelId, WireElement};
 use crate::runtime::task::{Task, TaskContext};
 use crate::runtime::wiring::ReceivingHalf;
 
 /// The input channels of one sub-task.
 pub struct InputGate<T> {
-    channels: Vec<ReceivingHalf<T>>,
+    channels: Vec<InputChannel<T>>,
     alignment: Alignment,
+    /// The snapshot that was taken before all barriers had come.
+    overtaking: Option<Overtaking>,
+    /// So that a slow task need not end a batch before its snapshot overtakes; none: it never does.
+    pieces: Option<Pieces>,
     /// Where the search for input goes on, so that no channel starves.
     next: usize,
     context: TaskContext,
 }
 
-/// What a channel had.
-enum Taken<T> {
-    Local(Result<StreamElement<T>, RecvError>),
-    Remote(Result<Result<WireElement, ConnectionLost>, RecvError>),
-}
-
-impl<T> InputGate<T> {
-    pub(crate) fn new(channels: Vec<ReceivingHalf<T>>, mode: CheckpointingMode, context: TaskContext) -> Self {
+impl<T: Data> InputGate<T> {
+    pub(crate) fn new(channels: Vec<InputChannel<T>>, mode: CheckpointingMode, context: TaskContext) -> Self {
         let alignment = Alignment::new(channels.len(), mode);
-        Self { channels, alignment, next: 0, context }
+        let pieces = context.takes_unaligned_checkpoints().then(Pieces::default);
+        Self { channels, alignment, overtaking: None, pieces, next: 0, context }
     }
 
     /// An element that is there already.
     fn try_take(&mut self) -> Option<(usize, Taken<T>)> {
         let count = self.channels.len();
         for offset in 0..count {
-            let channel = (self.next + offset) % count;
-            if !self.alignment.readable(channel) {
+            let index = (self.next + offset) % count;
+            if !self.alignment.readable(index) {
                 continue;
             }
-            let taken = match &self.channels[channel] {
-                ReceivingHalf::Local(receiver) => match receiver.elements.try_recv() {
-                    Ok(element) => Taken::Local(Ok(element)),
-                    Err(TryRecvError::Disconnected) => Taken::Local(Err(RecvError)),
-                    Err(TryRecvError::Empty) => continue,
-                },
-                ReceivingHalf::Remote(receiver) => match receiver.elements().try_recv() {
-                    Ok(element) => Taken::Remote(Ok(element)),
-                    Err(TryRecvError::Disconnected) => Taken::Remote(Err(RecvError)),
-                    Err(TryRecvError::Empty) => continue,
-                },
+            let channel = &mut self.channels[index];
+            let taken = match channel.pop_waiting() {
+                Some(element) => Some(Ok(element)),
+                // It comes by way of those that wait.
+                None if self.alignment.is_in_flight(index) => None,
+                None => channel.try_take(),
             };
-            self.next = (channel + 1) % count;
-            return Some((channel, taken));
+            if let Some(taken) = taken {
+                self.next = (index + 1) % count;
+                return Some((index, taken));
+            }
         }
         None
     }
 
-    /// Waits for an element or mail, or until an operator wants to be called.
+    /// Waits for an element or mail, or until an operator wants to be called; nothing is there already.
     fn take(&mut self) -> Result<Option<(usize, Taken<T>)>, Stopped> {
         loop {
             let mut select = Select::new();
             let mail = select.recv(self.context.mailbox());
             let mut watched = Vec::with_capacity(self.channels.len() + 1);
             watched.push(usize::MAX);
-            for (channel, half) in self.channels.iter().enumerate() {
-                if self.alignment.readable(channel) {
-                    match half {
-                        ReceivingHalf::Local(receiver) => select.recv(&receiver.elements),
-                        ReceivingHalf::Remote(receiver) => select.recv(receiver.elements()),
-                    };
-                    watched.push(channel);
+            for (index, channel) in self.channels.iter().enumerate() {
+                if self.alignment.readable(index) {
+                    channel.half.watch(&mut select);
+                    watched.push(index);
                 }
             }
             let ready = match self.context.until_due() {
@@ -85,14 +91,109 @@ impl<T> InputGate<T> {
                 self.context.on_mail(ready.recv(self.context.mailbox()))?;
                 continue;
             }
-            let channel = watched[ready.index()];
-            let taken = match &self.channels[channel] {
-                ReceivingHalf::Local(receiver) => Taken::Local(ready.recv(&receiver.elements)),
-                ReceivingHalf::Remote(receiver) => Taken::Remote(ready.recv(receiver.elements())),
-            };
-            return Ok(Some((channel, taken)));
+            let index = watched[ready.index()];
+            let taken = self.channels[index].half.take(ready);
+            if self.alignment.is_in_flight(index) {
+                self.arrived(index, taken)?;
+                return Ok(None);
+            }
+            self.channels[index].half.release();
+            return Ok(Some((index, taken)));
         }
     }
+
+    /// An element that is there, or comes.
+    fn next(&mut self) -> Result<Option<(usize, Taken<T>)>, Stopped> {
+        match self.try_take() {
+            Some(taken) => Ok(Some(taken)),
+            None => self.take(),
+        }
+    }
+
+    /// The sub-task's snapshot was taken: what waits already is in flight, as is all that comes before the barriers.
+    fn begin_overtaking(&mut self, overtaking: Overtaking) {
+        let Self { channels, alignment, context, .. } = self;
+        let overtaking = self.overtaking.insert(overtaking);
+        for (index, channel) in channels.iter_mut().enumerate() {
+            let id = channel.id;
+            channel.retain(|element| keeps_waiting(alignment, overtaking, context, (index, id), element));
+        }
+    }
+
+    /// Takes what has come before the barriers that are missing; leaves the snapshot when there are none.
+    #[cold]
+    fn go_on_overtaking(&mut self) -> Result<(), Stopped> {
+        for index in 0..self.channels.len() {
+            while self.alignment.is_in_flight(index) && self.channels[index].has_room() {
+                let Some(taken) = self.channels[index].half.try_take() else {
+                    self.channels[index].half.allow_more();
+                    break;
+                };
+                self.arrived(index, taken)?;
+            }
+        }
+        if self.alignment.overtaking().is_none() {
+            self.overtaking = None;
+        } else if self.alignment.take_overtaken().is_some()
+            && let Some(overtaking) = self.overtaking.take()
+        {
+            overtaking.leave::<T>(&self.context);
+        }
+        Ok(())
+    }
+
+    fn arrived(&mut self, index: usize, taken: Taken<T>) -> Result<(), Stopped> {
+        let element = taken.map_err(|lost| self.lost(lost))?;
+        let channel = &mut self.channels[index];
+        let waits = self.overtaking.as_mut().is_none_or(|overtaking| {
+            keeps_waiting(&mut self.alignment, overtaking, &self.context, (index, channel.id), &element)
+        });
+        if waits {
+            channel.push_early(element);
+        } else {
+            channel.half.release();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn lost(&self, lost: Lost) -> Stopped {
+        let context = &self.context;
+        match lost {
+            Lost::Abandoned => context.abandoned(),
+            Lost::Connection(lost) => context.fail(context.connection_failure(&lost)),
+            Lost::Closed => {
+                let message = "the data connection was closed before the end of input".to_owned();
+                context.fail(context.failure(FailureKind::ConnectionLost, None, message))
+            }
+        }
+    }
+}
+
+/// Keeps a copy of an element that is in flight. Answers whether it waits for its turn: all but the awaited barrier do.
+fn keeps_waiting<T: Data>(
+    alignment: &mut Alignment,
+    overtaking: &mut Overtaking,
+    context: &TaskContext,
+    (index, channel): (usize, ChannelId),
+    element: &Element<T>,
+) -> bool {
+    let arrival = match element.control() {
+        Some(control) => alignment.arrive(index, control),
+        None if alignment.is_in_flight(index) => Arrival::InFlight,
+        None => Arrival::Other,
+    };
+    match arrival {
+        Arrival::Barrier => return false,
+        Arrival::Other => {}
+        Arrival::InFlight => {
+            if let Err(reason) = overtaking.keep(channel, element) {
+                context.decline(overtaking.checkpoint(), reason);
+                alignment.give_up();
+            }
+        }
+    }
+    true
 }
 
 /// A chain that is fed by an exchange.
@@ -131,16 +232,10 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
     /// Takes elements and forgets them, until every channel has ended.
     pub(crate) fn drain(&mut self) -> Result<(), Stopped> {
         while !self.ended() {
-            let Some((channel, taken)) = self.gate.take()? else { continue };
-            let control = match taken {
-                Taken::Local(Ok(StreamElement::Control(control))) => control,
-                Taken::Remote(Ok(Ok(WireElement::EndOfInput))) => Control::EndOfInput,
-                Taken::Local(Ok(StreamElement::Batch(_))) | Taken::Remote(Ok(Ok(_))) => continue,
-                lost @ (Taken::Local(Err(_)) | Taken::Remote(Err(_) | Ok(Err(_)))) => {
-                    return self.element(channel, lost);
-                }
-            };
-            self.gate.alignment.step(channel, control);
+            let Some((channel, taken)) = self.gate.next()? else { continue };
+            if let Some(control) = taken.map_err(|lost| self.gate.lost(lost))?.control() {
+                self.gate.alignment.step(channel, control);
+            }
         }
         Ok(())
     }
@@ -155,7 +250,7 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
 
     /// Waits for an element and pushes it; returns without one when it is time for an operator to be called.
     pub(crate) fn step(&mut self) -> Result<(), Stopped> {
-        match self.gate.take()? {
+        match self.gate.next()? {
             Some((channel, taken)) => self.element(channel, taken),
             None => Ok(()),
         }
@@ -163,54 +258,34 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
 
     fn element(&mut self, channel: usize, taken: Taken<T>) -> Result<(), Stopped> {
         match taken {
-            Taken::Local(Ok(StreamElement::Batch(batch))) => self.batch(channel, batch),
-            Taken::Local(Ok(StreamElement::Control(control))) => self.control(channel, control),
-            Taken::Local(Err(RecvError)) => Err(self.gate.context.abandoned()),
-            Taken::Remote(Ok(Ok(element))) => {
-                if let ReceivingHalf::Remote(receiver) = &self.gate.channels[channel] {
-                    // Given back before the work: the next element travels meanwhile.
-                    receiver.release();
-                }
-                self.wire_element(channel, element)
-            }
-            Taken::Remote(Ok(Err(lost))) => {
-                let context = &self.gate.context;
-                Err(context.fail(context.connection_failure(&lost)))
-            }
-            Taken::Remote(Err(RecvError)) => {
-                let context = &self.gate.context;
-                let message = "the data connection was closed before the end of input".to_owned();
-                Err(context.fail(context.failure(FailureKind::ConnectionLost, None, message)))
-            }
-        }
-    }
-
-    fn wire_element(&mut self, channel: usize, element: WireElement) -> Result<(), Stopped> {
-        match element {
-            WireElement::Batch(bytes) => {
+            Ok(Element::Local(StreamElement::Batch(batch))) => self.batch(channel, batch),
+            Ok(Element::Encoded(WireElement::Batch(bytes))) => {
                 let context = &self.gate.context;
                 let batch = decode_batch(&bytes).map_err(|error| {
-                    let message = match &self.gate.channels[channel] {
-                        ReceivingHalf::Remote(receiver) => {
-                            format!("{error}; on channel {}", context.describe(receiver.channel()))
-                        }
-                        ReceivingHalf::Local(_) => error.to_string(),
-                    };
+                    let message = format!("{error}; on channel {}", context.describe(self.gate.channels[channel].id));
                     context.fail(context.failure(FailureKind::ConnectionLost, None, message))
                 })?;
                 self.batch(channel, batch)
             }
-            WireElement::Watermark(time) => self.control(channel, Control::Watermark(time)),
-            WireElement::Barrier(checkpoint) => self.control(channel, Control::Barrier(checkpoint)),
-            WireElement::Idle => self.control(channel, Control::Idle),
-            WireElement::Active => self.control(channel, Control::Active),
-            WireElement::EndOfInput => self.control(channel, Control::EndOfInput),
+            Ok(element) => element.control().map_or(Ok(()), |control| self.control(channel, control)),
+            Err(lost) => Err(self.gate.lost(lost)),
         }
     }
 
     fn batch(&mut self, channel: usize, mut batch: Batch<T>) -> Result<(), Stopped> {
-        self.next.push_batch(&mut batch)?;
-        if let ReceivingHalf::Local(receiver) = &self.gate.channels[channel] {
+        match &mut self.gate.pieces {
+            None => self.next.push_batch(&mut batch)?,
+            Some(pieces) => {
+                if batch.records.len() > pieces.records() {
+                    let rest = batch.split_off(pieces.records());
+                    self.gate.channels[channel].push_rest(rest);
+                }
+                let (count, watch) = (batch.records.len(), Stopwatch::start());
+                self.next.push_batch(&mut batch)?;
+                pieces.took(count, watch.elapsed());
+            }
+        }
+        if let ReceivingHalf::Local(receiver) = &self.gate.channels[channel].half {
             receiver.recycle(batch);
         }
         Ok(())
@@ -234,6 +309,9 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
         }
         while !self.ended() {
             self.gate.context.poll()?;
+            if self.gate.overtaking.is_some() {
+                self.gate.go_on_overtaking()?;
+            }
             let taken = match self.gate.try_take() {
                 Some(taken) => Some(taken),
                 None => {
@@ -254,6 +332,9 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
             if self.gate.context.has_checkpoint_news() {
                 self.on_checkpoint_news()?;
             }
+            if self.gate.alignment.overtakes_at().is_some() {
+                self.overtake_if_late()?;
+            }
         }
         Ok(())
     }
@@ -272,6 +353,22 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
         if let Some(checkpoint) = self.gate.context.take_completed() {
             self.next.control(Control::Completed(checkpoint))?;
             self.gate.context.confirm(checkpoint);
+        }
+        if let Some((checkpoint, overtake_at)) = self.gate.context.wanted_overtaking() {
+            self.gate.alignment.expect(checkpoint, overtake_at);
+        }
+        Ok(())
+    }
+
+    /// Takes the snapshot of a checkpoint whose barriers have not all come in time.
+    #[cold]
+    fn overtake_if_late(&mut self) -> Result<(), Stopped> {
+        let context = self.gate.context.clone();
+        if let Some(checkpoint) = self.gate.alignment.overtake(context.processing_time()) {
+            self.next.control(Control::Barrier(checkpoint))?;
+            self.gate.begin_overtaking(Overtaking::new(checkpoint, context.begin_snapshot(checkpoint)));
+        } else if let Some(overtake_at) = self.gate.alignment.overtakes_at() {
+            context.wake_at(overtake_at);
         }
         Ok(())
     }

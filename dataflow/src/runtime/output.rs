@@ -109,14 +109,18 @@ impl<T: Data> OutputChannel<T> {
             Err(TrySendError::Full(element)) => element,
         };
         loop {
+            let held_up = sender.must_wait();
             let mut select = Select::new();
-            let room = select.send(&sender.elements);
+            let room = if held_up { select.recv(&sender.resumed) } else { select.send(&sender.elements) };
             select.recv(context.mailbox());
             let ready = select.select();
-            if ready.index() == room {
+            if ready.index() != room {
+                context.on_mail(ready.recv(context.mailbox()))?;
+            } else if held_up {
+                ready.recv(&sender.resumed).map_err(|_| context.abandoned())?;
+            } else {
                 return ready.send(&sender.elements, element).map_err(|_| context.abandoned());
             }
-            context.on_mail(ready.recv(context.mailbox()))?;
         }
     }
 }

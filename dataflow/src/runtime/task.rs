@@ -15,17 +15,18 @@ use tidemill_model::key_group::KeyGroupRange;
 
 use crate::flow::{Flow, OperatorIndex, OutputPort};
 use crate::push::Stopped;
-use crate::record::Timestamp;
+use crate::record::{Data, Timestamp};
 use crate::runtime::async_pool::AsyncPool;
 use crate::runtime::checkpoint::{Restored, TaskCheckpoints};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::executor::CollectedRecords;
-use crate::runtime::gate::InputGate;
+use crate::runtime::gate::{InputChannel, InputGate};
 use crate::runtime::network::{ChannelId, ConnectionLost};
 use crate::runtime::output::{OutputChannel, OutputEdge};
 use crate::runtime::source::AlignedSubtask;
 use crate::runtime::wiring::Wiring;
 
+mod in_flight;
 mod state;
 
 pub(crate) use state::{OperatorUid, RestoreSource};
@@ -352,15 +353,20 @@ impl TaskContext {
     }
 
     /// The channels from every sub-task that this one consumes.
-    pub(crate) fn input_gate<T: Send + 'static>(&self) -> Result<InputGate<T>, Failure> {
+    pub(crate) fn input_gate<T: Data>(&self) -> Result<InputGate<T>, Failure> {
         let mut channels = Vec::new();
         for index in self.flow().input_edges(self.attempt().vertex.vertex) {
             let source = self.flow().edge(index).source;
+            let mut restored = self.restored_in_flight::<T>(index)?;
             for from in self.flow().producers(index, self.subtask()).map(SubtaskIndex) {
                 let channel = ChannelId { edge: index, from, to: self.subtask() };
                 let producer = ExecutionVertexId { vertex: source, subtask: from };
                 let half = self.inner.environment.wiring.receiver(channel, producer);
-                channels.push(half.map_err(|lost| self.connection_failure(&lost))?);
+                let half = half.map_err(|lost| self.connection_failure(&lost))?;
+                channels.push(InputChannel::new(channel, half, restored.remove(&from.0).unwrap_or_default()));
+            }
+            if let Some(from) = restored.keys().next() {
+                return Err(self.gone_producer(index, *from));
             }
         }
         Ok(InputGate::new(channels, self.checkpointing_mode(), self.clone()))

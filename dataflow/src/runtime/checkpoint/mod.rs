@@ -60,6 +60,11 @@ pub(crate) enum Error {
          {new}; set the same maximum parallelism"
     )]
     KeyGroups { operator: String, old: u32, new: u32 },
+    #[error(
+        "restore {state}: {reason}; an unaligned checkpoint is restored by the program that took it, with the same \
+         parallelism: take the savepoint from an aligned one"
+    )]
+    InFlight { state: StateName, reason: String },
     #[error("keep checkpoints: {0}")]
     Start(std::io::Error),
 }
@@ -75,6 +80,7 @@ impl Error {
             | Self::Record { .. }
             | Self::Content { .. }
             | Self::Types { .. }
+            | Self::InFlight { .. }
             | Self::KeyGroups { .. } => FailureKind::InvalidInput,
         }
     }

@@ -102,6 +102,11 @@ impl Restored {
         snapshot.subtask % self.parallelism.max(1) == self.subtask
     }
 
+    /// Which states the snapshots have, those of other operators among them.
+    pub(crate) fn states(&self) -> impl Iterator<Item = &StateId> {
+        self.snapshots.iter().flat_map(|snapshot| &snapshot.index.states).map(|state| &state.id)
+    }
+
     /// Whether all of them had come to the end of their input.
     pub(crate) fn finished(&self) -> bool {
         !self.snapshots.is_empty() && self.snapshots.iter().all(|snapshot| snapshot.index.finished)

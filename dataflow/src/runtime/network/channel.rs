@@ -82,4 +82,10 @@ impl RemoteReceiver {
     pub fn release(&self) {
         self.link.release(self.channel);
     }
+
+    /// Lets the sender send one element more, if it has no credits left. None of it may be in the queue of
+    /// [`elements`](Self::elements).
+    pub fn lend(&self) {
+        self.link.lend(self.channel);
+    }
 }

@@ -11,7 +11,7 @@ use tidemill_model::id::TaskManagerId;
 
 use super::ends::{Consumer, Inbound, Outbound, Received};
 use super::{ChannelId, ConnectionLost, WireElement};
-use crate::engine::credit::{self, CREDITS_PER_CHANNEL, OutboundAccount};
+use crate::engine::credit::{self, CREDITS_PER_CHANNEL, InboundAccount, OutboundAccount};
 use crate::engine::frame::{Frame, MAX_PAYLOAD_BYTES};
 use crate::engine::topology::Topology;
 
@@ -175,10 +175,19 @@ impl Link {
 
     /// Books that the consumer of a channel has used up an element.
     pub(super) fn release(&self, channel: ChannelId) {
+        self.give_back(channel, InboundAccount::release);
+    }
+
+    /// Lends the producer of a channel a credit, if it has none left.
+    pub(super) fn lend(&self, channel: ChannelId) {
+        self.give_back(channel, InboundAccount::lend);
+    }
+
+    fn give_back(&self, channel: ChannelId, credits: impl Fn(&mut InboundAccount) -> Option<(u64, u32)>) {
         let mut state = self.lock();
         let Connection::Open { .. } = &state.connection else { return };
         let Some(inbound) = state.inbound.get_mut(&channel) else { return };
-        if let Some((sequence, count)) = inbound.account.release() {
+        if let Some((sequence, count)) = credits(&mut inbound.account) {
             state.outbox.push_back(Frame::Credit { channel, sequence, count });
             self.changed.notify_all();
         }

@@ -14,7 +14,7 @@ use super::TaskContext;
 use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
 use crate::push::Stopped;
-use crate::record::{Data, decode_value, encode_value};
+use crate::record::{Data, Timestamp, decode_value, encode_value};
 use crate::runtime::checkpoint::{Content, Earlier, Error, Message, Restored, StateName, StatePart, TaskCheckpoints};
 use crate::state::FrozenState;
 
@@ -95,6 +95,19 @@ impl TaskContext {
         (wanted > self.inner.checkpoints.passed.get()).then_some(wanted)
     }
 
+    /// Whether snapshots may overtake barriers.
+    pub(crate) fn takes_unaligned_checkpoints(&self) -> bool {
+        self.checkpoints().is_some_and(|checkpoints| checkpoints.checkpointing.settings.unaligned_after.is_some())
+    }
+
+    /// A checkpoint that has not gone through this task's chain yet, and when its snapshot is to overtake barriers that
+    /// are missing then.
+    pub(crate) fn wanted_overtaking(&self) -> Option<(u64, Timestamp)> {
+        let after = self.checkpoints()?.checkpointing.settings.unaligned_after?;
+        let after = Timestamp::try_from(after.as_millis()).unwrap_or(Timestamp::MAX);
+        Some((self.wanted_trigger()?, self.processing_time().saturating_add(after)))
+    }
+
     /// The newest checkpoint that was completed since this was last asked: sinks are to commit.
     pub(crate) fn take_completed(&self) -> Option<u64> {
         let completed = self.checkpoints()?.notices.completed();
@@ -146,13 +159,33 @@ impl TaskContext {
 
     /// The barrier went through the whole chain: what the operators left is written beside the task.
     pub(crate) fn barrier_passed(&self, checkpoint: u64) {
-        let Some(checkpoints) = self.checkpoints() else { return };
+        let parts = self.begin_snapshot(checkpoint);
+        self.leave_snapshot(checkpoint, parts);
+    }
+
+    /// The barrier went through the whole chain: what the operators left, for [`leave_snapshot`](Self::leave_snapshot).
+    pub(crate) fn begin_snapshot(&self, checkpoint: u64) -> Vec<StatePart> {
         self.inner.checkpoints.passed.set(checkpoint);
-        let parts = self.inner.checkpoints.parts.take();
-        let (attempt, checkpoint) = (self.attempt(), CheckpointId(checkpoint));
-        if checkpoints.writer.tell(Message::Snapshot { attempt, checkpoint, parts }).is_err() {
-            let reason = "the writer of snapshots is far behind; take checkpoints less often".to_owned();
-            checkpoints.report(CheckpointReport { attempt, checkpoint, outcome: CheckpointOutcome::Declined(reason) });
+        self.inner.checkpoints.parts.take()
+    }
+
+    /// Has a snapshot written beside the task.
+    pub(crate) fn leave_snapshot(&self, checkpoint: u64, parts: Vec<StatePart>) {
+        let Some(checkpoints) = self.checkpoints() else { return };
+        let message = Message::Snapshot { attempt: self.attempt(), checkpoint: CheckpointId(checkpoint), parts };
+        if checkpoints.writer.tell(message).is_err() {
+            self.decline(checkpoint, "the writer of snapshots is far behind; take checkpoints less often".to_owned());
+        }
+    }
+
+    /// There is no snapshot for this checkpoint.
+    pub(crate) fn decline(&self, checkpoint: u64, reason: String) {
+        if let Some(checkpoints) = self.checkpoints() {
+            checkpoints.report(CheckpointReport {
+                attempt: self.attempt(),
+                checkpoint: CheckpointId(checkpoint),
+                outcome: CheckpointOutcome::Declined(reason),
+            });
         }
     }
 
@@ -179,6 +212,7 @@ impl TaskContext {
         FailPoint::RestorePre.hit();
         let place = (self.subtask().0, self.parallelism());
         let restored = Restored::open(earlier, &storage, place).map_err(|error| self.restore_failure(&error))?;
+        self.check_in_flight(&restored).map_err(|error| self.restore_failure(&error))?;
         self.inner.checkpoints.had_finished.set(restored.finished());
         *self.inner.restored.borrow_mut() = Some(restored);
         Ok(())
@@ -249,7 +283,7 @@ impl TaskContext {
     }
 
     #[cold]
-    fn restore_failure(&self, error: &Error) -> Failure {
+    pub(super) fn restore_failure(&self, error: &Error) -> Failure {
         self.failure(error.kind(), None, format!("restore from checkpoint: {error}"))
     }
 

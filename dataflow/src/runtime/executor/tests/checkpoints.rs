@@ -4,30 +4,51 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tidemill_model::checkpoint::CheckpointingMode;
 use tidemill_model::id::CheckpointId;
 use tidemill_model::job::RuntimeMode;
 
+use tidemill_storage::CheckpointStorage;
+
 use super::*;
+use crate::runtime::checkpoint::Restored;
 use crate::runtime::source::{FileSplits, NoTimes, TextSource, add_source};
 
 const PARALLELISM: u32 = 2;
 
-/// Lines of files, counted by their first letter; each count goes into rolling parts. Until it is `released`, lines take so
-/// long that no attempt comes to the end.
-fn counts(input: &Path, output: &Path, released: &Arc<AtomicBool>) -> Flow {
+/// What takes so long, until it is released, that no attempt comes to the end.
+#[derive(Clone, Copy, PartialEq)]
+enum Slow {
+    /// The operator behind the source: channels are empty.
+    Source,
+    /// The operator before the sink: channels are full.
+    Sink,
+}
+
+impl Slow {
+    fn pace(self, wanted: Self, released: &Arc<AtomicBool>) -> impl Fn() + Clone + Send + Sync + 'static {
+        let released = Arc::clone(released);
+        move || {
+            if self == wanted && !released.load(Ordering::Relaxed) {
+                // Work, so that the job takes its time.
+                (0..5_000).for_each(|_| std::hint::spin_loop());
+            }
+        }
+    }
+}
+
+/// Lines of files, counted by their first letter; each count goes into rolling parts.
+fn counts(input: &Path, output: &Path, slow: Slow, released: &Arc<AtomicBool>) -> Flow {
     let mut builder = FlowBuilder::new(Counters::default());
     let source = TextSource::new(FileSplits::once(input.to_owned()));
     let (source, operator, lines) = add_source(&mut builder, ("Source", Vec::new()), PARALLELISM, source, NoTimes);
     builder.set_uid(operator, "lines");
     let map = builder.add_operator(source, "Map", Vec::new());
-    let released = Arc::clone(released);
+    let pace = slow.pace(Slow::Source, released);
     let one = move |line: String| {
-        if !released.load(Ordering::Relaxed) {
-            // Work, so that the job takes its time.
-            (0..5_000).for_each(|_| std::hint::spin_loop());
-        }
+        pace();
         (line.as_bytes()[0], 1u64)
     };
     let ones = Map::new(lines, one, map);
@@ -38,7 +59,12 @@ fn counts(input: &Path, output: &Path, released: &Arc<AtomicBool>) -> Flow {
     let add = |kept: &mut (u8, u64), (_, count): (u8, u64)| kept.1 += count;
     let map = builder.add_operator(keyed, "Text", Vec::new());
     let counted = Rolling::new(key, ReduceFunction(add), operator);
-    let counted = Map::new(counted, |(letter, count): (u8, u64)| format!("{letter} {count}"), map);
+    let pace = slow.pace(Slow::Sink, released);
+    let text = move |(letter, count): (u8, u64)| {
+        pace();
+        format!("{letter} {count}")
+    };
+    let counted = Map::new(counted, text, map);
     let sink = builder.add_operator(keyed, "Sink", Vec::new());
     builder.set_uid(sink, "sink");
     let staged = builder.add_output(StagedOutput { path: output.to_owned(), overwrite: false }, keyed);
@@ -67,15 +93,18 @@ impl Fate {
 struct Job {
     folder: tempfile::TempDir,
     mode: CheckpointingMode,
+    unaligned_after: Option<Duration>,
     released: Arc<AtomicBool>,
 }
 
 impl Job {
     fn start(&self, attempt: u32, restore: Option<RestoreFrom>) -> (Executor, Receiver<ExecutorEvent>, JobDeployment) {
-        let flow = counts(&self.folder.path().join("in"), &self.folder.path().join("out"), &self.released);
+        let slow = if self.unaligned_after.is_some() { Slow::Sink } else { Slow::Source };
+        let flow = counts(&self.folder.path().join("in"), &self.folder.path().join("out"), slow, &self.released);
         let settings = CheckpointSettings {
             directory: self.folder.path().join("checkpoints").display().to_string(),
             mode: self.mode,
+            unaligned_after: self.unaligned_after,
             ..CheckpointSettings::default()
         };
         let deployment = JobDeployment { restore, ..deployment(&flow, AttemptNumber(attempt)) };
@@ -83,6 +112,11 @@ impl Job {
         let mut executor = executor.with_checkpoints(Some(&settings));
         executor.deploy(&deployment);
         (executor, events, deployment)
+    }
+
+    /// How often it starts again.
+    fn restarts(&self) -> u32 {
+        if self.unaligned_after.is_some() { 3 } else { 6 }
     }
 
     fn published(&self) -> Vec<String> {
@@ -143,7 +177,7 @@ fn finish(
     executor.finalize(&Finalization::Commit { attempts, checkpoint }).unwrap();
 }
 
-fn job(mode: CheckpointingMode) -> Job {
+fn job(mode: CheckpointingMode, unaligned_after: Option<Duration>) -> Job {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("in")).unwrap();
     for file in 0..4 {
@@ -151,11 +185,11 @@ fn job(mode: CheckpointingMode) -> Job {
             (0..40_000u32).map(|line| format!("{}{}\n", char::from(b'a' + (line % 26) as u8), line)).collect();
         fs::write(folder.path().join("in").join(file.to_string()), lines).unwrap();
     }
-    Job { folder, mode, released: Arc::default() }
+    Job { folder, mode, unaligned_after, released: Arc::default() }
 }
 
 fn without_failure() -> Vec<String> {
-    let job = job(CheckpointingMode::ExactlyOnce);
+    let job = job(CheckpointingMode::ExactlyOnce, None);
     job.released.store(true, Ordering::Relaxed);
     let (executor, events, deployment) = job.start(0, None);
     finish(&executor, &events, &deployment, BTreeMap::new());
@@ -181,22 +215,59 @@ fn what_is_restored_goes_on_exactly_where_the_checkpoint_was() {
     let expected = without_failure();
     assert_eq!(expected.len(), 160_000);
     put_bug_back();
-    let published = with_failures(CheckpointingMode::ExactlyOnce);
-    assert!(published == expected, "the output is that of a run without failures");
+    let job = job(CheckpointingMode::ExactlyOnce, None);
+    let outcome = with_failures(&job);
+    assert!(outcome.published == expected, "the output is that of a run without failures");
+    assert_eq!(outcome.restarts, job.restarts(), "no attempt came to the end before the last one");
+}
+
+#[test]
+fn what_was_in_flight_at_an_unaligned_checkpoint_comes_again() {
+    let expected = without_failure();
+    put_bug_back();
+    // At once, and when some barriers have come.
+    for after in [Duration::ZERO, Duration::from_millis(20)] {
+        let job = job(CheckpointingMode::ExactlyOnce, Some(after));
+        let outcome = with_failures(&job);
+        assert!(outcome.published == expected, "the output is that of a run without failures");
+        assert_eq!(outcome.restarts, job.restarts(), "no attempt came to the end before the last one");
+        assert!(outcome.in_flight > 0, "records were in flight");
+    }
 }
 
 #[test]
 fn with_at_least_once_nothing_is_lost() {
-    let published = with_failures(CheckpointingMode::AtLeastOnce);
+    let job = job(CheckpointingMode::AtLeastOnce, None);
+    let Outcome { published, restarts, .. } = with_failures(&job);
+    assert_eq!(restarts, job.restarts(), "no attempt came to the end before the last one");
     // Each count was reached, however often.
     let mut expected = without_failure();
     expected.dedup();
     assert!(nothing_is_lost(&published, &expected), "every count is in the output");
 }
 
-/// What a job publishes that is restored several times.
-fn with_failures(mode: CheckpointingMode) -> Vec<String> {
-    let job = job(mode);
+/// What became of a job that was restored several times.
+struct Outcome {
+    published: Vec<String>,
+    /// How often it was restored.
+    restarts: u32,
+    /// How often a sub-task was restored to which something had been in flight.
+    in_flight: usize,
+}
+
+/// How many of the snapshots have something that was in flight.
+fn in_flight(job: &Job, states: &BTreeMap<ExecutionVertexId, SubtaskState>) -> usize {
+    let storage = CheckpointStorage::open(&job.folder.path().join("checkpoints").display().to_string()).unwrap();
+    let storage = storage.job(super::job());
+    let has = |state: &&SubtaskState| {
+        let restored = Restored::of_one((*state).clone(), &storage).unwrap();
+        restored.states().any(|id| id.name.starts_with("in flight from "))
+    };
+    states.values().filter(has).count()
+}
+
+fn with_failures(job: &Job) -> Outcome {
+    let mut in_flight_count = 0;
     let (mut restore, mut id, mut last_length) = (None, 0, 0);
     let mut attempt = 0;
     loop {
@@ -207,6 +278,7 @@ fn with_failures(mode: CheckpointingMode) -> Vec<String> {
             executor.checkpoint(&command(CheckpointAction::Trigger, id, &deployment));
             let states = acknowledged(&events, &deployment, id, &mut finished);
             if matches!(fate, Fate::Known | Fate::Completed) {
+                in_flight_count += in_flight(job, &states);
                 restore = Some(RestoreFrom { checkpoint: CheckpointId(id), states });
             }
             match fate {
@@ -218,8 +290,7 @@ fn with_failures(mode: CheckpointingMode) -> Vec<String> {
         let length = job.published().len();
         assert!(length >= last_length, "output never shrinks");
         last_length = length;
-        assert!(finished.len() < deployment.start.len(), "it was released too early");
-        if attempt == 6 {
+        if attempt == job.restarts() || finished.len() == deployment.start.len() {
             job.released.store(true, Ordering::Relaxed);
             finish(&executor, &events, &deployment, finished);
             break;
@@ -228,5 +299,5 @@ fn with_failures(mode: CheckpointingMode) -> Vec<String> {
         drop(executor);
         attempt += 1;
     }
-    job.published()
+    Outcome { published: job.published(), restarts: attempt, in_flight: in_flight_count }
 }
