@@ -199,3 +199,4 @@ mod aligned;
 mod async_calls;
 mod blocked;
 mod checkpoints;
+mod unaligned;
