@@ -72,6 +72,7 @@ fn answer(environments: &str) -> (Event, Option<i32>) {
         task_manager_id,
         memory_bytes: 1 << 20,
         memory_limit_bytes: None,
+        local_state_folder: None,
     };
     let start = pb::ExecutorCommand { command: Some(Told::Start(start)) }.encode_to_vec();
     let length = u32::try_from(start.len()).unwrap().to_le_bytes();

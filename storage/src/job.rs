@@ -12,8 +12,9 @@ use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_model::checkpoint::StateHandle;
 
+use super::local_copy::Found;
 use super::writer::Begin;
-use super::{Error, StateWriter, local};
+use super::{Error, LocalCopy, StateWriter, local};
 
 /// How much of a large range an object store is asked for at a time, and how many times at once.
 const PIECE_BYTES: u64 = 8 * 1024 * 1024;
@@ -31,6 +32,8 @@ pub struct JobStorage {
     url: String,
     /// The folder, if it is one of a file system.
     local: Option<PathBuf>,
+    /// What this machine keeps of it besides.
+    copy: Option<LocalCopy>,
 }
 
 impl fmt::Debug for JobStorage {
@@ -41,7 +44,19 @@ impl fmt::Debug for JobStorage {
 
 impl JobStorage {
     pub(super) fn new(store: Arc<dyn ObjectStore>, root: Path, url: String, local: Option<PathBuf>) -> Self {
-        Self { store, root, url, local }
+        Self { store, root, url, local, copy: None }
+    }
+
+    /// The same; what is written is kept on this machine as well, and read from there first.
+    #[must_use]
+    pub fn with_local_copy(self, copy: Option<LocalCopy>) -> Self {
+        Self { copy, ..self }
+    }
+
+    /// What this machine keeps of it.
+    #[must_use]
+    pub fn local_copy(&self) -> Option<&LocalCopy> {
+        self.copy.as_ref()
     }
 
     /// A file's full name, for people.
@@ -68,7 +83,8 @@ impl JobStorage {
     pub async fn create(&self, path: &str) -> Result<StateWriter, Error> {
         let (place, file) = (self.path(path)?, self.name(path));
         let begin = if self.local.is_some() { Begin::AtOnce } else { Begin::WhenLarge };
-        StateWriter::create(Arc::clone(&self.store), place, file, begin).await
+        let copy = self.copy.as_ref().and_then(|copy| copy.create(path));
+        StateWriter::create(Arc::clone(&self.store), place, file, begin, copy).await
     }
 
     /// Reads what a handle stands for.
@@ -83,6 +99,13 @@ impl JobStorage {
         let (place, file) = (self.path(path)?, self.name(path));
         if length == 0 {
             return Ok(Bytes::new());
+        }
+        match self.copy.as_ref().map(|copy| copy.read(path, begin, length, expected)) {
+            Some(Found::Whole(bytes)) => return Ok(Bytes::from(bytes)),
+            Some(Found::Damaged(reason)) => {
+                tracing::warn!(file, reason, "the local copy is damaged; it is read from the checkpoint storage");
+            }
+            Some(Found::None) | None => {}
         }
         let end = begin.saturating_add(length);
         let bytes = match self.get(&place, begin..end).await {

@@ -6,6 +6,7 @@
 mod error;
 mod job;
 mod local;
+mod local_copy;
 mod location;
 #[cfg(feature = "s3")]
 mod s3;
@@ -14,5 +15,6 @@ mod writer;
 
 pub use error::Error;
 pub use job::JobStorage;
+pub use local_copy::LocalCopy;
 pub use location::{CheckpointStorage, Patience};
 pub use writer::StateWriter;

@@ -7,6 +7,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 
 use super::Error;
+use super::local_copy::CopyWriter;
 
 /// How much is sent at a time: object stores want at least 5 MiB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -30,6 +31,8 @@ pub struct StateWriter {
     /// None: all of it is in `held`.
     upload: Option<WriteMultipart>,
     held: Vec<Bytes>,
+    /// What this machine keeps besides.
+    copy: Option<CopyWriter>,
     position: u64,
     /// For people.
     file: String,
@@ -41,8 +44,9 @@ impl StateWriter {
         place: Path,
         file: String,
         begin: Begin,
+        copy: Option<CopyWriter>,
     ) -> Result<Self, Error> {
-        let mut writer = Self { store, place, upload: None, held: Vec::new(), position: 0, file };
+        let mut writer = Self { store, place, upload: None, held: Vec::new(), copy, position: 0, file };
         if begin == Begin::AtOnce {
             writer.begin().await?;
         }
@@ -75,6 +79,9 @@ impl StateWriter {
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
         let failed = self.failed("write");
         self.position += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if let Some(copy) = &mut self.copy {
+            copy.write(&bytes);
+        }
         match &mut self.upload {
             Some(upload) => {
                 upload.wait_for_capacity(PARTS_MAX).await.map_err(failed)?;
@@ -105,6 +112,7 @@ impl StateWriter {
                 self.store.put(&self.place, payload).await.map_err(failed)?;
             }
         }
+        self.copy.take().into_iter().for_each(CopyWriter::finish);
         Ok(self.position)
     }
 }

@@ -5,6 +5,7 @@ mod finalization;
 mod subtask;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings};
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
 use tidemill_model::savepoint::SavepointRestore;
+use tidemill_storage::LocalCopy;
 
 use self::subtask::run_subtask;
 use crate::flow::Flow;
@@ -186,6 +188,16 @@ impl Executor {
         let open = |settings| Checkpointing::open(settings, self.job);
         let checkpointing = settings.map(open).transpose().map_err(|error| checkpoint_failure(&error));
         Self { checkpointing, ..self }
+    }
+
+    /// Keeps copies of the state in this folder of the machine's own, and reads them first.
+    #[must_use]
+    pub fn with_local_state(mut self, folder: Option<&Path>) -> Self {
+        if let Ok(Some(checkpointing)) = &mut self.checkpointing {
+            let copy = folder.map(|folder| LocalCopy::new(folder.to_owned()));
+            checkpointing.storage = checkpointing.storage.clone().with_local_copy(copy);
+        }
+        self
     }
 
     /// Has tasks that are deployed from now on go by this clock.

@@ -98,6 +98,8 @@ options! {
     TASKMANAGER_RESOURCE_ID: Option<String> = "taskmanager.resource-id", TASK_MANAGER, optional_text("its host and data port");
     /// The folder for artifacts, logs and temporary files of jobs; never shared by two task managers.
     TASKMANAGER_DIR: String = "taskmanager.dir", TASK_MANAGER, required_text();
+    /// Whether copies of the state in checkpoints are kept in `taskmanager.dir`, where sub-tasks that are started again on the same task manager read them first.
+    EXECUTION_STATE_RECOVERY_FROM_LOCAL: bool = "execution.state-recovery.from-local", TASK_MANAGER, flag("false");
     /// How long tasks are kept running while no coordinator can be reached.
     TASKMANAGER_ORPHAN_TIMEOUT: Duration = "taskmanager.orphan-timeout", TASK_MANAGER, duration("10 min");
     /// The first pause between two attempts to reach the leader.

@@ -3182,6 +3182,9 @@ pub struct ExecutorStart {
     /// The most private, writable memory that the process may use; absent: whatever there is.
     #[prost(uint64, optional, tag = "5")]
     pub memory_limit_bytes: ::core::option::Option<u64>,
+    /// Where copies of its state are to be kept on this machine, and read first; absent: nowhere.
+    #[prost(string, optional, tag = "6")]
+    pub local_state_folder: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecutorCommand {

@@ -28,16 +28,24 @@ pub enum Error {
     },
 }
 
+/// Whether copies of the state of jobs are kept here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LocalState {
+    Kept,
+    None,
+}
+
 /// An exclusively held directory; the lock ends with the value.
 #[derive(Debug)]
 pub(crate) struct Directory {
     root: PathBuf,
+    local_state: LocalState,
     _lock: File,
 }
 
 impl Directory {
     /// Locks the directory, makes it if need be, and removes the jobs' folders of a former incarnation.
-    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path, local_state: LocalState) -> Result<Self, Error> {
         let prepare = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Prepare { path, source }
@@ -53,7 +61,7 @@ impl Directory {
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: root }),
             Err(TryLockError::Error(source)) => return Err(Error::Prepare { path: lock_path, source }),
         }
-        let directory = Self { root, _lock: lock };
+        let directory = Self { root, local_state, _lock: lock };
         for (path, keep) in [(directory.jobs(), false), (directory.artifacts(), true), (directory.incoming(), false)] {
             if !keep && path.exists() {
                 fs::remove_dir_all(&path).map_err(prepare(&path))?;
@@ -86,6 +94,11 @@ impl Directory {
         self.jobs().join(job.to_string())
     }
 
+    /// Where executors keep copies of a job's state, for those that follow them.
+    pub(crate) fn local_state(&self, job: JobId) -> Option<PathBuf> {
+        (self.local_state == LocalState::Kept).then(|| self.job(job).join("state"))
+    }
+
     /// One executor's folder: its logs, and its working directory when the recorded one does not exist.
     pub(crate) fn executor(&self, job: JobId, attempt: AttemptNumber) -> PathBuf {
         self.job(job).join(attempt.to_string())
@@ -99,12 +112,12 @@ mod tests {
     #[test]
     fn a_second_user_is_told_the_directory_and_what_to_do() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let first = Directory::open(root.path()).expect("nobody uses it");
-        let error = Directory::open(root.path()).expect_err("the first one does");
+        let first = Directory::open(root.path(), LocalState::None).expect("nobody uses it");
+        let error = Directory::open(root.path(), LocalState::None).expect_err("the first one does");
         let text = error.to_string();
         assert!(text.contains(&*root.path().to_string_lossy()) && text.contains("taskmanager.dir"), "{text}");
         drop(first);
-        Directory::open(root.path()).expect("free again");
+        Directory::open(root.path(), LocalState::None).expect("free again");
     }
 
     #[test]
@@ -113,12 +126,12 @@ mod tests {
         let artifact = BlobId([7; 32]);
         let job = JobId(uuid::Uuid::nil());
         {
-            let directory = Directory::open(root.path()).expect("open");
+            let directory = Directory::open(root.path(), LocalState::None).expect("open");
             fs::create_dir_all(directory.executor(job, AttemptNumber(0))).expect("make a job's folder");
             fs::write(directory.artifact(artifact), "program").expect("write an artifact");
             fs::write(directory.incoming().join("half"), "pro").expect("write half an artifact");
         }
-        let directory = Directory::open(root.path()).expect("open again");
+        let directory = Directory::open(root.path(), LocalState::None).expect("open again");
         assert!(!directory.job(job).exists());
         assert!(directory.artifact(artifact).exists());
         assert!(!directory.incoming().join("half").exists());

@@ -123,7 +123,9 @@ fn spawn(start: &ExecutorStart, directory: &Directory, task_manager: TaskManager
         .map_err(io::Error::from)
         .map_err(failed("make its connection socket"))?;
     // Before the start: the program looks for these bytes first of all.
-    let unsent = write_first_frames(&control, start, task_manager).map_err(failed("write its first frame"))?;
+    let local_state = directory.local_state(start.spec.id);
+    let unsent = write_first_frames(&control, start, task_manager, local_state.as_deref())
+        .map_err(failed("write its first frame"))?;
     let mut command = command(start, directory).map_err(failed("prepare its folder"))?;
     let mappings = vec![
         FdMapping { parent_fd: child_control.into(), child_fd: CONTROL_DESCRIPTOR },
@@ -141,8 +143,9 @@ fn write_first_frames(
     control: &StdUnixStream,
     start: &ExecutorStart,
     task_manager: TaskManagerId,
+    local_state: Option<&Path>,
 ) -> io::Result<Bytes> {
-    let frame = frame::encode(&wire::executor_start(start, task_manager))?;
+    let frame = frame::encode(&wire::executor_start(start, task_manager, local_state))?;
     let mut bytes = BytesMut::with_capacity(MAGIC.len() + frame.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&frame);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidemill_event_log::EventLog;
 use tidemill_model::config::{
-    Configuration, EVENTS_DIR, TASK_CANCELLATION_TIMEOUT, TASKMANAGER_BIND_HOST, TASKMANAGER_DATA_PORT,
-    TASKMANAGER_DIR, TASKMANAGER_HOST, TASKMANAGER_HTTP_PORT, TASKMANAGER_MEMORY_MANAGED_SIZE,
+    Configuration, EVENTS_DIR, EXECUTION_STATE_RECOVERY_FROM_LOCAL, TASK_CANCELLATION_TIMEOUT, TASKMANAGER_BIND_HOST,
+    TASKMANAGER_DATA_PORT, TASKMANAGER_DIR, TASKMANAGER_HOST, TASKMANAGER_HTTP_PORT, TASKMANAGER_MEMORY_MANAGED_SIZE,
     TASKMANAGER_MEMORY_PROCESS_SIZE, TASKMANAGER_NUMBER_OF_TASK_SLOTS, TASKMANAGER_ORPHAN_TIMEOUT,
     TASKMANAGER_RESOURCE_ID,
 };
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::agent_loop::{AgentLoop, Channels, Status};
 use super::coordinators::Coordinators;
-use super::directory::{self, Directory};
+use super::directory::{self, Directory, LocalState};
 use super::metrics::Metrics;
 use super::process::Spawner;
 use super::session::Sessions;
@@ -149,7 +149,11 @@ impl TaskManager {
             orphan_timeout: configuration.get(&TASKMANAGER_ORPHAN_TIMEOUT),
             cancellation_timeout: configuration.get(&TASK_CANCELLATION_TIMEOUT),
         };
-        let directory = Directory::open(&PathBuf::from(configuration.get(&TASKMANAGER_DIR)))?;
+        let local_state = match configuration.get(&EXECUTION_STATE_RECOVERY_FROM_LOCAL) {
+            true => LocalState::Kept,
+            false => LocalState::None,
+        };
+        let directory = Directory::open(&PathBuf::from(configuration.get(&TASKMANAGER_DIR)), local_state)?;
         let name = configuration.get(&TASKMANAGER_RESOURCE_ID).unwrap_or_else(|| data_address.clone());
         let events_dir = configuration.get(&EVENTS_DIR).map(PathBuf::from);
         Ok(Self {

@@ -1,5 +1,6 @@
 //! The door: engine values out to wire messages, wire messages in to engine events.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tidemill_model::id::{AttemptNumber, ClusterId, SubtaskIndex, TaskManagerId};
@@ -82,13 +83,19 @@ pub(crate) fn outbound(outbound: Outbound) -> pb::TaskManagerMessage {
 }
 
 /// An executor's first frame.
-pub(crate) fn executor_start(start: &ExecutorStart, task_manager: TaskManagerId) -> pb::ExecutorCommand {
+pub(crate) fn executor_start(
+    start: &ExecutorStart,
+    task_manager: TaskManagerId,
+    local_state: Option<&Path>,
+) -> pb::ExecutorCommand {
     let command = pb::ExecutorStart {
         spec: Some(JobSpec::clone(&start.spec).into()),
         cluster_id: convert::uuid_bytes(start.cluster.0),
         task_manager_id: convert::uuid_bytes(task_manager.0),
         memory_bytes: start.memory_bytes,
         memory_limit_bytes: start.memory_limit.map(|limit| limit.bytes),
+        // A folder whose name is no text is one that cannot be told.
+        local_state_folder: local_state.and_then(Path::to_str).map(str::to_owned),
     };
     pb::ExecutorCommand { command: Some(executor_command::Command::Start(command)) }
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod file;
+mod local;
 mod notices;
 mod restore;
 mod savepoint;

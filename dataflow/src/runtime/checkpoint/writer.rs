@@ -8,6 +8,7 @@ use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, SubtaskSta
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId};
 
 use super::file::CheckpointFile;
+use super::local::LocalCopies;
 use super::subtask::{self, Base};
 use super::{Checkpointing, Error, StatePart, waiting_runtime};
 use crate::runtime::executor::ExecutorEvent;
@@ -53,7 +54,9 @@ impl SnapshotWriter {
     ) -> Result<Self, Error> {
         let (sender, messages) = bounded(MESSAGES);
         let runtime = waiting_runtime()?;
+        let copies = LocalCopies::new(checkpointing.storage.local_copy().cloned(), process.clone());
         let writer = Writer {
+            copies,
             checkpointing,
             process,
             events,
@@ -100,6 +103,7 @@ struct Pending {
 
 struct Writer {
     checkpointing: Checkpointing,
+    copies: LocalCopies,
     process: String,
     events: Sender<ExecutorEvent>,
     pending: BTreeMap<CheckpointId, Pending>,
@@ -159,11 +163,13 @@ impl Writer {
                 self.pending.retain(|id, _| *id > checkpoint);
                 self.closed.retain(|id| *id > checkpoint);
                 self.completed = self.completed.max(checkpoint);
+                self.copies.completed(self.completed);
             }
             Message::Aborted(checkpoint) => {
                 self.pending.remove(&checkpoint);
                 self.written.remove(&checkpoint);
                 self.closed.insert(checkpoint);
+                self.copies.aborted(checkpoint);
             }
         }
     }
@@ -247,7 +253,7 @@ impl Writer {
     }
 
     async fn close(
-        &self,
+        &mut self,
         checkpoint: CheckpointId,
         file: CheckpointFile,
         states: BTreeMap<ExecutionAttemptId, SubtaskState>,
@@ -257,6 +263,7 @@ impl Writer {
         match finished {
             Ok(()) => {
                 for (attempt, state) in states {
+                    self.copies.acknowledged(checkpoint, &state);
                     self.report(attempt, checkpoint, CheckpointOutcome::Acknowledged(state));
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::net::RecvFlags;
@@ -138,6 +139,7 @@ impl TryFrom<pb::ExecutorStart> for Start {
             task_manager: convert::task_manager_id(&start.task_manager_id, "ExecutorStart.task_manager_id")?,
             memory_bytes: start.memory_bytes,
             memory_limit_bytes: start.memory_limit_bytes,
+            local_state: start.local_state_folder.map(PathBuf::from),
         })
     }
 }

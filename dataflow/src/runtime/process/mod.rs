@@ -16,6 +16,7 @@ mod tests;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemill_model::execution::{Failure, FailureKind};
@@ -81,6 +82,8 @@ struct Start {
     task_manager: TaskManagerId,
     memory_bytes: u64,
     memory_limit_bytes: Option<u64>,
+    /// Where copies of state are kept on this machine; none: nowhere.
+    local_state: Option<PathBuf>,
 }
 
 /// The role of a process that a task manager started.

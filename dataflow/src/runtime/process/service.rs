@@ -143,6 +143,7 @@ impl Service {
         }
         let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone())
             .with_checkpoints(spec.settings.checkpointing.as_ref())
+            .with_local_state(self.start.local_state.as_deref())
             .with_savepoint(spec.settings.savepoint.as_ref());
         self.progress.get_or_init(|| executor.watch());
         Deployed { attempt, executor }

@@ -126,6 +126,7 @@ impl Agent {
             task_manager_id: convert::uuid_bytes(id::<TaskManagerId>(100 + index).0),
             memory_bytes: 1 << 20,
             memory_limit_bytes: None,
+            local_state_folder: None,
         }));
         (agent, (executor_control, executor_connections))
     }
