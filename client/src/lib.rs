@@ -69,7 +69,7 @@ pub use tidemill_dataflow::runtime::sink::{SinkAttempt, SinkFunction, Subtask, T
 pub use tidemill_dataflow::runtime::source::{
     Boundedness, Discovery, Reading, Source, SourceOutput, SplitEnumerator, SplitReader,
 };
-pub use tidemill_model::job::RuntimeMode;
+pub use tidemill_model::job::{RuntimeMode, StopMode};
 pub use tidemill_model::key::{Key, KeyBytes};
 
 /// The program in the README compiles.

@@ -222,6 +222,9 @@ impl<T, R: PlainReader<T>, N: Push<T>> Task for SourceTask<T, R, N> {
                 }
                 Reading::Ended => break,
             }
+            if self.context.is_draining() {
+                break;
+            }
         }
         self.next.control(Control::Watermark(END_OF_TIME))?;
         self.next.control(Control::EndOfInput)

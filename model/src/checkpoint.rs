@@ -59,11 +59,23 @@ impl SubtaskState {
     }
 }
 
+/// For what a checkpoint is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub enum CheckpointKind {
+    /// To go on from after a failure.
+    #[default]
+    Periodic,
+    /// To be copied, or to stop at: in the form that every state back-end reads.
+    Savepoint,
+}
+
 /// A checkpoint that every sub-task has acknowledged *and* that Raft has committed: what a restore may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompletedCheckpoint {
     /// Which.
     pub id: CheckpointId,
+    /// For what it was taken.
+    pub kind: CheckpointKind,
     /// When it was triggered.
     pub triggered: Timestamp,
     /// When it was committed.
@@ -98,12 +110,14 @@ pub struct RestoreFrom {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CheckpointAction {
     /// Take a snapshot: sources inject the barrier.
-    Trigger,
+    Trigger(CheckpointKind),
     /// It is committed: publish every transaction up to it. Repeated until it is confirmed.
     NotifyComplete,
     /// It came to nothing: drop what was written for it. No transaction of a sink is aborted, since a later checkpoint
     /// commits it.
     Abort,
+    /// Sources are to end as if they had no more input; it is about no checkpoint. Repeated while they run.
+    Drain,
 }
 
 /// A leader's message about one checkpoint to the attempts of one job on one task manager.
@@ -121,9 +135,11 @@ impl fmt::Display for CheckpointCommand {
     /// `trigger checkpoint 7 v0[0]#1`: as it is logged before it is sent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let action = match self.action {
-            CheckpointAction::Trigger => "trigger",
+            CheckpointAction::Trigger(CheckpointKind::Periodic) => "trigger",
+            CheckpointAction::Trigger(CheckpointKind::Savepoint) => "trigger savepoint",
             CheckpointAction::NotifyComplete => "notify",
             CheckpointAction::Abort => "abort",
+            CheckpointAction::Drain => "drain",
         };
         write!(f, "{action} checkpoint {}", self.checkpoint)?;
         self.attempts.iter().try_for_each(|id| write!(f, " {}#{}", id.vertex, id.attempt))
@@ -140,8 +156,8 @@ impl CheckpointCommand {
             outcome: CheckpointOutcome::Declined(reason.to_owned()),
         };
         match self.action {
-            CheckpointAction::Trigger => self.attempts.iter().map(decline).collect(),
-            CheckpointAction::NotifyComplete | CheckpointAction::Abort => Vec::new(),
+            CheckpointAction::Trigger(_) => self.attempts.iter().map(decline).collect(),
+            CheckpointAction::NotifyComplete | CheckpointAction::Abort | CheckpointAction::Drain => Vec::new(),
         }
     }
 }
@@ -293,7 +309,8 @@ mod tests {
         let states = [(vertex(0), SubtaskState(vec![StateHandle::Inline(vec![1; 4]), file]))];
         let states = states.into_iter().chain([(vertex(1), SubtaskState::default())]).collect();
         let (triggered, completed) = (Timestamp(1), Timestamp(2));
-        let checkpoint = CompletedCheckpoint { id: CheckpointId(7), triggered, completed, states };
+        let kind = CheckpointKind::Periodic;
+        let checkpoint = CompletedCheckpoint { id: CheckpointId(7), kind, triggered, completed, states };
         assert_eq!(checkpoint.size_bytes(), 100);
         assert_eq!(checkpoint.paths().collect::<Vec<_>>(), ["7/a"]);
     }

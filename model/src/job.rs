@@ -26,6 +26,15 @@ pub enum RuntimeMode {
     Streaming,
 }
 
+/// How a job is to be stopped, other than by cancelling it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StopMode {
+    /// At a checkpoint that is taken for it, from which another job can go on.
+    Suspend,
+    /// As if its sources had no more input: windows fire, and it finishes.
+    Drain,
+}
+
 /// Settings that travel with a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct JobSettings {

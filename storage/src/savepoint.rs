@@ -28,7 +28,15 @@ impl JobStorage {
                 *state = self.copy(state, &format!("{number}-{subtask}"), checkpoints).await?;
             }
         }
-        let body = postcard::to_allocvec(&copy)
+        self.describe_savepoint(&copy).await
+    }
+
+    /// Makes this folder, in which the state of `savepoint` lies, a savepoint.
+    ///
+    /// # Errors
+    /// The file that says so cannot be written.
+    pub async fn describe_savepoint(&self, savepoint: &Savepoint) -> Result<(), Error> {
+        let body = postcard::to_allocvec(savepoint)
             .map_err(|error| Error::Metadata { file: self.name(METADATA), reason: error.to_string() })?;
         let mut writer = self.create(METADATA).await?;
         let checksum = crc32fast::hash(&body).to_le_bytes();

@@ -11,7 +11,7 @@ use super::admin::AdminCommand;
 use super::checkpoints::CheckpointsCommand;
 use super::error::Error;
 use super::member_arguments::{AddCommand, MembersCommand, RemoveCommand, ReplaceCommand, TransferLeaderCommand};
-use super::savepoints::SavepointCommand;
+use super::savepoints::{SavepointCommand, StopJobCommand};
 use super::task_manager_arguments::TaskManagerCommand;
 use crate::job_client::Consistency;
 
@@ -68,10 +68,12 @@ pub(super) enum Command {
     List(ListCommand),
     /// Show a job: its status, history, sub-tasks and where they run.
     Status(StatusCommand),
-    /// Copy a job's next checkpoint to a folder that another job can start from, or show what is in such a folder.
+    /// Take a savepoint of a job, a folder that another job can start from, or show what is in one.
     Savepoint(SavepointCommand),
     /// Show a job's checkpoints: which are kept, what is under way, why the last one failed, each sub-task's part.
     Checkpoints(CheckpointsCommand),
+    /// Stop a job at a savepoint from which another can go on, or as if its sources had ended.
+    Stop(StopJobCommand),
     /// Cancel a job; its unfinished output is removed.
     Cancel(CancelCommand),
 }

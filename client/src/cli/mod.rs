@@ -62,6 +62,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             block_on(jobs::status(command.cluster.resolve(given)?, command.job, consistency, command.json))
         }
         Command::Savepoint(command) => block_on(savepoints::run(given, command)),
+        Command::Stop(command) => block_on(savepoints::stop(given, command)),
         Command::Checkpoints(command) => block_on(checkpoints::run(given, command)),
         Command::Cancel(command) => block_on(jobs::cancel(command.cluster.resolve(given)?, command.job, command.wait)),
     }

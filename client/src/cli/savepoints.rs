@@ -1,4 +1,4 @@
-//! `tidemill savepoint`: takes one, or shows what is in one.
+//! `tidemill savepoint` and `stop`: take savepoints, and show what is in one.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use tidemill_dataflow::engine::snapshot::{ContentIndex, SnapshotIndex};
 use tidemill_model::id::JobId;
+use tidemill_model::job::{JobStatus, StopMode};
 use tidemill_model::savepoint::Savepoint;
 
 use super::arguments::ClusterArguments;
-use super::error::Error;
+use super::error::{Error, FAILED};
 use super::jobs::{client, print};
-use crate::job_client::savepoint_folder;
+use crate::job_client::{TakenSavepoint, savepoint_folder};
 
 /// `savepoint`.
 #[derive(Debug, Args)]
@@ -56,8 +57,51 @@ pub(super) async fn run(given: Option<Vec<String>>, command: SavepointCommand) -
         return Err(Error::Usage("savepoint: give a job and a folder, or `inspect` and a folder"));
     };
     let client = client(command.cluster.resolve(given)?);
-    let savepoint = client.take_savepoint(job, &directory).await?;
-    print(&format!("savepoint {directory} is checkpoint {} of job {job}\n", savepoint.checkpoint))
+    let taken = client.take_savepoint(job, &directory).await?;
+    print(&text(job, &taken))
+}
+
+fn text(job: JobId, TakenSavepoint { savepoint, path }: &TakenSavepoint) -> String {
+    format!("savepoint {path} is checkpoint {} of job {job}\n", savepoint.checkpoint)
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --drain the job ends CANCELED at a savepoint that is taken for it: what its sinks have written up to there is \
+published, and `tidemill run -s` goes on from there. The wish outlives failures and leaders; repeating the command is \
+harmless.
+
+Examples:
+  tidemill stop JOB                          (its folder in the checkpoint storage becomes the savepoint)
+  tidemill stop JOB file:///backup/monday    (copied there, and deleted where it was)
+  tidemill stop JOB --drain                  (as if its sources had ended: windows fire, the job finishes)")]
+pub(super) struct StopJobCommand {
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    /// The job, as `tidemill list` shows it.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    /// The folder that becomes the savepoint, as a URL or an absolute path.
+    #[arg(value_name = "DIR", conflicts_with = "drain")]
+    directory: Option<String>,
+    /// End the job as if its sources had no more input; there is nothing to go on from then.
+    #[arg(long)]
+    drain: bool,
+}
+
+/// Stops a job without losing what it has done.
+pub(super) async fn stop(given: Option<Vec<String>>, command: StopJobCommand) -> Result<ExitCode, Error> {
+    let StopJobCommand { cluster, job, directory, drain } = command;
+    let client = client(cluster.resolve(given)?);
+    if !drain {
+        let taken = client.suspend_job(job, directory.as_deref()).await?;
+        return print(&text(job, &taken));
+    }
+    client.stop_job(job, StopMode::Drain).await?;
+    let end = client.watch_job(job, |_| ()).await?.status;
+    print(&format!("job {job} has ended: {end}\n"))?;
+    Ok(if matches!(end, JobStatus::Finished(_)) { ExitCode::SUCCESS } else { FAILED.into() })
 }
 
 async fn inspect(path: &str) -> Result<ExitCode, Error> {

@@ -4,7 +4,6 @@
 
 mod backup;
 mod blobs;
-mod checkpoint;
 mod checkpoint_overview;
 mod connections;
 mod error;
@@ -12,6 +11,7 @@ mod leader_search;
 mod membership;
 mod once;
 mod reads;
+mod savepoint;
 mod task_managers;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -27,7 +27,6 @@ use tidemill_model::job::JobSpec;
 use tidemill_proto::{convert, pb};
 
 pub use self::backup::BackupSummary;
-pub use self::checkpoint::{JobCheckpoint, SavepointError, savepoint_folder};
 pub use self::checkpoint_overview::{
     CheckpointActivity, CheckpointFailure, CheckpointOverview, PendingCheckpoint, RetainedCheckpoint, SubtaskSnapshot,
 };
@@ -37,6 +36,7 @@ use self::leader_search::{Audience, LeaderSearch, Refusal, Step};
 pub use self::membership::{MemberStatus, MembershipChanged};
 pub use self::once::{Answered, CallError, ChaosAnswer, ChaosOperation, OnceClient};
 pub use self::reads::{Consistency, Freshness, Read};
+pub use self::savepoint::{JobSavepoint, SavepointError, TakenSavepoint, savepoint_folder};
 pub use self::task_managers::DrainingSet;
 pub use self::types::{AttemptDetails, ClusterStatus, JobDetails, JobSummary, NodeStatus, Takeover, TaskManagerStatus};
 use crate::clock;

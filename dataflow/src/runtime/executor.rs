@@ -257,7 +257,7 @@ impl Executor {
             return reporter.report(failed(FailureKind::GraphMismatch, attempt, message), Vec::new());
         };
         let restore = self.restore_source(attempt, vertex, deployment);
-        let prepared = restore.and_then(|restore| Ok((self.checkpoints(attempt.attempt, &notices)?, restore)));
+        let prepared = restore.and_then(|restore| Ok((self.checkpoints(attempt.attempt)?, restore)));
         let (checkpoints, restore) = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => {
@@ -279,6 +279,7 @@ impl Executor {
             waker,
             async_pool: Arc::clone(&self.async_pool),
             aligned,
+            notices,
             checkpoints,
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);

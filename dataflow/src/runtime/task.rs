@@ -17,7 +17,7 @@ use crate::flow::{Flow, OperatorIndex, OutputPort};
 use crate::push::Stopped;
 use crate::record::{Data, Timestamp};
 use crate::runtime::async_pool::AsyncPool;
-use crate::runtime::checkpoint::{Restored, TaskCheckpoints};
+use crate::runtime::checkpoint::{Notices, Restored, TaskCheckpoints};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::executor::CollectedRecords;
 use crate::runtime::gate::{InputChannel, InputGate};
@@ -104,6 +104,8 @@ pub(crate) struct TaskEnvironment {
     pub(crate) async_pool: Arc<AsyncPool>,
     /// The group that its source is in, in streaming mode.
     pub(crate) aligned: Option<AlignedSubtask>,
+    /// What it is told of checkpoints, and of its end.
+    pub(crate) notices: Arc<Notices>,
     /// None: the job takes no checkpoints.
     pub(crate) checkpoints: Option<TaskCheckpoints>,
 }

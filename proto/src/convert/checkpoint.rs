@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidemill_model::checkpoint::{
-    CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport, RestoreFrom, StateHandle, SubtaskState,
+    CheckpointAction, CheckpointCommand, CheckpointKind, CheckpointOutcome, CheckpointReport, RestoreFrom, StateHandle,
+    SubtaskState,
 };
 use tidemill_model::id::{CheckpointId, ExecutionVertexId};
 
@@ -84,9 +85,11 @@ impl TryFrom<pb::RestoreFrom> for RestoreFrom {
 impl From<CheckpointCommand> for pb::CheckpointCommand {
     fn from(command: CheckpointCommand) -> Self {
         let action = match command.action {
-            CheckpointAction::Trigger => Action::Trigger,
+            CheckpointAction::Trigger(CheckpointKind::Periodic) => Action::Trigger,
+            CheckpointAction::Trigger(CheckpointKind::Savepoint) => Action::TriggerSavepoint,
             CheckpointAction::NotifyComplete => Action::NotifyComplete,
             CheckpointAction::Abort => Action::Abort,
+            CheckpointAction::Drain => Action::Drain,
         };
         let attempts = command.attempts.into_iter().map(Into::into).collect();
         Self { action: action.into(), checkpoint: command.checkpoint.0, attempts }
@@ -98,9 +101,11 @@ impl TryFrom<pb::CheckpointCommand> for CheckpointCommand {
 
     fn try_from(command: pb::CheckpointCommand) -> Result<Self, Error> {
         let action = match Action::try_from(command.action) {
-            Ok(Action::Trigger) => CheckpointAction::Trigger,
+            Ok(Action::Trigger) => CheckpointAction::Trigger(CheckpointKind::Periodic),
+            Ok(Action::TriggerSavepoint) => CheckpointAction::Trigger(CheckpointKind::Savepoint),
             Ok(Action::NotifyComplete) => CheckpointAction::NotifyComplete,
             Ok(Action::Abort) => CheckpointAction::Abort,
+            Ok(Action::Drain) => CheckpointAction::Drain,
             Ok(Action::Unspecified) | Err(_) => {
                 return Err(Error::UnknownEnum { field: "CheckpointCommand.action", value: command.action });
             }
@@ -161,7 +166,9 @@ mod tests {
 
     #[test]
     fn every_command_round_trips_and_an_unknown_action_is_refused() {
-        for action in [CheckpointAction::Trigger, CheckpointAction::NotifyComplete, CheckpointAction::Abort] {
+        let triggers = [CheckpointKind::Periodic, CheckpointKind::Savepoint].map(CheckpointAction::Trigger);
+        let others = [CheckpointAction::NotifyComplete, CheckpointAction::Abort, CheckpointAction::Drain];
+        for action in triggers.into_iter().chain(others) {
             let attempts = vec![attempt(0), attempt(1)];
             let command = CheckpointCommand { action, checkpoint: CheckpointId(7), attempts };
             assert_eq!(CheckpointCommand::try_from(pb::CheckpointCommand::from(command.clone())), Ok(command));

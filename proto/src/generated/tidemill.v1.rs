@@ -348,6 +348,10 @@ pub mod checkpoint_command {
         NotifyComplete = 2,
         /// It came to nothing. No transaction is aborted: a later checkpoint commits it.
         Abort = 3,
+        /// Take a snapshot that every state back-end reads.
+        TriggerSavepoint = 4,
+        /// Sources are to end as if they had no more input; about no checkpoint.
+        Drain = 5,
     }
     impl Action {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -360,6 +364,8 @@ pub mod checkpoint_command {
                 Self::Trigger => "ACTION_TRIGGER",
                 Self::NotifyComplete => "ACTION_NOTIFY_COMPLETE",
                 Self::Abort => "ACTION_ABORT",
+                Self::TriggerSavepoint => "ACTION_TRIGGER_SAVEPOINT",
+                Self::Drain => "ACTION_DRAIN",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -369,6 +375,8 @@ pub mod checkpoint_command {
                 "ACTION_TRIGGER" => Some(Self::Trigger),
                 "ACTION_NOTIFY_COMPLETE" => Some(Self::NotifyComplete),
                 "ACTION_ABORT" => Some(Self::Abort),
+                "ACTION_TRIGGER_SAVEPOINT" => Some(Self::TriggerSavepoint),
+                "ACTION_DRAIN" => Some(Self::Drain),
                 _ => None,
             }
         }
@@ -1196,9 +1204,9 @@ pub struct BackupInfo {
     #[prost(uint32, tag = "4")]
     pub blobs: u32,
 }
-/// The newest completed checkpoint of a job, whole: what a savepoint is made of.
+/// The newest completed checkpoint of a job that was taken as a savepoint, whole: what a savepoint is made of.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct CheckpointDetails {
+pub struct SavepointDetails {
     #[prost(bytes = "bytes", tag = "1")]
     pub job_id: ::prost::bytes::Bytes,
     #[prost(string, tag = "2")]
@@ -1213,6 +1221,68 @@ pub struct CheckpointDetails {
     pub checkpoint: ::core::option::Option<RestoreFrom>,
     #[prost(uint64, tag = "6")]
     pub completed_ms: u64,
+    /// The checkpoint at which the job was suspended; absent: it was not.
+    #[prost(uint64, optional, tag = "7")]
+    pub suspended_at: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TriggerSavepointResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopJobRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub job_id: ::prost::bytes::Bytes,
+    #[prost(enumeration = "stop_job_request::Mode", tag = "2")]
+    pub mode: i32,
+}
+/// Nested message and enum types in `StopJobRequest`.
+pub mod stop_job_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Mode {
+        Unspecified = 0,
+        /// At a savepoint, from which another job can go on.
+        Suspend = 1,
+        /// As if its sources had no more input.
+        Drain = 2,
+    }
+    impl Mode {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "MODE_UNSPECIFIED",
+                Self::Suspend => "MODE_SUSPEND",
+                Self::Drain => "MODE_DRAIN",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "MODE_UNSPECIFIED" => Some(Self::Unspecified),
+                "MODE_SUSPEND" => Some(Self::Suspend),
+                "MODE_DRAIN" => Some(Self::Drain),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopJobResponse {
+    /// The place of the decision in the log.
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
 }
 /// Who must react to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1443,11 +1513,11 @@ pub mod client_client {
             self.inner.unary(req, path, codec).await
         }
         /// Answered by any coordinator.
-        pub async fn get_checkpoint(
+        pub async fn get_savepoint(
             &mut self,
             request: impl tonic::IntoRequest<super::ReadJobRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::CheckpointDetails>,
+            tonic::Response<super::SavepointDetails>,
             tonic::Status,
         > {
             self.inner
@@ -1460,11 +1530,11 @@ pub mod client_client {
                 })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
-                "/tidemill.v1.Client/GetCheckpoint",
+                "/tidemill.v1.Client/GetSavepoint",
             );
             let mut req = request.into_request();
             req.extensions_mut()
-                .insert(GrpcMethod::new("tidemill.v1.Client", "GetCheckpoint"));
+                .insert(GrpcMethod::new("tidemill.v1.Client", "GetSavepoint"));
             self.inner.unary(req, path, codec).await
         }
         /// The job's details now and after each change, up to and including its end. Answered by any coordinator; the
@@ -1516,6 +1586,57 @@ pub mod client_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("tidemill.v1.Client", "ListJobs"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Has the next checkpoint taken as a savepoint, and soon; GetSavepoint tells when it is completed. Lost with the
+        /// leader: ask again.
+        pub async fn trigger_savepoint(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JobId>,
+        ) -> std::result::Result<
+            tonic::Response<super::TriggerSavepointResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Client/TriggerSavepoint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemill.v1.Client", "TriggerSavepoint"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Answers when the wish is committed; the job stops later, at the latest when it runs again.
+        pub async fn stop_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StopJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StopJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemill.v1.Client/StopJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemill.v1.Client", "StopJob"));
             self.inner.unary(req, path, codec).await
         }
         /// Answers when the cancellation is committed; the job ends later.
@@ -1790,11 +1911,11 @@ pub mod client_server {
             request: tonic::Request<super::ReadJobRequest>,
         ) -> std::result::Result<tonic::Response<super::JobDetails>, tonic::Status>;
         /// Answered by any coordinator.
-        async fn get_checkpoint(
+        async fn get_savepoint(
             &self,
             request: tonic::Request<super::ReadJobRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::CheckpointDetails>,
+            tonic::Response<super::SavepointDetails>,
             tonic::Status,
         >;
         /// Server streaming response type for the WatchJob method.
@@ -1817,6 +1938,20 @@ pub mod client_server {
             tonic::Response<super::ListJobsResponse>,
             tonic::Status,
         >;
+        /// Has the next checkpoint taken as a savepoint, and soon; GetSavepoint tells when it is completed. Lost with the
+        /// leader: ask again.
+        async fn trigger_savepoint(
+            &self,
+            request: tonic::Request<super::JobId>,
+        ) -> std::result::Result<
+            tonic::Response<super::TriggerSavepointResponse>,
+            tonic::Status,
+        >;
+        /// Answers when the wish is committed; the job stops later, at the latest when it runs again.
+        async fn stop_job(
+            &self,
+            request: tonic::Request<super::StopJobRequest>,
+        ) -> std::result::Result<tonic::Response<super::StopJobResponse>, tonic::Status>;
         /// Answers when the cancellation is committed; the job ends later.
         async fn cancel_job(
             &self,
@@ -2056,12 +2191,12 @@ pub mod client_server {
                     };
                     Box::pin(fut)
                 }
-                "/tidemill.v1.Client/GetCheckpoint" => {
+                "/tidemill.v1.Client/GetSavepoint" => {
                     #[allow(non_camel_case_types)]
-                    struct GetCheckpointSvc<T: Client>(pub Arc<T>);
+                    struct GetSavepointSvc<T: Client>(pub Arc<T>);
                     impl<T: Client> tonic::server::UnaryService<super::ReadJobRequest>
-                    for GetCheckpointSvc<T> {
-                        type Response = super::CheckpointDetails;
+                    for GetSavepointSvc<T> {
+                        type Response = super::SavepointDetails;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
@@ -2072,7 +2207,7 @@ pub mod client_server {
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as Client>::get_checkpoint(&inner, request).await
+                                <T as Client>::get_savepoint(&inner, request).await
                             };
                             Box::pin(fut)
                         }
@@ -2083,7 +2218,7 @@ pub mod client_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = GetCheckpointSvc(inner);
+                        let method = GetSavepointSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2173,6 +2308,92 @@ pub mod client_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListJobsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Client/TriggerSavepoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct TriggerSavepointSvc<T: Client>(pub Arc<T>);
+                    impl<T: Client> tonic::server::UnaryService<super::JobId>
+                    for TriggerSavepointSvc<T> {
+                        type Response = super::TriggerSavepointResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JobId>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Client>::trigger_savepoint(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TriggerSavepointSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemill.v1.Client/StopJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct StopJobSvc<T: Client>(pub Arc<T>);
+                    impl<T: Client> tonic::server::UnaryService<super::StopJobRequest>
+                    for StopJobSvc<T> {
+                        type Response = super::StopJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StopJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Client>::stop_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StopJobSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

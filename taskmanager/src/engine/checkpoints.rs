@@ -29,8 +29,9 @@ impl Agent {
                 continue;
             };
             // `no-zombie`: only what runs here under this very number is asked for a snapshot.
-            let (live, ended): (Vec<_>, Vec<_>) =
-                attempts.into_iter().partition(|id| command.action != CheckpointAction::Trigger || generation.runs(id));
+            let (live, ended): (Vec<_>, Vec<_>) = attempts
+                .into_iter()
+                .partition(|id| !matches!(command.action, CheckpointAction::Trigger(_)) || generation.runs(id));
             decline(&part(ended), "the attempt has ended", outbox);
             if !live.is_empty() {
                 let command = ExecutorCommand::Checkpoint(part(live));
@@ -67,7 +68,7 @@ impl Generation {
     /// A leader knows of these acknowledgements: it has completed or aborted that checkpoint, or a later one.
     fn confirm(&mut self, action: CheckpointAction, checkpoint: CheckpointId, attempts: &[ExecutionAttemptId]) {
         match action {
-            CheckpointAction::Trigger => {}
+            CheckpointAction::Trigger(_) | CheckpointAction::Drain => {}
             CheckpointAction::NotifyComplete | CheckpointAction::Abort => {
                 let named = |vertex| attempts.iter().any(|id| id.vertex == vertex);
                 self.acknowledged.retain(|(vertex, id), _| *id > checkpoint || !named(*vertex));

@@ -258,9 +258,10 @@ fn describe(directive: &Directive) -> (&'static str, Option<JobId>, Option<Attem
         Directive::Checkpoint(command) => {
             let (job, number) = common(&command.attempts);
             let kind = match command.action {
-                CheckpointAction::Trigger => "trigger checkpoint",
+                CheckpointAction::Trigger(_) => "trigger checkpoint",
                 CheckpointAction::NotifyComplete => "notify checkpoint",
                 CheckpointAction::Abort => "abort checkpoint",
+                CheckpointAction::Drain => "drain",
             };
             (kind, job, number)
         }

@@ -171,7 +171,13 @@ impl Client for Services {
     async fn submit_job(&self, _: Request<pb::SubmitJobRequest>) -> Result<Response<pb::SubmitJobResponse>, Status> {
         unused()
     }
-    async fn get_checkpoint(&self, _: Request<pb::ReadJobRequest>) -> Result<Response<pb::CheckpointDetails>, Status> {
+    async fn trigger_savepoint(&self, _: Request<pb::JobId>) -> Result<Response<pb::TriggerSavepointResponse>, Status> {
+        unused()
+    }
+    async fn stop_job(&self, _: Request<pb::StopJobRequest>) -> Result<Response<pb::StopJobResponse>, Status> {
+        unused()
+    }
+    async fn get_savepoint(&self, _: Request<pb::ReadJobRequest>) -> Result<Response<pb::SavepointDetails>, Status> {
         unused()
     }
 

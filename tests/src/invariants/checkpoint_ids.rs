@@ -79,7 +79,8 @@ impl CheckpointIds {
         let Fact::Sent { epoch, command: TaskManagerCommand::Checkpoint(command), state, .. } = fact else {
             return Ok(());
         };
-        let Some(attempt) = command.attempts.first().filter(|_| command.action == CheckpointAction::Trigger) else {
+        let Some(attempt) = command.attempts.first().filter(|_| matches!(command.action, CheckpointAction::Trigger(_)))
+        else {
             return Ok(());
         };
         let (job, checkpoint) = (attempt.job, command.checkpoint);

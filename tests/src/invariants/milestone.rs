@@ -25,6 +25,7 @@ impl<'a> Milestone<'a> {
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }
             | CommandBody::CancelJob { .. }
+            | CommandBody::StopJob { .. }
             | CommandBody::RecordSchedule { .. }
             | CommandBody::RecordTerminal { .. }
             | CommandBody::FailJob { .. }

@@ -41,12 +41,14 @@ impl World {
     fn task_command(&mut self, at: At, task: &mut Task, command: &CheckpointCommand) {
         let checkpoint = command.checkpoint;
         match command.action {
-            CheckpointAction::Trigger => self.trigger(at, task, checkpoint),
+            CheckpointAction::Trigger(_) => self.trigger(at, task, checkpoint),
             CheckpointAction::NotifyComplete => {
                 self.notified(task, checkpoint);
                 self.report(at, task.attempt, checkpoint, CheckpointOutcome::Notified);
             }
             CheckpointAction::Abort => self.aborted(task, checkpoint),
+            // No simulated client wishes for it.
+            CheckpointAction::Drain => {}
         }
     }
 

@@ -4,7 +4,7 @@
 
 use tidemill_coordinator::engine::replicated::{CommandBody, Response};
 use tidemill_model::id::JobId;
-use tidemill_model::job::JobStatus;
+use tidemill_model::job::{JobStatus, StopMode};
 
 use super::clock::{MILLISECOND, SECOND, Time};
 use super::coordinator::Proposer;
@@ -26,6 +26,8 @@ pub(crate) enum Wish {
     StoreArtifact,
     Submit,
     Cancel,
+    /// Have it stopped at a savepoint.
+    Suspend,
     Watch,
     /// Its job has ended, and it knows how.
     Nothing,
@@ -82,6 +84,13 @@ impl Client {
             random,
         }
     }
+
+    /// Half of the jobs that can be suspended are, instead of being cancelled.
+    fn way_to_stop(&self) -> Wish {
+        let spec = &self.job.spec;
+        let suspends = spec.settings.checkpointing.is_some() && spec.id.0.as_u128().is_multiple_of(2);
+        if suspends { Wish::Suspend } else { Wish::Cancel }
+    }
 }
 
 impl World {
@@ -117,7 +126,7 @@ impl World {
             return;
         }
         if client.wish == Wish::Watch && client.wants_cancel {
-            client.wish = Wish::Cancel;
+            client.wish = client.way_to_stop();
         }
         let (number, node) = (client.number, client.node);
         let request = Request { client: index, number, node, job: client.job.spec.id, wish: client.wish };
@@ -144,6 +153,7 @@ impl World {
             }
             Wish::Submit => CommandBody::SubmitJob { spec: Box::new(spec.clone()) },
             Wish::Cancel => CommandBody::CancelJob { job: request.job },
+            Wish::Suspend => CommandBody::StopJob { job: request.job, how: StopMode::Suspend },
             Wish::Watch => return self.read(to, Box::new(request)),
             Wish::Nothing => return,
         };
@@ -202,8 +212,12 @@ impl World {
                 client.cancellation_acknowledged = true;
                 self.note(&Fact::CancellationAcknowledged { job });
             }
+            (Wish::Suspend, Response::Done) => {
+                client.wish = Wish::Watch;
+                client.wants_cancel = false;
+            }
             // It ends otherwise already.
-            (Wish::Cancel, Response::Refused { .. }) => {
+            (Wish::Cancel | Wish::Suspend, Response::Refused { .. }) => {
                 client.wish = Wish::Watch;
                 client.wants_cancel = false;
             }

@@ -174,8 +174,16 @@ impl Client for Standin {
         Ok(Response::new(details))
     }
 
-    async fn get_checkpoint(&self, _request: Request<pb::ReadJobRequest>) -> Answer<pb::CheckpointDetails> {
-        Ok(Response::new(pb::CheckpointDetails::default()))
+    async fn get_savepoint(&self, _request: Request<pb::ReadJobRequest>) -> Answer<pb::SavepointDetails> {
+        Ok(Response::new(pb::SavepointDetails::default()))
+    }
+
+    async fn trigger_savepoint(&self, _request: Request<pb::JobId>) -> Answer<pb::TriggerSavepointResponse> {
+        Ok(Response::new(pb::TriggerSavepointResponse {}))
+    }
+
+    async fn stop_job(&self, _request: Request<pb::StopJobRequest>) -> Answer<pb::StopJobResponse> {
+        Ok(Response::new(pb::StopJobResponse { log_index: 1 }))
     }
 
     async fn watch_job(&self, request: Request<pb::ReadJobRequest>) -> Answer<Self::WatchJobStream> {

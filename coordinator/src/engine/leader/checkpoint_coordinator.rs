@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use tidemill_model::checkpoint::{AbortReason, CheckpointOutcome, CheckpointReport, CheckpointSettings, SubtaskState};
+use tidemill_model::checkpoint::{
+    AbortReason, CheckpointKind, CheckpointOutcome, CheckpointReport, CheckpointSettings, SubtaskState,
+};
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId};
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Instant;
@@ -33,7 +35,7 @@ pub(super) enum Wish {
     /// Have this decided by Raft.
     Propose(Proposal),
     /// Have every live attempt take a snapshot.
-    Trigger(CheckpointId),
+    Trigger(CheckpointId, CheckpointKind),
     /// Tell these attempts that it is committed.
     Notify(CheckpointId, BTreeSet<ExecutionAttemptId>),
     /// Tell every live attempt that it came to nothing.
@@ -57,6 +59,7 @@ pub(super) enum Proposal {
         attempts: BTreeMap<ExecutionVertexId, AttemptNumber>,
         states: BTreeMap<ExecutionVertexId, SubtaskState>,
         duration: Duration,
+        kind: CheckpointKind,
     },
     /// Everybody has heard of it.
     Notified(CheckpointId),
@@ -110,6 +113,8 @@ pub(super) struct CheckpointCoordinator {
     /// How many have failed since the last one that was completed.
     failures: u32,
     notification: Option<Notification>,
+    /// Somebody wants a savepoint of the job.
+    savepoint_wanted: bool,
     cleaning: Cleaning,
     history: History,
 }
@@ -128,9 +133,15 @@ impl CheckpointCoordinator {
             last_end: None,
             failures: 0,
             notification: None,
+            savepoint_wanted: false,
             cleaning: Cleaning::default(),
             history: History::default(),
         }
+    }
+
+    /// The next checkpoint is to be a savepoint, and soon.
+    pub(super) fn want_savepoint(&mut self) {
+        self.savepoint_wanted = true;
     }
 
     /// An attempt that takes part says something.
@@ -210,6 +221,7 @@ impl CheckpointCoordinator {
             | CommandBody::SetDraining { .. }
             | CommandBody::FailJob { .. }
             | CommandBody::CancelJob { .. }
+            | CommandBody::StopJob { .. }
             | CommandBody::StartCommitting { .. }
             | CommandBody::EndJob { .. }
             | CommandBody::RecordTakeover { .. }
@@ -218,6 +230,11 @@ impl CheckpointCoordinator {
             | CommandBody::Chaos(_)
             | CommandBody::SubmitJob { .. } => {}
         }
+    }
+
+    /// Whether a savepoint is under way.
+    pub(super) fn takes_savepoint(&self) -> bool {
+        self.savepoint_wanted || self.pending.values().any(|pending| pending.kind == CheckpointKind::Savepoint)
     }
 
     /// The job has ended: nothing is pending any more, and nothing builds on anything.
@@ -260,7 +277,8 @@ impl CheckpointCoordinator {
     }
 
     fn drop_pending(&mut self, now: Instant, id: CheckpointId, reason: AbortReason, wishes: &mut Vec<Wish>) {
-        if self.pending.remove(&id).is_some() {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.savepoint_wanted |= pending.kind == CheckpointKind::Savepoint;
             self.cleaning.suspect(id);
             self.history.aborted(id, &reason);
             self.last_end = Some(now);
@@ -335,6 +353,7 @@ impl CheckpointCoordinator {
                 attempts: participants.attempts(),
                 states: pending.states(participants),
                 duration: now.since(pending.triggered),
+                kind: pending.kind,
             }));
         }
     }
@@ -356,16 +375,20 @@ impl CheckpointCoordinator {
 
     fn trigger(&mut self, now: Instant, replicated: &Checkpoints, participants: &Participants, wishes: &mut Vec<Wish>) {
         let settings = &self.settings;
-        let due = self.last_trigger.is_none_or(|last| now.since(last) >= settings.interval)
-            && self.last_end.is_none_or(|last| now.since(last) >= settings.pause_min);
+        // After a failure even a savepoint waits: what made it fail may last.
+        let due = (self.savepoint_wanted && self.failures == 0)
+            || self.last_trigger.is_none_or(|last| now.since(last) >= settings.interval)
+                && self.last_end.is_none_or(|last| now.since(last) >= settings.pause_min);
         let room = self.pending.len() < usize::try_from(settings.concurrent_max).unwrap_or(usize::MAX);
         if !due || !room || participants.unready > 0 || participants.running.is_empty() {
             return;
         }
         let Some(id) = self.next_id(replicated, wishes) else { return };
         self.last_trigger = Some(now);
-        self.pending.insert(id, PendingCheckpoint::triggered(now, participants, replicated.notified));
-        wishes.push(Wish::Trigger(id));
+        let wanted = std::mem::take(&mut self.savepoint_wanted);
+        let kind = if wanted { CheckpointKind::Savepoint } else { CheckpointKind::Periodic };
+        self.pending.insert(id, PendingCheckpoint::triggered(now, kind, participants, replicated.notified));
+        wishes.push(Wish::Trigger(id, kind));
     }
 
     /// Takes the next id that this leadership may use; has some reserved when there is none.

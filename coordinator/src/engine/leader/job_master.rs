@@ -5,6 +5,7 @@
 
 mod attempts;
 mod checkpoints;
+mod drain;
 mod ending;
 mod event;
 mod failover;
@@ -59,6 +60,8 @@ pub struct JobMaster {
     start_at: Option<Instant>,
     reconciliation: Option<Reconciliation>,
     failing: Failing,
+    /// Attempts that were told to drain. Invariant: only while the job is to.
+    drained: BTreeSet<ExecutionAttemptId>,
     /// None: the job takes no checkpoints.
     checkpoints: Option<CheckpointCoordinator>,
     finalizing: Finalizing,
@@ -94,6 +97,7 @@ impl JobMaster {
             start_at: None,
             reconciliation,
             failing: Failing::default(),
+            drained: BTreeSet::new(),
             checkpoints: checkpoints.map(|wanted| CheckpointCoordinator::new(wanted, settings.late_writes)),
             finalizing: Finalizing::default(),
             released: Released::Nothing,
@@ -136,6 +140,7 @@ impl JobMaster {
             JobMasterEvent::Progressed { task_manager, records_in, records_out } => {
                 self.progress.insert(task_manager, (records_in, records_out));
             }
+            JobMasterEvent::SavepointWanted => self.savepoint_wanted(),
             JobMasterEvent::StorageAnswered(answer) => self.storage_answered(now, answer, &mut actions),
             JobMasterEvent::Applied { body, stamp, response } => {
                 self.applied(now, &body, stamp, &response, &mut actions);
@@ -208,6 +213,7 @@ impl JobMaster {
             self.start_committing(actions);
         } else {
             self.drive_checkpoints(now, actions);
+            self.drive_drain(actions);
             self.drive_relocation(actions);
         }
     }
@@ -269,11 +275,18 @@ impl JobMaster {
                 self.finalizing = Finalizing::default();
                 self.cancel_live(None, actions);
             }
+            // It was the one to stop at: nothing else is decided of the job any more.
+            CommandBody::CompleteCheckpoint { .. } if self.job.status == JobStatus::Cancelling => {
+                self.deciding = false;
+                self.finalizing = Finalizing::default();
+                self.cancel_live(None, actions);
+            }
             CommandBody::StartCommitting { .. }
             | CommandBody::EndJob { .. }
             | CommandBody::RecordTakeover { .. }
             | CommandBody::ReserveCheckpoints { .. }
             | CommandBody::CompleteCheckpoint { .. }
+            | CommandBody::StopJob { .. }
             | CommandBody::RecordNotified { .. }
             | CommandBody::RecordGarbageDeleted { .. }
             | CommandBody::RecordStraggler { .. }

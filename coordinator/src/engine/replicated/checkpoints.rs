@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_model::checkpoint::{CompletedCheckpoint, SubtaskState};
+use tidemill_model::checkpoint::{CheckpointKind, CompletedCheckpoint, SubtaskState};
 use tidemill_model::id::{CheckpointId, ExecutionVertexId};
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Timestamp;
@@ -56,6 +56,7 @@ impl fmt::Display for Garbage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Completion {
     pub(super) id: CheckpointId,
+    pub(super) kind: CheckpointKind,
     pub(super) states: BTreeMap<ExecutionVertexId, SubtaskState>,
     /// From its trigger until it was complete.
     pub(super) duration: Duration,
@@ -68,6 +69,12 @@ impl Checkpoints {
     #[must_use]
     pub fn latest(&self) -> Option<CheckpointId> {
         self.completed.last_key_value().map(|(&id, _)| id)
+    }
+
+    /// The newest one that was taken as a savepoint. It stays until there is another, since somebody copies it.
+    #[must_use]
+    pub fn savepoint(&self) -> Option<&CompletedCheckpoint> {
+        self.completed.values().rev().find(|checkpoint| checkpoint.kind == CheckpointKind::Savepoint)
     }
 
     /// Whether a checkpoint of this id could still be completed, as far as ids go.
@@ -92,15 +99,18 @@ impl Checkpoints {
 
     /// Completes a checkpoint whose id is [`completable`](Self::completable).
     pub(super) fn complete(&mut self, completion: Completion, now: Timestamp) {
-        let Completion { id, states, duration, retained } = completion;
+        let Completion { id, kind, states, duration, retained } = completion;
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let triggered = Timestamp(now.0.saturating_sub(millis));
-        self.completed.insert(id, CompletedCheckpoint { id, triggered, completed: now, states });
+        self.completed.insert(id, CompletedCheckpoint { id, kind, triggered, completed: now, states });
         self.completed_count += 1;
         let retained = usize::try_from(retained.max(1)).unwrap_or(usize::MAX);
-        while self.completed.len() > retained {
-            let Some((_, subsumed)) = self.completed.pop_first() else { break };
-            self.discard(&subsumed, id);
+        let savepoint = self.savepoint().map(|savepoint| savepoint.id);
+        let subsumed: Vec<CheckpointId> = self.completed.keys().rev().skip(retained).copied().collect();
+        for older in subsumed.into_iter().filter(|older| Some(*older) != savepoint) {
+            if let Some(subsumed) = self.completed.remove(&older) {
+                self.discard(&subsumed, id);
+            }
         }
         let needed = self.needed();
         self.garbage.retain(|path, _| !needed.contains(path));

@@ -104,6 +104,7 @@ impl ClusterState {
             CommandBody::RecordTakeover { job, adopted, restarted } => self.record_takeover(*job, *adopted, *restarted),
             CommandBody::EndJob { job, history_size, .. } => self.end_job(*job, *history_size, &command.body),
             CommandBody::CancelJob { job }
+            | CommandBody::StopJob { job, .. }
             | CommandBody::RecordSchedule { job, .. }
             | CommandBody::RecordTerminal { job, .. }
             | CommandBody::FailOver { job, .. }

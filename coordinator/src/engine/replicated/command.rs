@@ -5,13 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_model::checkpoint::SubtaskState;
+use tidemill_model::checkpoint::{CheckpointKind, SubtaskState};
 use tidemill_model::execution::{Failure, Schedule, TerminalState};
 use tidemill_model::id::{
     AttemptNumber, BlobId, CheckpointId, ExecutionAttemptId, ExecutionVertexId, JobId, LeaderEpoch, NodeId,
     TaskManagerId,
 };
-use tidemill_model::job::JobSpec;
+use tidemill_model::job::{JobSpec, StopMode};
 use tidemill_model::time::Timestamp;
 
 use super::chaos::{ChaosAnswer, ChaosCommand};
@@ -122,6 +122,8 @@ pub enum CommandBody {
         states: BTreeMap<ExecutionVertexId, SubtaskState>,
         /// From its trigger until it was complete.
         duration: Duration,
+        /// For what it was taken.
+        kind: CheckpointKind,
     },
     /// Every attempt that took part has heard of a checkpoint's completion.
     RecordNotified {
@@ -170,6 +172,13 @@ pub enum CommandBody {
         /// Of which job.
         job: JobId,
     },
+    /// A client wants this job to stop without losing what it has done.
+    StopJob {
+        /// Which.
+        job: JobId,
+        /// How.
+        how: StopMode,
+    },
 }
 
 /// How a job ends.
@@ -191,6 +200,7 @@ impl CommandBody {
             Self::LeaderStarted { .. } | Self::RegisterBlob { .. } | Self::Chaos(_) | Self::SetDraining { .. } => None,
             Self::SubmitJob { spec } => Some(spec.id),
             Self::CancelJob { job }
+            | Self::StopJob { job, .. }
             | Self::RecordSchedule { job, .. }
             | Self::RecordTerminal { job, .. }
             | Self::FailOver { job, .. }
@@ -214,6 +224,7 @@ impl CommandBody {
         match self {
             Self::LeaderStarted { .. } | Self::RegisterBlob { .. } | Self::Chaos(_) | Self::SubmitJob { .. } => false,
             Self::CancelJob { .. }
+            | Self::StopJob { .. }
             | Self::RecordSchedule { .. }
             | Self::RecordTerminal { .. }
             | Self::FailOver { .. }
@@ -249,6 +260,7 @@ impl CommandBody {
             | Self::RegisterBlob { .. }
             | Self::Chaos(_)
             | Self::SetDraining { .. }
+            | Self::StopJob { .. }
             | Self::RecordTerminal { .. }
             | Self::ReserveCheckpoints { .. }
             | Self::CompleteCheckpoint { .. }
@@ -281,6 +293,7 @@ impl CommandBody {
             Self::SetDraining { .. } => "SetDraining",
             Self::Relocate { .. } => "Relocate",
             Self::RecordStraggler { .. } => "RecordStraggler",
+            Self::StopJob { .. } => "StopJob",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidemill_model::execution::{Failure, FailureKind, Schedule, TerminalState};
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId};
-use tidemill_model::job::{HistoryEntry, JobResult, JobSpec, JobStatus};
+use tidemill_model::job::{HistoryEntry, JobResult, JobSpec, JobStatus, StopMode};
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::restart::{FailureHistory, RestartDecision};
 use tidemill_model::time::Timestamp;
@@ -51,6 +51,10 @@ pub struct JobState {
     pub first_scheduled: Option<Timestamp>,
     /// Its checkpoints.
     pub checkpoints: Checkpoints,
+    /// How a client wants it stopped; it goes on until that can be done.
+    pub stop: Option<StopMode>,
+    /// The checkpoint at which it was suspended. Invariant: it is retained.
+    pub suspended_at: Option<CheckpointId>,
 }
 
 impl JobState {
@@ -73,6 +77,8 @@ impl JobState {
             pause: Duration::ZERO,
             first_scheduled: None,
             checkpoints: Checkpoints::default(),
+            stop: None,
+            suspended_at: None,
         };
         state.enter(JobStatus::Created, None, now);
         state
@@ -103,6 +109,7 @@ impl JobState {
     pub fn apply(&mut self, body: &CommandBody, now: Timestamp) -> Response {
         match body {
             CommandBody::CancelJob { .. } => self.cancel(now),
+            CommandBody::StopJob { how, .. } => self.want_stop(*how),
             CommandBody::RecordSchedule { schedule, .. } => self.record_schedule(schedule, now),
             CommandBody::RecordTerminal { ended, .. } => self.record_terminal(ended),
             CommandBody::FailOver { failed, cause, .. } => self.fail_over(failed, cause, now),
@@ -111,8 +118,8 @@ impl JobState {
             CommandBody::StartCommitting { checkpoint, .. } => self.start_committing(*checkpoint, now),
             CommandBody::EndJob { ending, .. } => self.end(*ending, now),
             CommandBody::ReserveCheckpoints { upto, .. } => self.reserve_checkpoints(*upto),
-            CommandBody::CompleteCheckpoint { id, attempts, states, duration, .. } => {
-                self.complete_checkpoint(*id, attempts, states, *duration, now)
+            CommandBody::CompleteCheckpoint { id, kind, attempts, states, duration, .. } => {
+                self.complete_checkpoint((*id, *kind), attempts, states, *duration, now)
             }
             CommandBody::RecordNotified { checkpoint, .. } => self.record_notified(*checkpoint),
             CommandBody::RecordGarbageDeleted { garbage, .. } => self.record_garbage_deleted(garbage),
@@ -136,6 +143,31 @@ impl JobState {
             JobStatus::Failing(_) | JobStatus::Committing | JobStatus::Finished(_) | JobStatus::Failed(_) => {
                 self.refused()
             }
+        }
+    }
+
+    /// A wish that outlives leaders and failures: whoever leads when the job runs carries it out.
+    fn want_stop(&mut self, how: StopMode) -> Response {
+        match self.status {
+            JobStatus::Created | JobStatus::Running | JobStatus::Restarting
+                if how == StopMode::Drain || self.spec.settings.checkpointing.is_some() =>
+            {
+                self.stop = Some(how);
+                Response::Done
+            }
+            // Repeated, after it was carried out.
+            JobStatus::Cancelling | JobStatus::Canceled if self.suspended_at.is_some() && self.stop == Some(how) => {
+                Response::Done
+            }
+            JobStatus::Created
+            | JobStatus::Running
+            | JobStatus::Restarting
+            | JobStatus::Cancelling
+            | JobStatus::Canceled
+            | JobStatus::Failing(_)
+            | JobStatus::Committing
+            | JobStatus::Finished(_)
+            | JobStatus::Failed(_) => self.refused(),
         }
     }
 
@@ -339,6 +371,9 @@ impl JobState {
         }
         if self.status == JobStatus::Running && !self.awaiting.is_empty() {
             return Err("it runs although sub-tasks await their attempts".to_owned());
+        }
+        if self.suspended_at.is_some_and(|id| !self.checkpoints.completed.contains_key(&id)) {
+            return Err("the checkpoint that it was suspended at is not retained".to_owned());
         }
         self.checkpoints.check_invariants()
     }

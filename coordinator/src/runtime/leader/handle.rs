@@ -7,7 +7,7 @@ use kameo::Reply;
 use kameo::actor::ActorRef;
 use tidemill_failpoint::FailPoint;
 use tidemill_model::id::{BlobId, JobId, LeaderEpoch, NodeId, TaskManagerId};
-use tidemill_model::job::JobSpec;
+use tidemill_model::job::{JobSpec, StopMode};
 use tokio::sync::mpsc;
 
 use super::context::{Decided, LeaderContext};
@@ -16,8 +16,8 @@ use super::job_master;
 use super::resource_manager::{self, ResourceManagerActor};
 use super::storage;
 use crate::engine::leader::{
-    AddressedCommand, AttemptObservation, CheckpointActivity, SessionId, TaskManagerHello, TaskManagerMessage,
-    TaskManagerObservation,
+    AddressedCommand, AttemptObservation, CheckpointActivity, JobMasterEvent, SessionId, TaskManagerHello,
+    TaskManagerMessage, TaskManagerObservation,
 };
 use crate::engine::replicated::{ChaosAnswer, ChaosCommand, CommandBody, Response};
 use crate::runtime::spawn::spawn;
@@ -148,6 +148,61 @@ impl LeaderHandle {
                 Err(Error::Refused { message: format!("cancel job {job}: unexpected answer: {response}") })
             }
         }
+    }
+
+    /// Has a job stopped, later, without losing what it has done; answers when that wish is committed, with the place in
+    /// the log.
+    ///
+    /// # Errors
+    ///
+    /// When the job is unknown, ending, or takes no checkpoints to be suspended at, or there is no answer.
+    pub async fn stop(&self, job: JobId, how: StopMode) -> Result<u64, Error> {
+        if how == StopMode::Suspend {
+            self.takes_checkpoints(job)?;
+        }
+        let Decided { response, log_index, .. } = self.propose(CommandBody::StopJob { job, how }).await?;
+        match response {
+            Response::Done => Ok(log_index),
+            Response::UnknownJob => Err(Error::UnknownJob(job)),
+            Response::Refused { status } => Err(Error::Refused {
+                message: format!("stop job {job}: it is {status} and cannot be stopped any more"),
+            }),
+            response @ (Response::Started(_)
+            | Response::Lingered
+            | Response::Stale { .. }
+            | Response::Submitted { .. }
+            | Response::Conflict
+            | Response::Expired
+            | Response::Chaos(_)
+            | Response::Superseded
+            | Response::BlobMissing(_)) => {
+                Err(Error::Refused { message: format!("stop job {job}: unexpected answer: {response}") })
+            }
+        }
+    }
+
+    /// Has the job's next checkpoint taken as a savepoint, and soon; nothing of the wish outlives this leadership.
+    ///
+    /// # Errors
+    ///
+    /// When the job is unknown, or takes no checkpoints.
+    pub async fn trigger_savepoint(&self, job: JobId) -> Result<(), Error> {
+        self.takes_checkpoints(job)?;
+        if let Some(master) = self.dispatcher.ask(dispatcher::Find(job)).await.ok().flatten() {
+            let wanted = job_master::Happened(JobMasterEvent::SavepointWanted);
+            master.tell(wanted).await.map_err(|_| Error::NotLeader)?;
+        }
+        Ok(())
+    }
+
+    fn takes_checkpoints(&self, job: JobId) -> Result<(), Error> {
+        let state = self.context.job(job).1.ok_or(Error::UnknownJob(job))?;
+        if state.spec.settings.checkpointing.is_some() {
+            return Ok(());
+        }
+        let message =
+            format!("save job {job}: it takes no checkpoints; run it with execution.checkpointing.interval and .dir");
+        Err(Error::Refused { message })
     }
 
     /// Has a task manager left by what runs there, or used again; answers when that is committed, with the place in the log.

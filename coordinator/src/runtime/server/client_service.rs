@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tidemill_model::id::{BlobId, JobId};
-use tidemill_model::job::JobSpec;
+use tidemill_model::job::{JobSpec, StopMode};
 use tidemill_proto::{convert, pb};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -122,14 +122,14 @@ impl pb::client_server::Client for ClientService {
         Ok(Response::new(details))
     }
 
-    async fn get_checkpoint(
+    async fn get_savepoint(
         &self,
         request: Request<pb::ReadJobRequest>,
-    ) -> Result<Response<pb::CheckpointDetails>, Status> {
+    ) -> Result<Response<pb::SavepointDetails>, Status> {
         let request = request.into_inner();
         let job = convert::job_id(&request.id, "ReadJobRequest.id")?;
         let view = self.node.read(request.consistency, pb::ReadConsistency::Linearizable).await?;
-        Ok(Response::new(self.node.read_checkpoint(&view, job)?))
+        Ok(Response::new(self.node.read_savepoint(&view, job)?))
     }
 
     async fn watch_job(&self, request: Request<pb::ReadJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
@@ -160,6 +160,31 @@ impl pb::client_server::Client for ClientService {
             read: Some(view.info(index)),
         });
         Ok(Response::new(answer))
+    }
+
+    async fn trigger_savepoint(
+        &self,
+        request: Request<pb::JobId>,
+    ) -> Result<Response<pb::TriggerSavepointResponse>, Status> {
+        let job = JobId::try_from(request.into_inner())?;
+        let (_, handle) = self.node.leading()?;
+        handle.trigger_savepoint(job).await.map_err(|error| self.node.refused_by_leader(&error))?;
+        Ok(Response::new(pb::TriggerSavepointResponse {}))
+    }
+
+    async fn stop_job(&self, request: Request<pb::StopJobRequest>) -> Result<Response<pb::StopJobResponse>, Status> {
+        let request = request.into_inner();
+        let job = convert::job_id(&request.job_id, "StopJobRequest.job_id")?;
+        let how = match request.mode() {
+            pb::stop_job_request::Mode::Suspend => StopMode::Suspend,
+            pb::stop_job_request::Mode::Drain => StopMode::Drain,
+            pb::stop_job_request::Mode::Unspecified => {
+                return Err(convert::Error::UnknownEnum { field: "StopJobRequest.mode", value: request.mode }.into());
+            }
+        };
+        let (_, handle) = self.node.leading()?;
+        let log_index = handle.stop(job, how).await.map_err(|error| self.node.refused_by_leader(&error))?;
+        Ok(Response::new(pb::StopJobResponse { log_index }))
     }
 
     async fn cancel_job(&self, request: Request<pb::JobId>) -> Result<Response<pb::CancelJobResponse>, Status> {

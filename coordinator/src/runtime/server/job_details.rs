@@ -35,18 +35,19 @@ pub(super) fn details(job: JobId, state: &JobState, observation: Option<JobObser
 }
 
 /// Its newest completed checkpoint.
-pub(super) fn checkpoint(job: JobId, state: &JobState) -> pb::CheckpointDetails {
-    let newest = state.checkpoints.completed.last_key_value().map(|(_, checkpoint)| checkpoint);
+pub(super) fn savepoint(job: JobId, state: &JobState) -> pb::SavepointDetails {
+    let newest = state.checkpoints.savepoint();
     let restore =
         |checkpoint: &CompletedCheckpoint| RestoreFrom { checkpoint: checkpoint.id, states: checkpoint.states.clone() };
     let settings = state.spec.settings.checkpointing.as_ref();
-    pb::CheckpointDetails {
+    pb::SavepointDetails {
         job_id: convert::uuid_bytes(job.0),
         name: state.spec.name.clone(),
         graph: Some(state.spec.graph.clone().into()),
         directory: settings.map(|settings| settings.directory.clone()).unwrap_or_default(),
         checkpoint: newest.map(restore).map(Into::into),
         completed_ms: newest.map_or(0, |checkpoint| checkpoint.completed.0),
+        suspended_at: state.suspended_at.map(|checkpoint| checkpoint.0),
     }
 }
 

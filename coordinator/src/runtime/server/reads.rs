@@ -7,7 +7,7 @@ use tidemill_proto::pb::client_client::ClientClient;
 use tidemill_proto::{convert, pb};
 use tonic::Status;
 
-use super::job_details::{checkpoint, details};
+use super::job_details::{details, savepoint};
 use super::node::{Node, Replica};
 use super::refusal;
 use crate::runtime::leader;
@@ -74,8 +74,8 @@ impl Node {
     }
 
     /// A job's newest completed checkpoint.
-    pub(super) fn read_checkpoint(&self, view: &ReadView, job: JobId) -> Result<pb::CheckpointDetails, Status> {
-        let found = view.replica.log.state().read(|state| state.jobs.get(&job).map(|state| checkpoint(job, state)));
+    pub(super) fn read_savepoint(&self, view: &ReadView, job: JobId) -> Result<pb::SavepointDetails, Status> {
+        let found = view.replica.log.state().read(|state| state.jobs.get(&job).map(|state| savepoint(job, state)));
         found.ok_or_else(|| self.refused_by_leader(&leader::Error::UnknownJob(job)))
     }
 

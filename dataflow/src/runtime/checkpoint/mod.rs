@@ -16,7 +16,6 @@ mod subtask;
 mod writer;
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -133,7 +132,6 @@ pub(crate) enum Content {
 #[derive(Clone)]
 pub(crate) struct TaskCheckpoints {
     pub(crate) checkpointing: Checkpointing,
-    pub(crate) notices: Arc<Notices>,
     pub(crate) writer: SnapshotWriter,
     pub(crate) events: Sender<ExecutorEvent>,
 }

@@ -1,7 +1,6 @@
 //! The checkpoints of an executor's tasks: who is told what, and who declines.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use tidemill_failpoint::FailPoint;
 use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport};
@@ -10,9 +9,7 @@ use tidemill_model::id::{AttemptNumber, ExecutionAttemptId};
 use tidemill_model::job_graph::JobVertex;
 
 use super::{Executor, ExecutorEvent, checkpoint_failure};
-use crate::runtime::checkpoint::{
-    Earlier, EarlierState, Message, Notices, SavepointSource, SnapshotWriter, TaskCheckpoints,
-};
+use crate::runtime::checkpoint::{Earlier, EarlierState, Message, SavepointSource, SnapshotWriter, TaskCheckpoints};
 use crate::runtime::task::RestoreSource;
 
 impl Executor {
@@ -44,11 +41,7 @@ impl Executor {
     }
 
     /// The checkpoints of a sub-task that is being started.
-    pub(super) fn checkpoints(
-        &mut self,
-        attempt: AttemptNumber,
-        notices: &Arc<Notices>,
-    ) -> Result<Option<TaskCheckpoints>, Failure> {
+    pub(super) fn checkpoints(&mut self, attempt: AttemptNumber) -> Result<Option<TaskCheckpoints>, Failure> {
         let Some(checkpointing) = self.checkpointing.as_ref().map_err(Failure::clone)? else { return Ok(None) };
         let writer = match self.writers.get(&attempt) {
             Some(writer) => writer.clone(),
@@ -60,8 +53,8 @@ impl Executor {
                 writer
             }
         };
-        let (checkpointing, notices, events) = (checkpointing.clone(), Arc::clone(notices), self.events.clone());
-        Ok(Some(TaskCheckpoints { checkpointing, notices, writer, events }))
+        let (checkpointing, events) = (checkpointing.clone(), self.events.clone());
+        Ok(Some(TaskCheckpoints { checkpointing, writer, events }))
     }
 
     /// Has attempts take a snapshot, or tells them what became of it.
@@ -71,31 +64,34 @@ impl Executor {
             FailPoint::CheckpointNotify.hit();
         }
         let message = || match command.action {
-            CheckpointAction::Trigger => Message::Trigger { checkpoint, attempts: command.attempts.clone() },
-            CheckpointAction::NotifyComplete => Message::Completed(checkpoint),
-            CheckpointAction::Abort => Message::Aborted(checkpoint),
+            CheckpointAction::Trigger(_) => Some(Message::Trigger { checkpoint, attempts: command.attempts.clone() }),
+            CheckpointAction::NotifyComplete => Some(Message::Completed(checkpoint)),
+            CheckpointAction::Abort => Some(Message::Aborted(checkpoint)),
+            CheckpointAction::Drain => None,
         };
         let numbers: BTreeSet<AttemptNumber> = command.attempts.iter().map(|attempt| attempt.attempt).collect();
         // First the writer: what a task does after it was told must not be built on what was committed before.
         for writer in numbers.iter().filter_map(|number| self.writers.get(number)) {
-            writer.tell_waiting(message());
+            message().into_iter().for_each(|message| writer.tell_waiting(message));
         }
+        let takes_part = command.action == CheckpointAction::Drain || matches!(self.checkpointing, Ok(Some(_)));
         for attempt in &command.attempts {
-            let Some(task) = self.tasks.get(attempt).filter(|_| matches!(self.checkpointing, Ok(Some(_)))) else {
+            let Some(task) = self.tasks.get(attempt).filter(|_| takes_part) else {
                 self.decline(command, *attempt, "the attempt does not run here, or takes no checkpoints");
                 continue;
             };
             match command.action {
-                CheckpointAction::Trigger => task.notices.trigger(checkpoint),
+                CheckpointAction::Trigger(kind) => task.notices.trigger(checkpoint, kind),
                 CheckpointAction::NotifyComplete => task.notices.complete(checkpoint),
                 CheckpointAction::Abort => task.notices.abort(checkpoint),
+                CheckpointAction::Drain => task.notices.drain(),
             }
             task.waker.wake();
         }
     }
 
     fn decline(&self, command: &CheckpointCommand, attempt: ExecutionAttemptId, reason: &str) {
-        if command.action == CheckpointAction::Trigger {
+        if matches!(command.action, CheckpointAction::Trigger(_)) {
             let (checkpoint, outcome) = (command.checkpoint, CheckpointOutcome::Declined(reason.to_owned()));
             // Nobody listens any more: the executor is being dropped.
             let _ = self.events.send(ExecutorEvent::Checkpoint(CheckpointReport { attempt, checkpoint, outcome }));

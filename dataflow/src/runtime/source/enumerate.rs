@@ -184,7 +184,7 @@ impl<S: Source> EnumeratorTask<S> {
             if self.context.has_checkpoint_news() {
                 self.on_checkpoint_news()?;
             }
-            if watch.elapsed() >= time {
+            if watch.elapsed() >= time || self.context.is_draining() {
                 return Ok(());
             }
         }
@@ -197,7 +197,7 @@ impl<S: Source> Task for EnumeratorTask<S> {
             return self.say(Control::FinishedBefore);
         }
         let mut pause = PAUSE.0;
-        while !(self.done && self.found.is_empty()) {
+        while !(self.done && self.found.is_empty() || self.context.is_draining()) {
             self.context.poll()?;
             if self.context.has_checkpoint_news() {
                 self.on_checkpoint_news()?;

@@ -376,6 +376,10 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> Task for SplitTask<S, W, N> {
             if self.context.has_checkpoint_news() {
                 self.on_checkpoint_news()?;
             }
+            if self.context.is_draining() {
+                self.input.drain()?;
+                break;
+            }
             self.open_splits()?;
             if self.input.ended() {
                 if self.open.is_empty() && self.input.next().splits.is_empty() {

@@ -15,7 +15,9 @@ use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
 use crate::push::Stopped;
 use crate::record::{Data, Timestamp, decode_value, encode_value};
-use crate::runtime::checkpoint::{Content, Earlier, Error, Message, Restored, StateName, StatePart, TaskCheckpoints};
+use crate::runtime::checkpoint::{
+    Content, Earlier, Error, Message, Notices, Restored, StateName, StatePart, TaskCheckpoints,
+};
 use crate::state::FrozenState;
 
 /// By what an operator's state is found again: its uid.
@@ -61,6 +63,15 @@ impl TaskContext {
         self.inner.environment.checkpoints.as_ref()
     }
 
+    fn notices(&self) -> &Notices {
+        &self.inner.environment.notices
+    }
+
+    /// Whether sources are to end as if they had no more input.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.notices().draining()
+    }
+
     /// Whether operators are to leave their state at barriers.
     pub(crate) fn takes_checkpoints(&self) -> bool {
         self.checkpoints().is_some()
@@ -91,7 +102,7 @@ impl TaskContext {
 
     /// A checkpoint whose barrier this task, which begins the flow, is to send now.
     pub(crate) fn wanted_trigger(&self) -> Option<u64> {
-        let wanted = self.checkpoints()?.notices.wanted();
+        let wanted = self.notices().wanted();
         (wanted > self.inner.checkpoints.passed.get()).then_some(wanted)
     }
 
@@ -105,18 +116,20 @@ impl TaskContext {
     pub(crate) fn wanted_overtaking(&self) -> Option<(u64, Timestamp)> {
         let after = self.checkpoints()?.checkpointing.settings.unaligned_after?;
         let after = Timestamp::try_from(after.as_millis()).unwrap_or(Timestamp::MAX);
-        Some((self.wanted_trigger()?, self.processing_time().saturating_add(after)))
+        // What is in flight belongs to channels, and another job may have others: savepoints have none.
+        let wanted = self.wanted_trigger().filter(|wanted| !self.notices().is_savepoint(*wanted))?;
+        Some((wanted, self.processing_time().saturating_add(after)))
     }
 
     /// The newest checkpoint that was completed since this was last asked: sinks are to commit.
     pub(crate) fn take_completed(&self) -> Option<u64> {
-        let completed = self.checkpoints()?.notices.completed();
+        let completed = self.notices().completed();
         (completed > self.inner.checkpoints.confirmed.replace(completed)).then_some(completed)
     }
 
     /// The newest checkpoint that came to nothing; 0: none.
     pub(crate) fn aborted(&self) -> u64 {
-        self.checkpoints().map_or(0, |checkpoints| checkpoints.notices.aborted())
+        self.notices().aborted()
     }
 
     /// Every operator of the chain has acted upon the completion.

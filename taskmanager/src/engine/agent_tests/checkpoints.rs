@@ -1,7 +1,7 @@
 //! Checkpoints: passed on to those that run, acknowledgements kept until a leader knows of them.
 
 use tidemill_model::checkpoint::{
-    CheckpointAction, CheckpointCommand, CheckpointOutcome, CheckpointReport, StateHandle,
+    CheckpointAction, CheckpointCommand, CheckpointKind, CheckpointOutcome, CheckpointReport, StateHandle,
 };
 use tidemill_model::id::CheckpointId;
 
@@ -31,7 +31,7 @@ fn a_trigger_goes_to_the_executors_of_what_runs_and_is_declined_for_the_rest() {
     bench.change(ONE, 1, 0, finished());
     let attempts = [id(0, 0), id(1, 0), id(0, 9)];
     check(
-        bench.checkpoint(CheckpointAction::Trigger, 3, &attempts),
+        bench.checkpoint(CheckpointAction::Trigger(CheckpointKind::Periodic), 3, &attempts),
         expect![[r#"
         tell leader: checkpoint 3 v0[1]#0 declined: the attempt has ended
         tell executor-1: trigger checkpoint 3 v0[0]#0
@@ -45,7 +45,7 @@ fn a_trigger_before_the_executor_is_ready_is_declined() {
     let mut bench = Bench::registered();
     bench.deploy(0, &[0]);
     check(
-        bench.checkpoint(CheckpointAction::Trigger, 3, &[id(0, 0)]),
+        bench.checkpoint(CheckpointAction::Trigger(CheckpointKind::Periodic), 3, &[id(0, 0)]),
         expect![[r#"
         tell leader: checkpoint 3 v0[0]#0 declined: its executor is not ready
     "#]],
@@ -67,7 +67,7 @@ fn an_acknowledgement_is_reported_to_each_leader_until_one_has_confirmed_it() {
     let all = all.map(|one| format!("{one} acknowledged, 3 bytes"));
     assert_eq!(bench.unconfirmed(), all);
     bench.reconnect(5);
-    bench.checkpoint(CheckpointAction::Trigger, 5, &[id(0, 0)]);
+    bench.checkpoint(CheckpointAction::Trigger(CheckpointKind::Periodic), 5, &[id(0, 0)]);
     assert_eq!(bench.unconfirmed(), all, "a trigger says nothing of earlier checkpoints");
     check(
         bench.checkpoint(CheckpointAction::NotifyComplete, 3, &[id(0, 0), id(1, 0)]),
@@ -106,7 +106,7 @@ fn an_older_leader_triggers_nothing() {
     let mut bench = Bench::running();
     bench.reconnect(9);
     check(
-        bench.checkpoint(CheckpointAction::Trigger, 3, &[id(0, 0)]),
+        bench.checkpoint(CheckpointAction::Trigger(CheckpointKind::Periodic), 3, &[id(0, 0)]),
         expect![[r#"
         refuse: a command of leader epoch 5, epoch 9 has begun
     "#]],

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tidemill_model::checkpoint::SubtaskState;
+use tidemill_model::checkpoint::{CheckpointKind, SubtaskState};
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId, ExecutionVertexId};
 use tidemill_model::time::Instant;
 
@@ -14,6 +14,7 @@ use super::history::SubtaskSnapshot;
 #[derive(Debug)]
 pub(super) struct PendingCheckpoint {
     pub(super) triggered: Instant,
+    pub(super) kind: CheckpointKind,
     /// What every attempt had been told of when it was triggered: nothing older is built upon.
     pub(super) base: CheckpointId,
     /// Its completion is being decided.
@@ -26,20 +27,25 @@ pub(super) struct PendingCheckpoint {
 }
 
 impl PendingCheckpoint {
-    pub(super) fn triggered(now: Instant, participants: &Participants, base: CheckpointId) -> Self {
+    pub(super) fn triggered(
+        now: Instant,
+        kind: CheckpointKind,
+        participants: &Participants,
+        base: CheckpointId,
+    ) -> Self {
         let (expected, acknowledged) = (participants.running.clone(), BTreeMap::new());
-        Self { triggered: now, base, proposed: false, expected, acknowledged, took: BTreeMap::new() }
+        Self { triggered: now, kind, base, proposed: false, expected, acknowledged, took: BTreeMap::new() }
     }
 
     /// One that an earlier leadership triggered, with what the scheduled attempts say of it: those that have finished,
     /// too. Nobody knows whether they had when it was triggered, and what they left may be of a later point than their
-    /// barrier.
+    /// barrier. It may have been meant as a savepoint, which is wanted again then.
     pub(super) fn inherited(
         now: Instant,
         participants: &Participants,
         acknowledged: BTreeMap<ExecutionAttemptId, SubtaskState>,
     ) -> Self {
-        let mut pending = Self::triggered(now, participants, CheckpointId::default());
+        let mut pending = Self::triggered(now, CheckpointKind::Periodic, participants, CheckpointId::default());
         pending.expected.extend(participants.finished.iter().map(|(&vertex, (attempt, _))| (vertex, *attempt)));
         for (attempt, state) in acknowledged {
             pending.acknowledge(now, attempt, state);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemill_model::checkpoint::{CheckpointAction, CheckpointCommand, CheckpointReport};
 use tidemill_model::execution::{ExecutionState, Failure, FailureKind, TerminalState};
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, TaskManagerId};
-use tidemill_model::job::JobStatus;
+use tidemill_model::job::{JobStatus, StopMode};
 use tidemill_model::time::Instant;
 
 use super::{CheckpointNote, JobMaster, JobMasterAction, StorageAnswer};
@@ -73,6 +73,9 @@ impl JobMaster {
 
     pub(super) fn drive_checkpoints(&mut self, now: Instant, actions: &mut Vec<JobMasterAction>) {
         let participants = self.participants();
+        if self.job.stop == Some(StopMode::Suspend) {
+            self.savepoint_wanted();
+        }
         let Some(checkpoints) = &mut self.checkpoints else { return };
         let mut wishes = Vec::new();
         checkpoints.drive(now, &self.job.checkpoints, &participants, &mut wishes);
@@ -152,15 +155,15 @@ impl JobMaster {
             match wish {
                 Wish::Propose(proposal) => actions.push(JobMasterAction::Propose(match proposal {
                     Proposal::Reserve(upto) => CommandBody::ReserveCheckpoints { job, upto },
-                    Proposal::Complete { id, attempts, states, duration } => {
-                        CommandBody::CompleteCheckpoint { job, id, attempts, states, duration }
+                    Proposal::Complete { id, attempts, states, duration, kind } => {
+                        CommandBody::CompleteCheckpoint { job, id, attempts, states, duration, kind }
                     }
                     Proposal::Notified(checkpoint) => CommandBody::RecordNotified { job, checkpoint },
                     Proposal::Deleted(garbage) => CommandBody::RecordGarbageDeleted { job, garbage },
                 })),
-                Wish::Trigger(id) => {
+                Wish::Trigger(id, kind) => {
                     actions.push(JobMasterAction::Note(CheckpointNote::Triggered(id)));
-                    self.tell_attempts(CheckpointAction::Trigger, id, |_| true, actions);
+                    self.tell_attempts(CheckpointAction::Trigger(kind), id, |_| true, actions);
                 }
                 Wish::Notify(id, whom) => {
                     tracing::info!(job_id = %job, checkpoint_id = %id, "checkpoint completed");
@@ -179,8 +182,15 @@ impl JobMaster {
         }
     }
 
+    /// Somebody wants a savepoint: of a job that takes none there will be none.
+    pub(super) fn savepoint_wanted(&mut self) {
+        if let Some(checkpoints) = self.checkpoints.as_mut().filter(|checkpoints| !checkpoints.takes_savepoint()) {
+            checkpoints.want_savepoint();
+        }
+    }
+
     /// Tells live attempts, grouped by task manager and attempt number: each group is one executor process.
-    fn tell_attempts(
+    pub(super) fn tell_attempts(
         &self,
         action: CheckpointAction,
         checkpoint: CheckpointId,

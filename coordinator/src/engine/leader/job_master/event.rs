@@ -104,6 +104,8 @@ pub enum JobMasterEvent {
         /// The answer.
         response: Response,
     },
+    /// Somebody wants a savepoint of the job.
+    SavepointWanted,
     /// The checkpoint storage was asked for something.
     StorageAnswered(StorageAnswer),
     /// Time has passed.

@@ -58,6 +58,7 @@ impl JobMaster {
                     self.checkpoint_reported(now, report, actions);
                 }
                 self.repeat_notification(id, actions);
+                self.drain_again(id);
             }
             JobStatus::Cancelling | JobStatus::Failing(_) => {
                 self.settle(id, report, actions);

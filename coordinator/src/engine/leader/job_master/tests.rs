@@ -8,6 +8,7 @@ mod regions;
 mod relocation;
 mod scheduling;
 mod slot_sharing;
+mod stopping;
 mod takeover;
 
 use std::time::Duration;
@@ -226,6 +227,7 @@ fn describe(action: &JobMasterAction) -> String {
             CommandBody::EndJob { ending, .. } => format!("propose end {ending:?}"),
             CommandBody::StartCommitting { checkpoint: None, .. }
             | CommandBody::CancelJob { .. }
+            | CommandBody::StopJob { .. }
             | CommandBody::LeaderStarted { .. }
             | CommandBody::RegisterBlob { .. }
             | CommandBody::SubmitJob { .. }

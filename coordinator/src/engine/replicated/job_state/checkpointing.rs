@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidemill_model::checkpoint::{ExternalizedRetention, RestoreFrom, SubtaskState};
+use tidemill_model::checkpoint::{CheckpointKind, ExternalizedRetention, RestoreFrom, SubtaskState};
 use tidemill_model::execution::TerminalState;
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionVertexId};
-use tidemill_model::job::JobStatus;
+use tidemill_model::job::{JobStatus, StopMode};
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Timestamp;
 
@@ -26,7 +26,7 @@ impl JobState {
     /// decided before a failover and applied after it must not become what a later restore uses.
     pub(super) fn complete_checkpoint(
         &mut self,
-        id: CheckpointId,
+        (id, kind): (CheckpointId, CheckpointKind),
         attempts: &BTreeMap<ExecutionVertexId, AttemptNumber>,
         states: &BTreeMap<ExecutionVertexId, SubtaskState>,
         duration: Duration,
@@ -44,7 +44,12 @@ impl JobState {
             return Response::Superseded;
         }
         let retained = settings.retained;
-        self.checkpoints.complete(Completion { id, states: states.clone(), duration, retained }, now);
+        self.checkpoints.complete(Completion { id, kind, states: states.clone(), duration, retained }, now);
+        // The same entry completes it and begins the end: no attempt is replaced and goes on from it in between.
+        if kind == CheckpointKind::Savepoint && self.stop == Some(StopMode::Suspend) {
+            self.suspended_at = Some(id);
+            self.enter(JobStatus::Cancelling, None, now);
+        }
         Response::Done
     }
 
@@ -60,8 +65,8 @@ impl JobState {
             TerminalState::Canceled | TerminalState::Failed(_) => None,
         };
         let states = self.terminal.iter().filter_map(last).collect();
-        let (duration, retained) = (Duration::ZERO, settings.retained);
-        self.checkpoints.complete(Completion { id, states, duration, retained }, now);
+        let (kind, duration, retained) = (CheckpointKind::Periodic, Duration::ZERO, settings.retained);
+        self.checkpoints.complete(Completion { id, kind, states, duration, retained }, now);
         self.checkpoints.final_checkpoint = Some(id);
         true
     }
@@ -91,11 +96,12 @@ impl JobState {
         Response::Done
     }
 
-    /// What becomes of the retained checkpoints at the end: a finished job needs none, another one may want to keep them.
+    /// What becomes of the retained checkpoints at the end: a finished job needs none, another one may want to keep them,
+    /// and a suspended one is gone on from.
     pub(super) fn drop_checkpoints(&mut self, end: &JobStatus) {
         let Some(settings) = &self.spec.settings.checkpointing else { return };
         let wanted = settings.externalized == ExternalizedRetention::RetainOnEnd;
-        let kept = wanted && !matches!(end, JobStatus::Finished(_));
+        let kept = (wanted || self.suspended_at.is_some()) && !matches!(end, JobStatus::Finished(_));
         if kept {
             self.checkpoints.keep_completed();
         } else if self.schedule.is_some() {

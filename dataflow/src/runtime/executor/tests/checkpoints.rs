@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tidemill_model::checkpoint::CheckpointingMode;
+use tidemill_model::checkpoint::{CheckpointKind, CheckpointingMode};
 use tidemill_model::id::CheckpointId;
 use tidemill_model::job::RuntimeMode;
 
@@ -275,7 +275,7 @@ fn with_failures(job: &Job) -> Outcome {
         let mut finished = BTreeMap::new();
         for fate in Fate::ALL {
             id += 1;
-            executor.checkpoint(&command(CheckpointAction::Trigger, id, &deployment));
+            executor.checkpoint(&command(CheckpointAction::Trigger(CheckpointKind::Periodic), id, &deployment));
             let states = acknowledged(&events, &deployment, id, &mut finished);
             if matches!(fate, Fate::Known | Fate::Completed) {
                 in_flight_count += in_flight(job, &states);

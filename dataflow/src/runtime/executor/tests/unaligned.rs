@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use tidemill_model::checkpoint::CheckpointingMode;
+use tidemill_model::checkpoint::{CheckpointKind, CheckpointingMode};
 use tidemill_model::id::CheckpointId;
 use tidemill_storage::CheckpointStorage;
 
@@ -103,7 +103,7 @@ struct Taken {
     in_flight: usize,
 }
 
-fn checkpoint_of_full_channels(unaligned_after: Option<Duration>) -> Taken {
+fn checkpoint_of_full_channels(kind: CheckpointKind, unaligned_after: Option<Duration>) -> Taken {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().display().to_string();
     let ((release, released), (at_barrier_tx, at_barrier)) = (bounded::<()>(0), bounded(1));
@@ -120,7 +120,7 @@ fn checkpoint_of_full_channels(unaligned_after: Option<Duration>) -> Taken {
         std::thread::yield_now();
     }
     let before = emitted.load(Ordering::Relaxed);
-    let (action, checkpoint) = (CheckpointAction::Trigger, CheckpointId(1));
+    let (action, checkpoint) = (CheckpointAction::Trigger(kind), CheckpointId(1));
     executor.checkpoint(&CheckpointCommand { action, checkpoint, attempts: deployment.start.clone() });
     drop(release);
     let mut sink = None;
@@ -140,9 +140,11 @@ fn checkpoint_of_full_channels(unaligned_after: Option<Duration>) -> Taken {
 
 #[test]
 fn an_aligned_checkpoint_waits_until_all_that_was_under_way_is_processed() {
-    // An early snapshot would be allowed, but not so soon.
-    for unaligned_after in [None, Some(Duration::from_secs(100_000))] {
-        let taken = checkpoint_of_full_channels(unaligned_after);
+    let (periodic, savepoint) = (CheckpointKind::Periodic, CheckpointKind::Savepoint);
+    // An early snapshot would be allowed, but not so soon; and never of a savepoint.
+    let late = Some(Duration::from_secs(100_000));
+    for (kind, unaligned_after) in [(periodic, None), (periodic, late), (savepoint, Some(Duration::ZERO))] {
+        let taken = checkpoint_of_full_channels(kind, unaligned_after);
         assert!(taken.at_barrier >= taken.emitted, "{} of {} are processed", taken.at_barrier, taken.emitted);
         assert_eq!(taken.in_flight, 0);
     }
@@ -150,7 +152,7 @@ fn an_aligned_checkpoint_waits_until_all_that_was_under_way_is_processed() {
 
 #[test]
 fn an_unaligned_checkpoint_waits_for_nothing_that_is_under_way() {
-    let taken = checkpoint_of_full_channels(Some(Duration::ZERO));
+    let taken = checkpoint_of_full_channels(CheckpointKind::Periodic, Some(Duration::ZERO));
     // The sink ends the piece that it is stuck in, and one batch before it has read its mail.
     assert!(taken.at_barrier < UNDER_WAY / 8, "{} records had to be processed before", taken.at_barrier);
     let kept = taken.at_barrier + u64::try_from(taken.in_flight).unwrap();

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, CheckpointSettings, StateHandle, SubtaskState};
+use tidemill_model::checkpoint::{
+    CheckpointKind, CheckpointOutcome, CheckpointReport, CheckpointSettings, StateHandle, SubtaskState,
+};
 use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 use tidemill_model::id::CheckpointId;
 use tidemill_model::job::JobSpec;
@@ -195,6 +197,7 @@ fn a_completion_that_comes_after_a_failover_is_refused_at_apply() {
         attempts: states.clone().map(|(vertex, _)| (vertex, tidemill_model::id::AttemptNumber(0))).into(),
         states: states.into(),
         duration: SECOND,
+        kind: CheckpointKind::Periodic,
     };
     assert_eq!(replica.clone().apply(&complete, Timestamp(9)), Response::Done, "nothing else is in its way");
     let cause = crate::engine::fixture::failure(FailureKind::ExecutorLost);
