@@ -113,23 +113,27 @@ impl Aggregate<Order> for Sum {
     }
 }
 
-/// How long a sub-task rests before each line, until the job is released.
+/// How long a sub-task rests before each line and each result, until the job is released.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// Before lines of the first seconds of event time, which one sub-task has to itself.
     pub first: Duration,
     /// Before all others.
     pub others: Duration,
+    /// Before each result: what is before them waits in channels.
+    pub results: Duration,
 }
 
 impl FromStr for Pace {
     type Err = anyhow::Error;
 
-    /// `FIRST,OTHERS` in microseconds, or one number for all.
+    /// `FIRST,OTHERS,RESULTS` in microseconds; results wait for nothing and others like the first if it is not said.
     fn from_str(text: &str) -> Result<Self> {
-        let (first, others) = text.split_once(',').unwrap_or((text, text));
-        let micros = |text: &str| -> Result<Duration> { Ok(Duration::from_micros(text.parse()?)) };
-        Ok(Self { first: micros(first)?, others: micros(others)? })
+        let numbers = text.split(',').map(|number| Ok(Duration::from_micros(number.parse()?)));
+        let numbers: Vec<Duration> = numbers.collect::<Result<_>>()?;
+        let first = *numbers.first().context("a pace")?;
+        let others = numbers.get(1).copied().unwrap_or(first);
+        Ok(Self { first, others, results: numbers.get(2).copied().unwrap_or_default() })
     }
 }
 
@@ -142,14 +146,21 @@ const FIRST_MS: i64 = 15_000;
 ///
 /// The job failed.
 pub fn run(env: &Environment, input: &Path, pace: Pace, output: PathBuf, release: PathBuf) -> Result<()> {
-    let mut released = false;
+    let (mut lines_released, mut results_released, results_release) = (false, pace.results.is_zero(), release.clone());
+    let slow = move |line: String| {
+        if !results_released {
+            std::thread::sleep(pace.results);
+            results_released = results_release.exists();
+        }
+        line
+    };
     let parse = move |line: String| {
         let mut numbers = line.split(' ').map(|number| number.parse::<u64>().unwrap_or(u64::MAX));
         let mut next = || numbers.next().unwrap_or(u64::MAX);
         let order = (i64::try_from(next()).unwrap_or(i64::MAX), next(), next());
-        if !released {
+        if !lines_released {
             std::thread::sleep(if order.0 < FIRST_MS { pace.first } else { pace.others });
-            released = release.exists();
+            lines_released = release.exists();
         }
         order
     };
@@ -168,7 +179,8 @@ pub fn run(env: &Environment, input: &Path, pace: Pace, output: PathBuf, release
         .window(Windows::tumbling(Duration::from_secs(1)))
         .aggregate_with(Sum, |key, window, sum| format!("window {key} {} {sum}", window.start))
         .uid("windows");
-    counts.union(windows).write_as_text(output).rolling(1 << 20, Duration::from_secs(3600)).uid("sink");
+    let results = counts.union(windows).map(slow).uid("results");
+    results.write_as_text(output).rolling(1 << 20, Duration::from_secs(3600)).uid("sink");
     env.execute("orders")?;
     Ok(())
 }

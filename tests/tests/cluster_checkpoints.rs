@@ -25,6 +25,15 @@ const RESTORES: usize = 20;
 /// How often a job that may repeat records is killed.
 const KILLS_AT_LEAST_ONCE: usize = 5;
 
+/// How often a job with unaligned checkpoints is killed.
+const KILLS_UNALIGNED: usize = 8;
+
+/// How many unaligned checkpoints are restored, at least.
+const RESTORES_UNALIGNED: usize = 5;
+
+/// Results are slower than lines: channels are full.
+const SLOW_RESULTS: &str = "20,20,200";
+
 /// The barriers of one sub-task come long after those of the others, who have sent a lot by then.
 const UNEVEN: &str = "100000,100";
 
@@ -191,6 +200,20 @@ async fn killed_at_any_moment_a_job_commits_each_result_once() -> Result<()> {
 #[tokio::test]
 async fn killed_at_any_moment_a_job_of_one_sub_task_each_commits_each_result_once() -> Result<()> {
     killed_at_any_moment(1).await
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_a_job_with_full_channels_commits_each_result_once() -> Result<()> {
+    let mut killer = Killer::start(400_000).await?;
+    killer.orders = killer.orders.at(SLOW_RESULTS);
+    let unaligned =
+        ["execution.checkpointing.unaligned.enabled=true", "execution.checkpointing.aligned-checkpoint-timeout=0 ms"];
+    let submitted = killer.orders.submit("out", 4, &unaligned).await?;
+    let restored = killer.kill_again_and_again(submitted.job, KILLS_UNALIGNED).await?;
+    killer.orders.release()?;
+    killer.orders.check_result(submitted, "out").await?;
+    ensure!(restored.len() >= RESTORES_UNALIGNED, "only {} restores", restored.len());
+    Ok(())
 }
 
 /// The numbers that an output has of each key, and of each key and window.

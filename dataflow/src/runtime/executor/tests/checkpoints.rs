@@ -28,12 +28,20 @@ enum Slow {
 }
 
 impl Slow {
+    /// How long it takes. A sink is given longer: however soon its checkpoints are, what is before it must not end.
+    fn spins(self) -> u32 {
+        match self {
+            Self::Source => 5_000,
+            Self::Sink => 20_000,
+        }
+    }
+
     fn pace(self, wanted: Self, released: &Arc<AtomicBool>) -> impl Fn() + Clone + Send + Sync + 'static {
         let released = Arc::clone(released);
         move || {
             if self == wanted && !released.load(Ordering::Relaxed) {
                 // Work, so that the job takes its time.
-                (0..5_000).for_each(|_| std::hint::spin_loop());
+                (0..wanted.spins()).for_each(|_| std::hint::spin_loop());
             }
         }
     }
