@@ -57,7 +57,7 @@ pub enum SavepointError {
         /// The job.
         job: JobId,
         /// Why not.
-        source: tidemill_storage::Error,
+        source: Box<tidemill_storage::Error>,
     },
     /// The job takes no checkpoints.
     #[error(
@@ -101,7 +101,7 @@ impl JobClient {
     ///
     /// The job takes no checkpoints or ends before, or the folder cannot be written.
     pub async fn take_savepoint(&self, job: JobId, folder: &str) -> Result<TakenSavepoint, SavepointError> {
-        let storage = |source| SavepointError::Storage { job, source };
+        let storage = |error| SavepointError::Storage { job, source: Box::new(error) };
         let target = CheckpointStorage::open(folder).map_err(storage)?;
         target.check().await.map_err(storage)?;
         let before = self.get_savepoint(job).await?.checkpoint.map_or(CheckpointId(0), |before| before.checkpoint);
@@ -151,7 +151,7 @@ impl JobClient {
     /// The job takes no checkpoints or ends otherwise, or the savepoint cannot be written. A job that is suspended already
     /// is no error: the command can be repeated.
     pub async fn suspend_job(&self, job: JobId, folder: Option<&str>) -> Result<TakenSavepoint, SavepointError> {
-        let storage = |source| SavepointError::Storage { job, source };
+        let storage = |error| SavepointError::Storage { job, source: Box::new(error) };
         let target = match folder {
             Some(folder) => {
                 let target = CheckpointStorage::open(folder).map_err(storage)?;
@@ -196,7 +196,8 @@ impl JobSavepoint {
     fn storage(&self) -> Result<JobStorage, SavepointError> {
         let job = self.job;
         let Some(directory) = &self.directory else { return Err(SavepointError::NoCheckpoints { job }) };
-        let storage = CheckpointStorage::open(directory).map_err(|source| SavepointError::Storage { job, source })?;
+        let storage = CheckpointStorage::open(directory)
+            .map_err(|error| SavepointError::Storage { job, source: Box::new(error) })?;
         Ok(storage.job(job))
     }
 

@@ -6,6 +6,7 @@
 
 mod cleaning;
 mod history;
+mod participants;
 mod pending;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub use self::history::{CheckpointActivity, CheckpointFailure, PendingObservatio
 
 use self::cleaning::Cleaning;
 use self::history::History;
+pub(super) use self::participants::Participants;
 use self::pending::PendingCheckpoint;
 use crate::engine::replicated::{Checkpoints, CommandBody, Garbage, Response};
 
@@ -65,25 +67,6 @@ pub(super) enum Proposal {
     Notified(CheckpointId),
     /// This is gone.
     Deleted(Garbage),
-}
-
-/// The scheduled attempts as the job's master sees them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Participants {
-    /// Those that run, by sub-task.
-    pub(super) running: BTreeMap<ExecutionVertexId, ExecutionAttemptId>,
-    /// Those that have finished, with what they left.
-    pub(super) finished: BTreeMap<ExecutionVertexId, (ExecutionAttemptId, SubtaskState)>,
-    /// Sub-tasks that do neither: no checkpoint can begin.
-    pub(super) unready: usize,
-}
-
-impl Participants {
-    fn attempts(&self) -> BTreeMap<ExecutionVertexId, AttemptNumber> {
-        let running = self.running.values();
-        let all = running.chain(self.finished.values().map(|(attempt, _)| attempt));
-        all.map(|attempt| (attempt.vertex, attempt.attempt)).collect()
-    }
 }
 
 /// Who has to confirm that it heard of a completion.

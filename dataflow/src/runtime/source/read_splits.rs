@@ -348,10 +348,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             return self.on_barrier();
         }
         // No room for another one: those that come wait in their channel.
-        match self.context.until_due() {
-            Some(time) => self.context.wait(time),
-            None => Ok(()),
-        }
+        self.context.until_due().map_or(Ok(()), |time| self.context.wait(time))
     }
 }
 
