@@ -60,6 +60,8 @@ pub enum FailureKind {
     Checkpoint,
     /// No failure: a task manager drains, and what ran there was moved.
     Drained,
+    /// What the job was to start from cannot be read: files of the checkpoint are missing or damaged.
+    Restore,
 }
 
 impl FailureKind {
@@ -67,7 +69,7 @@ impl FailureKind {
     #[must_use]
     pub fn recoverable(self) -> bool {
         match self {
-            Self::Panic | Self::InvalidInput | Self::InvalidArtifact | Self::GraphMismatch => false,
+            Self::Panic | Self::InvalidInput | Self::InvalidArtifact | Self::GraphMismatch | Self::Restore => false,
             Self::ExecutorLost
             | Self::TaskManagerLost
             | Self::ConnectionLost
@@ -91,6 +93,7 @@ impl fmt::Display for FailureKind {
             Self::Io => "input/output error",
             Self::Checkpoint => "checkpoints failed",
             Self::Drained => "drained",
+            Self::Restore => "restore failed",
         })
     }
 }

@@ -85,6 +85,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was written is not there any more, or not as it was.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Truncated { .. } | Self::Corrupt { .. } | Self::Metadata { .. } => true,
+            Self::Url { .. }
+            | Self::Path { .. }
+            | Self::Unfaithful { .. }
+            | Self::Store { .. }
+            | Self::FileSystem { .. } => false,
+        }
+    }
+
     /// Whether the same may succeed at another time: the store, not the file or its name, is the trouble.
     #[must_use]
     pub fn is_transient(&self) -> bool {

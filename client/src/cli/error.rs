@@ -21,6 +21,9 @@ pub(super) enum Error {
     /// There is no savepoint.
     #[error(transparent)]
     Savepoint(Box<job_client::SavepointError>),
+    /// There is nothing to fall back to.
+    #[error(transparent)]
+    FallBack(Box<job_client::FallBackError>),
     /// A savepoint cannot be read.
     #[error(transparent)]
     Storage(Box<tidemill_storage::Error>),
@@ -53,11 +56,20 @@ pub(super) enum Error {
     /// The result was not written.
     #[error("write to standard output: {0}")]
     Output(#[from] std::io::Error),
+    /// The operator's answer was not read.
+    #[error("read confirmation: {0}")]
+    Input(#[source] std::io::Error),
 }
 
 impl From<job_client::SavepointError> for Error {
     fn from(error: job_client::SavepointError) -> Self {
         Self::Savepoint(Box::new(error))
+    }
+}
+
+impl From<job_client::FallBackError> for Error {
+    fn from(error: job_client::FallBackError) -> Self {
+        Self::FallBack(Box::new(error))
     }
 }
 
@@ -79,12 +91,14 @@ impl Error {
             }
             Self::Client(_)
             | Self::Savepoint(_)
+            | Self::FallBack(_)
             | Self::Storage(_)
             | Self::Snapshot(_)
             | Self::LocalCluster(_)
             | Self::Program { .. }
             | Self::Runtime(_)
-            | Self::Output(_) => FAILED.into(),
+            | Self::Output(_)
+            | Self::Input(_) => FAILED.into(),
         }
     }
 }

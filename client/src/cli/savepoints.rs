@@ -1,11 +1,12 @@
-//! `tidemill savepoint` and `stop`: take savepoints, and show what is in one.
+//! `tidemill savepoint` and `stop`: take savepoints, make one of an older checkpoint, and show what is in one.
 
 use std::fmt::Write;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use tidemill_dataflow::engine::snapshot::{ContentIndex, SnapshotIndex};
-use tidemill_model::id::JobId;
+use tidemill_model::id::{CheckpointId, JobId};
 use tidemill_model::job::{JobStatus, StopMode};
 use tidemill_model::savepoint::Savepoint;
 
@@ -23,7 +24,7 @@ use crate::job_client::{TakenSavepoint, savepoint_folder};
 )]
 pub(super) struct SavepointCommand {
     #[command(subcommand)]
-    inspect: Option<SavepointSubcommand>,
+    other: Option<SavepointSubcommand>,
     #[command(flatten)]
     cluster: ClusterArguments,
     /// The job, as `tidemill list` shows it.
@@ -38,6 +39,16 @@ pub(super) struct SavepointCommand {
 pub(super) enum SavepointSubcommand {
     /// Show the operators and states in a savepoint.
     Inspect(InspectCommand),
+    /// Make a savepoint of an older checkpoint of a job that has ended, when the newest is damaged.
+    #[command(after_help = "\
+A job whose checkpoint cannot be read fails, with the file's name, and keeps what checkpoints it has (`tidemill \
+checkpoints JOB`; execution.checkpointing.num-retained says how many there are). To go on from an older one is for you to \
+decide: the command says what is repeated, and asks for a sentence to be typed (or passed as --confirm).
+
+Example:
+  tidemill savepoint fall-back JOB 41 file:///backup/older
+  tidemill run -s file:///backup/older ./job")]
+    FallBack(FallBackCommand),
 }
 
 /// `savepoint inspect`.
@@ -48,10 +59,31 @@ pub(super) struct InspectCommand {
     path: String,
 }
 
+/// `savepoint fall-back`.
+#[derive(Debug, Args)]
+pub(super) struct FallBackCommand {
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    /// The job, as `tidemill list` shows it.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    /// One of its retained checkpoints, as `tidemill checkpoints` shows them.
+    #[arg(value_name = "CHECKPOINT")]
+    checkpoint: u64,
+    /// The folder that becomes the savepoint, as a URL or an absolute path.
+    #[arg(value_name = "DIR")]
+    directory: String,
+    /// The sentence, instead of typing it.
+    #[arg(long, value_name = "SENTENCE")]
+    confirm: Option<String>,
+}
+
 /// Carries the command out.
 pub(super) async fn run(given: Option<Vec<String>>, command: SavepointCommand) -> Result<ExitCode, Error> {
-    if let Some(SavepointSubcommand::Inspect(InspectCommand { path })) = command.inspect {
-        return inspect(&path).await;
+    match command.other {
+        Some(SavepointSubcommand::Inspect(InspectCommand { path })) => return inspect(&path).await,
+        Some(SavepointSubcommand::FallBack(command)) => return fall_back(given, command).await,
+        None => {}
     }
     let (Some(job), Some(directory)) = (command.job, command.directory) else {
         return Err(Error::Usage("savepoint: give a job and a folder, or `inspect` and a folder"));
@@ -63,6 +95,25 @@ pub(super) async fn run(given: Option<Vec<String>>, command: SavepointCommand) -
 
 fn text(job: JobId, TakenSavepoint { savepoint, path }: &TakenSavepoint) -> String {
     format!("savepoint {path} is checkpoint {} of job {job}\n", savepoint.checkpoint)
+}
+
+/// Says what is repeated, and makes the savepoint when that is confirmed.
+async fn fall_back(given: Option<Vec<String>>, command: FallBackCommand) -> Result<ExitCode, Error> {
+    let FallBackCommand { cluster, job, checkpoint, directory, confirm } = command;
+    let client = client(cluster.resolve(given)?);
+    let plan = client.plan_fall_back(job, CheckpointId(checkpoint)).await?;
+    print(&format!("{plan}\n"))?;
+    let typed = match confirm {
+        Some(typed) => typed,
+        None => {
+            print(&format!("\nTo go on, type: {}\n> ", plan.phrase()))?;
+            let mut line = String::new();
+            io::stdin().read_line(&mut line).map_err(Error::Input)?;
+            line
+        }
+    };
+    let taken = client.fall_back(&plan, &directory, &typed).await?;
+    print(&format!("\n{}", text(job, &taken)))
 }
 
 /// `stop`.
@@ -158,11 +209,14 @@ mod tests {
         let job = "0190f3a1b2c37d4e8f00112233445566";
         let take = parse(&format!("tidemill savepoint {job} /backup")).unwrap();
         assert_eq!((take.job, take.directory.as_deref()), (job.parse().ok(), Some("/backup")));
-        assert!(take.inspect.is_none());
+        assert!(take.other.is_none());
         let inspect = parse("tidemill savepoint inspect /backup").unwrap();
-        let Some(SavepointSubcommand::Inspect(InspectCommand { path })) = inspect.inspect else {
+        let Some(SavepointSubcommand::Inspect(InspectCommand { path })) = inspect.other else {
             panic!("it is the sub-command")
         };
+        let older = parse(&format!("tidemill savepoint fall-back {job} 41 /backup")).unwrap();
+        let Some(SavepointSubcommand::FallBack(command)) = older.other else { panic!("it is the sub-command") };
+        assert_eq!((command.checkpoint, command.directory.as_str(), command.confirm), (41, "/backup", None));
         assert_eq!((path.as_str(), inspect.job), ("/backup", None));
         for incomplete in ["tidemill savepoint", &format!("tidemill savepoint {job}"), "tidemill savepoint inspect"] {
             assert!(parse(incomplete).is_err(), "{incomplete}");

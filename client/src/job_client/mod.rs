@@ -7,6 +7,7 @@ mod blobs;
 mod checkpoint_overview;
 mod connections;
 mod error;
+mod fall_back;
 mod leader_search;
 mod membership;
 mod once;
@@ -32,6 +33,7 @@ pub use self::checkpoint_overview::{
 };
 use self::connections::{Connections, Stub, Verdict, judge};
 pub use self::error::Error;
+pub use self::fall_back::{FallBack, FallBackError};
 use self::leader_search::{Audience, LeaderSearch, Refusal, Step};
 pub use self::membership::{MemberStatus, MembershipChanged};
 pub use self::once::{Answered, CallError, ChaosAnswer, ChaosOperation, OnceClient};

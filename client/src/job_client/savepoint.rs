@@ -17,7 +17,7 @@ use super::{ANSWER_TIMEOUT, Audience, Consistency, Error, JobClient, Stub, job_r
 /// How often it is looked whether there is a savepoint.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The newest checkpoint of a job that was taken as a savepoint.
+/// A completed checkpoint of a job, of which a savepoint can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSavepoint {
     /// The job.
@@ -84,13 +84,23 @@ impl JobClient {
     ///
     /// [`Error::NotFound`] when there is no such job.
     pub async fn get_savepoint(&self, job: JobId) -> Result<JobSavepoint, Error> {
-        let consistency = Consistency::Linearizable;
-        let request = pb::ReadJobRequest { id: convert::uuid_bytes(job.0), consistency: consistency.wire() };
+        self.read_savepoint(job, None).await
+    }
+
+    /// The same of any retained checkpoint.
+    pub(super) async fn read_savepoint(
+        &self,
+        job: JobId,
+        checkpoint: Option<CheckpointId>,
+    ) -> Result<JobSavepoint, Error> {
+        let checkpoint = checkpoint.map(|checkpoint| checkpoint.0);
+        let request = pb::ReadSavepointRequest { job_id: convert::uuid_bytes(job.0), checkpoint };
+        let audience = Consistency::Linearizable.audience();
         let call = |mut stub: Stub| {
             let request = request.clone();
             async move { stub.get_savepoint(request).await }
         };
-        let details = self.ask(consistency.audience(), Some(ANSWER_TIMEOUT), call).await?.into_inner();
+        let details = self.ask(audience, Some(ANSWER_TIMEOUT), call).await?.into_inner();
         JobSavepoint::try_from(details).map_err(|error| self.malformed(&error))
     }
 
@@ -116,10 +126,7 @@ impl JobClient {
             self.refuse_if_ended(job).await?;
             super::pause(LOOK).await;
         };
-        let source = taken.storage()?;
-        let savepoint = taken.savepoint();
-        target.folder().write_savepoint(&savepoint, &source).await.map_err(storage)?;
-        Ok(TakenSavepoint { savepoint, path: folder.to_owned() })
+        taken.copy_to(&target, folder).await
     }
 
     /// Has a job stopped without losing what it has done; answers when that wish is committed. It is carried out later, at
@@ -167,14 +174,14 @@ impl JobClient {
             return Err(SavepointError::Ended { job, status: status.name().to_owned() });
         }
         let source = taken.storage()?;
-        let savepoint = taken.savepoint();
         match target {
             Some((target, folder)) => {
-                target.folder().write_savepoint(&savepoint, &source).await.map_err(storage)?;
+                let copied = taken.copy_to(&target, folder).await?;
                 source.delete_all().await.map_err(storage)?;
-                Ok(TakenSavepoint { savepoint, path: folder.to_owned() })
+                Ok(copied)
             }
             None => {
+                let savepoint = taken.savepoint();
                 source.describe_savepoint(&savepoint).await.map_err(storage)?;
                 let directory = taken.directory.unwrap_or_default();
                 Ok(TakenSavepoint { savepoint, path: format!("{}/{job}", directory.trim_end_matches('/')) })
@@ -199,6 +206,19 @@ impl JobSavepoint {
         let storage = CheckpointStorage::open(directory)
             .map_err(|error| SavepointError::Storage { job, source: Box::new(error) })?;
         Ok(storage.job(job))
+    }
+
+    /// Copies it to a folder, which is a savepoint then.
+    pub(super) async fn copy_to(
+        &self,
+        target: &CheckpointStorage,
+        folder: &str,
+    ) -> Result<TakenSavepoint, SavepointError> {
+        let job = self.job;
+        let (source, savepoint) = (self.storage()?, self.savepoint());
+        let written = target.folder().write_savepoint(&savepoint, &source).await;
+        written.map_err(|source| SavepointError::Storage { job, source: Box::new(source) })?;
+        Ok(TakenSavepoint { savepoint, path: folder.to_owned() })
     }
 
     /// What a savepoint of it says of itself, its handles still those of the checkpoint.

@@ -60,6 +60,7 @@ impl From<FailureKind> for pb::FailureKind {
             FailureKind::Io => Self::Io,
             FailureKind::Checkpoint => Self::Checkpoint,
             FailureKind::Drained => Self::Drained,
+            FailureKind::Restore => Self::Restore,
         }
     }
 }
@@ -76,6 +77,7 @@ fn failure_kind(value: i32) -> Result<FailureKind, Error> {
         Ok(pb::FailureKind::Io) => Ok(FailureKind::Io),
         Ok(pb::FailureKind::Checkpoint) => Ok(FailureKind::Checkpoint),
         Ok(pb::FailureKind::Drained) => Ok(FailureKind::Drained),
+        Ok(pb::FailureKind::Restore) => Ok(FailureKind::Restore),
         Ok(pb::FailureKind::Unspecified) | Err(_) => Err(Error::UnknownEnum { field: "Failure.kind", value }),
     }
 }

@@ -663,6 +663,7 @@ pub enum FailureKind {
     Checkpoint = 9,
     /// No failure: a task manager drains, and what ran there was moved.
     Drained = 10,
+    Restore = 11,
 }
 impl FailureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -682,6 +683,7 @@ impl FailureKind {
             Self::Io => "FAILURE_KIND_IO",
             Self::Checkpoint => "FAILURE_KIND_CHECKPOINT",
             Self::Drained => "FAILURE_KIND_DRAINED",
+            Self::Restore => "FAILURE_KIND_RESTORE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -698,6 +700,7 @@ impl FailureKind {
             "FAILURE_KIND_IO" => Some(Self::Io),
             "FAILURE_KIND_CHECKPOINT" => Some(Self::Checkpoint),
             "FAILURE_KIND_DRAINED" => Some(Self::Drained),
+            "FAILURE_KIND_RESTORE" => Some(Self::Restore),
             _ => None,
         }
     }
@@ -1204,7 +1207,7 @@ pub struct BackupInfo {
     #[prost(uint32, tag = "4")]
     pub blobs: u32,
 }
-/// The newest completed checkpoint of a job that was taken as a savepoint, whole: what a savepoint is made of.
+/// A completed checkpoint of a job, whole: what a savepoint is made of.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SavepointDetails {
     #[prost(bytes = "bytes", tag = "1")]
@@ -1283,6 +1286,14 @@ pub struct StopJobResponse {
     /// The place of the decision in the log.
     #[prost(uint64, tag = "1")]
     pub log_index: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadSavepointRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub job_id: ::prost::bytes::Bytes,
+    /// Any checkpoint that is retained; absent: the newest that was taken as a savepoint.
+    #[prost(uint64, optional, tag = "2")]
+    pub checkpoint: ::core::option::Option<u64>,
 }
 /// Who must react to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1512,10 +1523,10 @@ pub mod client_client {
             req.extensions_mut().insert(GrpcMethod::new("tidemill.v1.Client", "GetJob"));
             self.inner.unary(req, path, codec).await
         }
-        /// Answered by any coordinator.
+        /// Linearizable. Answered by any coordinator.
         pub async fn get_savepoint(
             &mut self,
-            request: impl tonic::IntoRequest<super::ReadJobRequest>,
+            request: impl tonic::IntoRequest<super::ReadSavepointRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SavepointDetails>,
             tonic::Status,
@@ -1910,10 +1921,10 @@ pub mod client_server {
             &self,
             request: tonic::Request<super::ReadJobRequest>,
         ) -> std::result::Result<tonic::Response<super::JobDetails>, tonic::Status>;
-        /// Answered by any coordinator.
+        /// Linearizable. Answered by any coordinator.
         async fn get_savepoint(
             &self,
-            request: tonic::Request<super::ReadJobRequest>,
+            request: tonic::Request<super::ReadSavepointRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SavepointDetails>,
             tonic::Status,
@@ -2194,7 +2205,9 @@ pub mod client_server {
                 "/tidemill.v1.Client/GetSavepoint" => {
                     #[allow(non_camel_case_types)]
                     struct GetSavepointSvc<T: Client>(pub Arc<T>);
-                    impl<T: Client> tonic::server::UnaryService<super::ReadJobRequest>
+                    impl<
+                        T: Client,
+                    > tonic::server::UnaryService<super::ReadSavepointRequest>
                     for GetSavepointSvc<T> {
                         type Response = super::SavepointDetails;
                         type Future = BoxFuture<
@@ -2203,7 +2216,7 @@ pub mod client_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ReadJobRequest>,
+                            request: tonic::Request<super::ReadSavepointRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {

@@ -177,7 +177,10 @@ impl Client for Services {
     async fn stop_job(&self, _: Request<pb::StopJobRequest>) -> Result<Response<pb::StopJobResponse>, Status> {
         unused()
     }
-    async fn get_savepoint(&self, _: Request<pb::ReadJobRequest>) -> Result<Response<pb::SavepointDetails>, Status> {
+    async fn get_savepoint(
+        &self,
+        _: Request<pb::ReadSavepointRequest>,
+    ) -> Result<Response<pb::SavepointDetails>, Status> {
         unused()
     }
 

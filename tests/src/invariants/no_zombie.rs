@@ -56,7 +56,8 @@ impl NoZombie {
             | FailureKind::GraphMismatch
             | FailureKind::ExecutorLost
             | FailureKind::ConnectionLost
-            | FailureKind::Io => matches!(state.status, JobStatus::Running | JobStatus::Restarting),
+            | FailureKind::Io
+            | FailureKind::Restore => matches!(state.status, JobStatus::Running | JobStatus::Restarting),
         };
         let mut scheduled = state.schedule.iter().flat_map(|schedule| schedule.attempt_ids(*job));
         if by_attempt && !scheduled.any(|(attempt, _)| self.failed.contains(&attempt)) {

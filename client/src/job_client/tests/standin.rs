@@ -174,7 +174,7 @@ impl Client for Standin {
         Ok(Response::new(details))
     }
 
-    async fn get_savepoint(&self, _request: Request<pb::ReadJobRequest>) -> Answer<pb::SavepointDetails> {
+    async fn get_savepoint(&self, _request: Request<pb::ReadSavepointRequest>) -> Answer<pb::SavepointDetails> {
         Ok(Response::new(pb::SavepointDetails::default()))
     }
 

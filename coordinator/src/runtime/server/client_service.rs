@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tidemill_model::id::{BlobId, JobId};
+use tidemill_model::id::{BlobId, CheckpointId, JobId};
 use tidemill_model::job::{JobSpec, StopMode};
 use tidemill_proto::{convert, pb};
 use tokio::sync::mpsc;
@@ -124,12 +124,13 @@ impl pb::client_server::Client for ClientService {
 
     async fn get_savepoint(
         &self,
-        request: Request<pb::ReadJobRequest>,
+        request: Request<pb::ReadSavepointRequest>,
     ) -> Result<Response<pb::SavepointDetails>, Status> {
         let request = request.into_inner();
-        let job = convert::job_id(&request.id, "ReadJobRequest.id")?;
-        let view = self.node.read(request.consistency, pb::ReadConsistency::Linearizable).await?;
-        Ok(Response::new(self.node.read_savepoint(&view, job)?))
+        let job = convert::job_id(&request.job_id, "ReadSavepointRequest.job_id")?;
+        let unspecified = pb::ReadConsistency::Unspecified.into();
+        let view = self.node.read(unspecified, pb::ReadConsistency::Linearizable).await?;
+        Ok(Response::new(self.node.read_savepoint(&view, job, request.checkpoint.map(CheckpointId))?))
     }
 
     async fn watch_job(&self, request: Request<pb::ReadJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {

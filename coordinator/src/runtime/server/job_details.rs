@@ -34,9 +34,8 @@ pub(super) fn details(job: JobId, state: &JobState, observation: Option<JobObser
     }
 }
 
-/// Its newest completed checkpoint.
-pub(super) fn savepoint(job: JobId, state: &JobState) -> pb::SavepointDetails {
-    let newest = state.checkpoints.savepoint();
+/// Everything about one of its completed checkpoints.
+pub(super) fn savepoint(job: JobId, state: &JobState, chosen: Option<&CompletedCheckpoint>) -> pb::SavepointDetails {
     let restore =
         |checkpoint: &CompletedCheckpoint| RestoreFrom { checkpoint: checkpoint.id, states: checkpoint.states.clone() };
     let settings = state.spec.settings.checkpointing.as_ref();
@@ -45,8 +44,8 @@ pub(super) fn savepoint(job: JobId, state: &JobState) -> pb::SavepointDetails {
         name: state.spec.name.clone(),
         graph: Some(state.spec.graph.clone().into()),
         directory: settings.map(|settings| settings.directory.clone()).unwrap_or_default(),
-        checkpoint: newest.map(restore).map(Into::into),
-        completed_ms: newest.map_or(0, |checkpoint| checkpoint.completed.0),
+        checkpoint: chosen.map(restore).map(Into::into),
+        completed_ms: chosen.map_or(0, |checkpoint| checkpoint.completed.0),
         suspended_at: state.suspended_at.map(|checkpoint| checkpoint.0),
     }
 }

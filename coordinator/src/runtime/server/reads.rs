@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidemill_model::id::JobId;
+use tidemill_model::id::{CheckpointId, JobId};
 use tidemill_proto::pb::client_client::ClientClient;
 use tidemill_proto::{convert, pb};
 use tonic::Status;
@@ -73,10 +73,26 @@ impl Node {
         Ok((details, ended))
     }
 
-    /// A job's newest completed checkpoint.
-    pub(super) fn read_savepoint(&self, view: &ReadView, job: JobId) -> Result<pb::SavepointDetails, Status> {
-        let found = view.replica.log.state().read(|state| state.jobs.get(&job).map(|state| savepoint(job, state)));
-        found.ok_or_else(|| self.refused_by_leader(&leader::Error::UnknownJob(job)))
+    /// One of a job's retained checkpoints, or the newest that was taken as a savepoint.
+    pub(super) fn read_savepoint(
+        &self,
+        view: &ReadView,
+        job: JobId,
+        wanted: Option<CheckpointId>,
+    ) -> Result<pb::SavepointDetails, Status> {
+        view.replica.log.state().read(|state| {
+            let unknown = || self.refused_by_leader(&leader::Error::UnknownJob(job));
+            let state = state.jobs.get(&job).ok_or_else(unknown)?;
+            let checkpoints = &state.checkpoints;
+            let Some(id) = wanted else { return Ok(savepoint(job, state, checkpoints.savepoint())) };
+            let Some(retained) = checkpoints.completed.get(&id) else {
+                let retained: Vec<String> = checkpoints.completed.keys().map(ToString::to_string).collect();
+                let retained = if retained.is_empty() { "none".to_owned() } else { retained.join(", ") };
+                let reason = format!("read checkpoint {id} of job {job}: it is not retained; choose from: {retained}");
+                return Err(refusal::user(reason));
+            };
+            Ok(savepoint(job, state, Some(retained)))
+        })
     }
 
     /// What the leader says of a job, asked as it stands there: a follower that it may be never asks on.

@@ -75,8 +75,9 @@ impl Error {
         match self {
             Self::Storage(error) if error.is_transient() => FailureKind::Io,
             Self::Start(_) => FailureKind::Io,
+            Self::Storage(error) if error.is_damage() => FailureKind::Restore,
+            Self::Index(_) => FailureKind::Restore,
             Self::Storage(_)
-            | Self::Index(_)
             | Self::Record { .. }
             | Self::Content { .. }
             | Self::Types { .. }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidemill_model::checkpoint::{CheckpointKind, ExternalizedRetention, RestoreFrom, SubtaskState};
-use tidemill_model::execution::TerminalState;
+use tidemill_model::execution::{FailureKind, TerminalState};
 use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionVertexId};
 use tidemill_model::job::{JobStatus, StopMode};
 use tidemill_model::mutant::{self, Mutant};
@@ -101,7 +101,9 @@ impl JobState {
     pub(super) fn drop_checkpoints(&mut self, end: &JobStatus) {
         let Some(settings) = &self.spec.settings.checkpointing else { return };
         let wanted = settings.externalized == ExternalizedRetention::RetainOnEnd;
-        let kept = (wanted || self.suspended_at.is_some()) && !matches!(end, JobStatus::Finished(_));
+        // An older one is all that is left to such a job, and to take it is an operator's decision.
+        let damaged = matches!(end, JobStatus::Failed(cause) if cause.kind == FailureKind::Restore);
+        let kept = damaged || (wanted || self.suspended_at.is_some()) && !matches!(end, JobStatus::Finished(_));
         if kept {
             self.checkpoints.keep_completed();
         } else if self.schedule.is_some() {
