@@ -1,4 +1,5 @@
-//! A coordinator's disk is full: its replica stops, says so and loses nothing, and the others go on.
+//! Full disks: a coordinator's replica stops, says so and loses nothing, and the others go on; without room for checkpoints
+//! a job goes on without them, and says so.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,11 +8,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use tidemill::cli::local_cluster::ProcessName;
-use tidemill::job_client::{Consistency, JobClient};
+use tidemill::job_client::{Consistency, JobClient, JobDetails};
 use tidemill_model::job::JobSpec;
 use tidemill_tests::cluster::{TestCluster, until};
 use tidemill_tests::http;
 use tidemill_tests::load::waiting_job;
+use tidemill_tests::orders_cluster::OrdersCluster;
+
+const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 
 /// A small file system in memory, taken away again at the end.
 struct SmallDisk(PathBuf);
@@ -128,4 +132,38 @@ async fn a_full_disk_stops_one_replica_with_an_alarm_and_loses_nothing() -> Resu
         (statuses.len() == 3 && equal).then_some(())
     })
     .await
+}
+
+#[tokio::test]
+async fn without_room_for_checkpoints_they_fail_with_the_reason_and_the_job_goes_on() -> Result<()> {
+    let cluster = TestCluster::start(1, 1, 2, &[]).await?;
+    let folder = cluster.path("small");
+    fs::create_dir(&folder)?;
+    let Some(disk) = SmallDisk::mount(&folder)? else { return Ok(()) };
+    let orders = OrdersCluster::new(cluster, JOB, 1, 200_000)?.at("1000");
+    let orders = orders.keeping(folder.to_str().context("a UTF-8 path")?);
+    let submitted = orders.submit("out", 2, &[]).await?;
+    let job = submitted.job;
+    // While there is little state, it stands in the metadata.
+    let large = |details: &JobDetails| {
+        let checkpoints = details.checkpoints.as_ref();
+        checkpoints
+            .and_then(|checkpoints| checkpoints.retained.last())
+            .is_some_and(|newest| newest.size_bytes > 8 << 10)
+    };
+    orders.cluster.until_job(job, "the state is large", large).await?;
+    let filler = disk.fill()?;
+    let activity = |details: &JobDetails| details.checkpoints.as_ref()?.activity.clone();
+    let failing = |details: &JobDetails| activity(details).is_some_and(|activity| activity.failed >= 3);
+    let during = orders.cluster.until_job(job, "checkpoints fail", failing).await?;
+    let failure = activity(&during).and_then(|activity| activity.last_failure).context("the last failure")?;
+    anyhow::ensure!(failure.reason.contains("No space left") && !failure.held_up_by.is_empty(), "{failure:?}");
+    anyhow::ensure!(failure.reason.contains(folder.to_str().context("a UTF-8 path")?), "{failure:?}");
+    let flows = |details: &JobDetails| details.records_in > during.records_in + 1000;
+    orders.cluster.until_job(job, "records flow", flows).await?;
+    fs::remove_file(filler)?;
+    let after = orders.until_checkpoint(job, during.latest_checkpoint).await?;
+    anyhow::ensure!(after.restarts == 0, "{after:?}");
+    orders.release()?;
+    orders.check_result(submitted, "out").await
 }
