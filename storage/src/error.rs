@@ -56,6 +56,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another savepoint would be overwritten, the only one perhaps that some job can start from.
+    #[error("write savepoint {folder}: the folder holds one already; name another folder, or delete that one first")]
+    Occupied {
+        /// The folder.
+        folder: String,
+    },
     /// What was written is not what is read.
     #[error("check {file}: it was written, and reads otherwise")]
     Unfaithful {
@@ -92,6 +98,7 @@ impl Error {
             Self::Missing { .. } | Self::Truncated { .. } | Self::Corrupt { .. } | Self::Metadata { .. } => true,
             Self::Url { .. }
             | Self::Path { .. }
+            | Self::Occupied { .. }
             | Self::Unfaithful { .. }
             | Self::Store { .. }
             | Self::FileSystem { .. } => false,
@@ -109,6 +116,7 @@ impl Error {
             | Self::Truncated { .. }
             | Self::Corrupt { .. }
             | Self::Metadata { .. }
+            | Self::Occupied { .. }
             | Self::Unfaithful { .. } => false,
             Self::FileSystem { source, .. } => source.kind() != std::io::ErrorKind::PermissionDenied,
             Self::Store { source, .. } => !matches!(

@@ -64,6 +64,11 @@ impl JobStorage {
         format!("{}/{path}", self.url)
     }
 
+    /// The folder, for people.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     fn path(&self, path: &str) -> Result<Path, Error> {
         let refused = || Error::Path { path: path.to_owned() };
         let mut full = self.root.clone();
@@ -151,6 +156,15 @@ impl JobStorage {
             }
             Error::Store { action: "read", file, source }
         })
+    }
+
+    /// A file's size in bytes; none: there is no such file.
+    pub(super) async fn size(&self, path: &str) -> Result<Option<u64>, Error> {
+        match self.store.head(&self.path(path)?).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(Error::Store { action: "look at", file: self.name(path), source }),
+        }
     }
 
     /// Deletes files, and folders that are empty then; files that are gone already count as deleted.

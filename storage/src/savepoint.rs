@@ -20,8 +20,10 @@ impl JobStorage {
     /// savepoint that needs nothing else. Each byte is verified on the way.
     ///
     /// # Errors
-    /// A file cannot be read, or not be written. A checkpoint that is no longer retained is [`Error::Missing`].
+    /// A file cannot be read, or not be written. A checkpoint that is no longer retained is [`Error::Missing`]; a folder
+    /// that is a savepoint is [`Error::Occupied`].
     pub async fn write_savepoint(&self, savepoint: &Savepoint, checkpoints: &Self) -> Result<(), Error> {
+        self.refuse_savepoint().await?;
         let mut copy = savepoint.clone();
         for (number, vertex) in copy.vertices.iter_mut().enumerate() {
             for (subtask, state) in vertex.subtasks.iter_mut().enumerate() {
@@ -29,6 +31,17 @@ impl JobStorage {
             }
         }
         self.describe_savepoint(&copy).await
+    }
+
+    /// Refuses a folder that is a savepoint already.
+    ///
+    /// # Errors
+    /// It is one, or the store refuses.
+    pub async fn refuse_savepoint(&self) -> Result<(), Error> {
+        match self.size(METADATA).await? {
+            Some(_) => Err(Error::Occupied { folder: self.url().to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// Makes this folder, in which the state of `savepoint` lies, a savepoint.
@@ -127,6 +140,8 @@ mod tests {
         let (name, completed) = ("job".to_owned(), Timestamp(1));
         let savepoint = Savepoint { job, name, checkpoint: CheckpointId(7), completed, vertices };
         target.write_savepoint(&savepoint, &checkpoints).await.unwrap();
+        let error = target.write_savepoint(&savepoint, &checkpoints).await.unwrap_err();
+        assert!(matches!(&error, Error::Occupied { folder } if folder.ends_with("/savepoint")), "{error}");
         checkpoints.delete(&["7/p".to_owned()]).await.unwrap();
         let read = target.read_savepoint().await.unwrap();
         assert_eq!((read.checkpoint, &read.name), (CheckpointId(7), &savepoint.name));
@@ -135,7 +150,7 @@ mod tests {
             texts.push(target.read(handle).await.unwrap());
         }
         assert_eq!(texts, [b"\x01".as_slice(), b"two", b"one"]);
-        let error = target.write_savepoint(&savepoint, &checkpoints).await.unwrap_err();
+        let error = open("other").folder().write_savepoint(&savepoint, &checkpoints).await.unwrap_err();
         assert!(matches!(error, Error::Missing { .. }), "{error}");
         let metadata = folder.path().join("savepoint/_metadata");
         let bytes = std::fs::read(&metadata).unwrap();

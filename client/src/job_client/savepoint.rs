@@ -114,6 +114,7 @@ impl JobClient {
         let storage = |error| SavepointError::Storage { job, source: Box::new(error) };
         let target = CheckpointStorage::open(folder).map_err(storage)?;
         target.check().await.map_err(storage)?;
+        target.folder().refuse_savepoint().await.map_err(storage)?;
         let before = self.get_savepoint(job).await?.checkpoint.map_or(CheckpointId(0), |before| before.checkpoint);
         let taken = loop {
             // Asked again each time: the wish is lost with a leader, and repeating it while one is under way is harmless.
@@ -163,6 +164,10 @@ impl JobClient {
             Some(folder) => {
                 let target = CheckpointStorage::open(folder).map_err(storage)?;
                 target.check().await.map_err(storage)?;
+                if let Some(suspended) = self.suspended_into(job, &target).await? {
+                    return Ok(TakenSavepoint { savepoint: suspended, path: folder.to_owned() });
+                }
+                target.folder().refuse_savepoint().await.map_err(storage)?;
                 Some((target, folder))
             }
             None => None,
@@ -187,6 +192,17 @@ impl JobClient {
                 Ok(TakenSavepoint { savepoint, path: format!("{}/{job}", directory.trim_end_matches('/')) })
             }
         }
+    }
+
+    /// What a folder holds, if that is the savepoint at which the job was suspended: an earlier call has done all.
+    async fn suspended_into(
+        &self,
+        job: JobId,
+        folder: &CheckpointStorage,
+    ) -> Result<Option<Savepoint>, SavepointError> {
+        let Some(checkpoint) = self.get_savepoint(job).await?.suspended_at else { return Ok(None) };
+        let found = folder.folder().read_savepoint().await.ok();
+        Ok(found.filter(|found| found.job == job && found.checkpoint == checkpoint))
     }
 
     async fn refuse_if_ended(&self, job: JobId) -> Result<(), SavepointError> {
