@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What checkpoints cost: W2 with exactly-once checkpoints each second and without, in turn; the latencies of W6 with and
+# What checkpoints cost: W2 with exactly-once checkpoints each second (on the heap and in RocksDB) and without, in turn; the latencies of W6 with and
 # without, at a million and at ten million keys (the longest one bounds the pause that a snapshot makes).
 #
 # usage: scripts/bench_checkpoints.sh    (`make bench-checkpoints` builds the release binaries first)
@@ -26,6 +26,7 @@ run() { # name, arguments...
 for _ in $(seq "$repetitions"); do
     run w2-none w2
     run w2-checkpoints w2 "${checkpoints[@]}"
+    run w2-rocksdb w2 "${checkpoints[@]}" -D state.backend.type=rocksdb
 done
 for keys in 1000000 10000000; do
     run "w6-none-$keys" w6 --seconds 15 --keys "$keys"
@@ -42,6 +43,7 @@ none=$(median w2-none events_per_cpu_s)
 with=$(median w2-checkpoints events_per_cpu_s)
 loss=$(awk -v a="$none" -v b="$with" 'BEGIN {printf "%.1f", (1 - b / a) * 100}')
 echo "summary: w2 events per CPU second (median of $repetitions) $none without, $with with checkpoints each second, loss $loss %;" \
+    "events per second in rocksdb $(median w2-rocksdb events_per_s);" \
     "resident $(median w2-none rss_mb) and $(median w2-checkpoints rss_mb) MB;" \
     "w6 p99/max ms at 10^6 keys $(median w6-none-1000000 p99_ms)/$(median w6-none-1000000 max_ms) without," \
     "$(median w6-checkpoints-1000000 p99_ms)/$(median w6-checkpoints-1000000 max_ms) with;" \

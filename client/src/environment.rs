@@ -10,7 +10,7 @@ use tidemill_dataflow::runtime::process::{ExecutorRole, detect};
 use tidemill_model::config::{CLIENT_TIMEOUT, Configuration, PARALLELISM_DEFAULT, Scope};
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::JobId;
-use tidemill_model::job::{JobResult, JobSettings, JobSpec, Program, RuntimeMode};
+use tidemill_model::job::{JobResult, JobSettings, JobSpec, Program, RuntimeMode, StateBackend};
 use tidemill_storage::CheckpointStorage;
 use uuid::Uuid;
 
@@ -292,6 +292,9 @@ impl Environment {
     fn run(&self, name: &str, execute_index: u32, flow: Arc<Flow>) -> Result<Outcome, Error> {
         let checkpointing = self.inner.settings.checkpointing.clone().filter(|_| flow.mode() != RuntimeMode::Batch);
         let settings = JobSettings { runtime_mode: flow.mode(), checkpointing, ..self.inner.settings.clone() };
+        if cfg!(not(feature = "rocksdb")) && settings.state_backend != StateBackend::Heap {
+            return Err(Error::NoRocksDb);
+        }
         let mut state = self.state();
         if settings.checkpointing.is_some() && matches!(state.role, Role::Client { .. } | Role::Embedded) {
             flow.check_uids()?;

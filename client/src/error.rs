@@ -24,6 +24,12 @@ pub enum Error {
     /// An option is unknown, or its value is not allowed.
     #[error(transparent)]
     Configuration(#[from] config::Error),
+    /// The job wants a state back-end that the program was built without.
+    #[error(
+        "use state.backend.type = rocksdb: this program was built without it; build it with the feature `rocksdb` of the \
+         crate `tidemill`, or set state.backend.type to heap"
+    )]
+    NoRocksDb,
     /// The program describes no valid data flow.
     #[error(transparent)]
     Flow(#[from] flow::Error),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidemill_dataflow::engine::snapshot::SnapshotIndex;
+use tidemill_dataflow::engine::snapshot::{SnapshotIndex, StateId};
 use tidemill_model::job::JobSettings;
 use tidemill_model::job_graph::JobGraph;
 use tidemill_model::savepoint::{SavepointRestore, UnclaimedState};
@@ -61,7 +61,8 @@ pub(crate) async fn check(settings: &JobSettings, graph: &JobGraph) -> Result<()
             let Some(handle) = subtask.0.first() else { continue };
             let index = SnapshotIndex::decode(&folder.read(handle).await?)
                 .map_err(|source| Error::Index { path: path.clone(), source })?;
-            missing.extend(index.states.into_iter().map(|state| state.id.operator));
+            let states = index.states.into_iter().map(|state| state.id).filter(|id| *id != StateId::store());
+            missing.extend(states.map(|id| id.operator));
         }
         for new in &graph.vertices {
             let shared = new.operators.iter().find(|new| old.operators.iter().any(|old| old.uid == new.uid));

@@ -55,6 +55,8 @@ fn spec() -> pb::JobSpec {
         checkpointing: None,
         executor_memory_bytes: None,
         savepoint: None,
+        state_backend: pb::StateBackend::Heap.into(),
+        state_slot_memory_bytes: None,
     };
     let graph = Some(pb::JobGraph { vertices, edges: Vec::new() });
     pb::JobSpec { id: vec![1; 16].into(), name: "another".into(), graph, program: None, settings: Some(settings) }
@@ -73,6 +75,7 @@ fn answer(environments: &str) -> (Event, Option<i32>) {
         memory_bytes: 1 << 20,
         memory_limit_bytes: None,
         local_state_folder: None,
+        folder: String::new(),
     };
     let start = pb::ExecutorCommand { command: Some(Told::Start(start)) }.encode_to_vec();
     let length = u32::try_from(start.len()).unwrap().to_le_bytes();

@@ -35,6 +35,19 @@ pub enum StopMode {
     Drain,
 }
 
+/// Where the state of keyed operators is (`state.backend.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum StateBackend {
+    /// In memory.
+    #[default]
+    Heap,
+    /// In RocksDB on the local disk, with the keys that are in use in memory.
+    RocksDb {
+        /// The memory of each slot for it, in bytes; none: the slot's share of the managed memory.
+        slot_memory_bytes: Option<u64>,
+    },
+}
+
 /// Settings that travel with a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct JobSettings {
@@ -48,6 +61,8 @@ pub struct JobSettings {
     pub savepoint: Option<SavepointRestore>,
     /// The most address space that one executor may use, in bytes; none: no limit of its own.
     pub executor_memory_bytes: Option<u64>,
+    /// Where keyed state is.
+    pub state_backend: StateBackend,
 }
 
 /// Where the code of a job is.

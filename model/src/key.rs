@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The pinned 64-bit hash of a key; high half for key groups, low half for tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u64);
 
 /// The canonical bytes of a key while they are written: on the stack, unless they are many.

@@ -25,6 +25,13 @@ impl KeyGroup {
         Self(u32::try_from((high * u64::from(max_parallelism)) >> 32).expect("below max_parallelism"))
     }
 
+    /// The lowest hash of this group; groups are in the order of their hashes.
+    #[must_use]
+    pub fn first_hash(self, max_parallelism: u32) -> KeyHash {
+        let high = (u64::from(self.0) << 32).div_ceil(u64::from(max_parallelism));
+        KeyHash(high << 32)
+    }
+
     /// The sub-task that owns this group when `parallelism` of them share `max_parallelism` groups.
     #[must_use]
     #[inline]

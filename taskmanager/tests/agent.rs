@@ -44,6 +44,8 @@ fn spec(artifact: Bytes, mode: &str) -> pb::JobSpec {
         checkpointing: None,
         executor_memory_bytes: None,
         savepoint: None,
+        state_backend: pb::StateBackend::Heap.into(),
+        state_slot_memory_bytes: None,
     };
     let graph = Some(pb::JobGraph { vertices, edges: Vec::new() });
     pb::JobSpec { id: uuid(JOB), name: "job".into(), graph, program: Some(program), settings: Some(settings) }

@@ -22,6 +22,13 @@ const KILLS: usize = 26;
 /// How many checkpoints are restored, at least.
 const RESTORES: usize = 20;
 
+/// The same for state on disk, whose tasks are those of the other tests but for the store.
+const KILLS_ON_DISK: usize = 9;
+const RESTORES_ON_DISK: usize = 6;
+
+/// State on disk, with so little memory that most of it is there.
+const ON_DISK: &[&str] = &["state.backend.type=rocksdb", "state.backend.rocksdb.memory.fixed-per-slot=1 mb"];
+
 /// How often a job that may repeat records is killed.
 const KILLS_AT_LEAST_ONCE: usize = 5;
 
@@ -127,16 +134,16 @@ impl Killer {
 }
 
 #[tokio::test]
-async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
+async fn a_savepoint_is_gone_on_from_with_another_parallelism_and_on_another_back_end() -> Result<()> {
     let cluster = TestCluster::start(1, 2, 4, &[]).await?;
     let lines = 60_000;
     let orders = OrdersCluster::new(cluster, JOB, 2, lines)?;
     let client = orders.cluster.client();
     let mut savepoint: Option<String> = None;
-    for (number, parallelism) in [2, 4, 1].into_iter().enumerate() {
+    for (number, (parallelism, backend)) in [(2, &[][..]), (4, ON_DISK), (1, ON_DISK)].into_iter().enumerate() {
         let output = format!("out-{number}");
         let from = savepoint.iter().map(|path| format!("execution.state-recovery.path={path}")).collect::<Vec<_>>();
-        let from: Vec<&str> = from.iter().map(String::as_str).collect();
+        let from: Vec<&str> = from.iter().map(String::as_str).chain(backend.iter().copied()).collect();
         let submitted = orders.submit(&output, parallelism, &from).await?;
         let (job, path) = (submitted.job, orders.text(&format!("savepoint-{number}"))?);
         if parallelism == 1 {
@@ -182,24 +189,29 @@ async fn a_savepoint_is_gone_on_from_with_another_parallelism() -> Result<()> {
     Ok(())
 }
 
-async fn killed_at_any_moment(parallelism: u32) -> Result<()> {
+async fn killed_at_any_moment(parallelism: u32, settings: &[&str], (kills, restores): (usize, usize)) -> Result<()> {
     let mut killer = Killer::start(200_000).await?;
-    let submitted = killer.orders.submit("out", parallelism, &[]).await?;
-    let restored = killer.kill_again_and_again(submitted.job, KILLS).await?;
+    let submitted = killer.orders.submit("out", parallelism, settings).await?;
+    let restored = killer.kill_again_and_again(submitted.job, kills).await?;
     killer.orders.release()?;
     killer.orders.check_result(submitted, "out").await?;
-    ensure!(restored.len() >= RESTORES, "only {} restores", restored.len());
+    ensure!(restored.len() >= restores, "only {} restores", restored.len());
     Ok(())
 }
 
 #[tokio::test]
 async fn killed_at_any_moment_a_job_commits_each_result_once() -> Result<()> {
-    killed_at_any_moment(4).await
+    killed_at_any_moment(4, &[], (KILLS, RESTORES)).await
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_a_job_with_its_state_on_disk_commits_each_result_once() -> Result<()> {
+    killed_at_any_moment(4, ON_DISK, (KILLS_ON_DISK, RESTORES_ON_DISK)).await
 }
 
 #[tokio::test]
 async fn killed_at_any_moment_a_job_of_one_sub_task_each_commits_each_result_once() -> Result<()> {
-    killed_at_any_moment(1).await
+    killed_at_any_moment(1, &[], (KILLS, RESTORES)).await
 }
 
 #[tokio::test]

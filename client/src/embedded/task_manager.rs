@@ -232,7 +232,8 @@ impl Agent {
         self.generations.entry(attempt).or_insert_with(|| {
             let executor = Executor::new(job, flow.clone(), id, Arc::new(NoNetwork), events.clone())
                 .with_checkpoints(settings.checkpointing.as_ref())
-                .with_savepoint(settings.savepoint.as_ref());
+                .with_savepoint(settings.savepoint.as_ref())
+                .with_state(settings.state_backend, &std::env::temp_dir(), 0);
             Generation { executor, known: BTreeMap::new() }
         })
     }

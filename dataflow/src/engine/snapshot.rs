@@ -17,6 +17,14 @@ pub struct StateId {
     pub name: String,
 }
 
+impl StateId {
+    /// What the files of a sub-task's store are listed under.
+    #[must_use]
+    pub fn store() -> Self {
+        Self { operator: String::new(), name: "$store".to_owned() }
+    }
+}
+
 /// What one sub-task's snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SnapshotIndex {
@@ -44,6 +52,28 @@ pub enum ContentIndex {
     Keyed(Vec<GroupIndex>),
     /// One value for the whole sub-task.
     Value(Location),
+    /// By key, under this number in the files of the sub-task's store.
+    Stored(u32),
+    /// The files of the sub-task's store.
+    Store(StoreIndex),
+}
+
+/// The files of a sub-task's store, which back-ends on disk have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreIndex {
+    /// The first number that no state in them has.
+    pub next_state: u32,
+    /// Each whole.
+    pub files: Vec<StoredFile>,
+}
+
+/// One file of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its name in the store's folder.
+    pub name: String,
+    /// Where it lies.
+    pub location: Location,
 }
 
 /// One key group of a state.
@@ -110,6 +140,14 @@ impl SnapshotIndex {
         }
     }
 
+    /// The files of the sub-task's store, if it had one.
+    #[must_use]
+    pub fn store(&self) -> Option<&StoreIndex> {
+        self.states
+            .iter()
+            .find_map(|state| if let ContentIndex::Store(store) = &state.content { Some(store) } else { None })
+    }
+
     /// Where a state lies.
     #[must_use]
     pub fn state(&self, id: &StateId) -> Option<&StateIndex> {
@@ -127,9 +165,13 @@ mod tests {
         let location = Location { handle: 1, offset: 2, length: 300, checksum: 0xDEAD_BEEF };
         let keyed = ContentIndex::Keyed(vec![GroupIndex { group: 7, keys: 9, location }]);
         let value = ContentIndex::Value(Location { handle: 2, ..location });
+        let files = vec![StoredFile { name: "000008.sst".to_owned(), location }];
+        let store = ContentIndex::Store(StoreIndex { next_state: 4, files });
         let states = vec![
             StateIndex { id: id("sums"), types: vec!["u64".to_owned()], content: keyed },
             StateIndex { id: id("offset"), types: Vec::new(), content: value },
+            StateIndex { id: id("counts"), types: Vec::new(), content: ContentIndex::Stored(3) },
+            StateIndex { id: StateId::store(), types: Vec::new(), content: store },
         ];
         SnapshotIndex { finished: false, states }
     }
@@ -139,7 +181,7 @@ mod tests {
     fn the_format_of_an_index_does_not_change() {
         let bytes = index().encode().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        expect!["01000205636f756e740473756d730103753634000107090102ac02effdb6f50d05636f756e74066f666673657400010202ac02effdb6f50d"].assert_eq(&hex);
+        expect!["01000405636f756e740473756d730103753634000107090102ac02effdb6f50d05636f756e74066f666673657400010202ac02effdb6f50d05636f756e7406636f756e747300020300062473746f7265000304010a3030303030382e7373740102ac02effdb6f50d"].assert_eq(&hex);
         assert_eq!(SnapshotIndex::decode(&bytes).unwrap(), index());
     }
 

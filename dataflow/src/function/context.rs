@@ -147,14 +147,15 @@ pub(crate) struct KeyedRuntime<K> {
 
 impl<K: Key> KeyedRuntime<K> {
     pub(crate) fn new(operator: OperatorIndex, task: &TaskContext) -> Result<Self, Failure> {
+        let uid = task.operator_uid(operator);
         Ok(Self {
             event_timers: TimerQueue::default(),
             processing_timers: TimerQueue::default(),
-            states: StateStore::new(task),
+            states: StateStore::new(task, &uid),
             sides: SideOutputs::open(operator, task)?,
             watermark: Timestamp::MIN,
             ended: false,
-            uid: task.operator_uid(operator),
+            uid,
             timers_kept: 0,
             task: task.clone(),
         })

@@ -12,6 +12,7 @@ use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
 use crate::function::Aggregate;
 use crate::key_selector::KeySelector;
+use crate::operator::process::user_failure;
 use crate::pipe::{Input, Pipe, Placement};
 use crate::push::{Push, Stopped, blame, blame_on, showing};
 use crate::record::{Batch, Control, Data, END_OF_TIME, NO_TIME, Timestamp};
@@ -164,9 +165,8 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>> Pipe for Rolling
     type Placed = Self;
 
     fn fuse<N: Push<R::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
-        let mut table = KeyedTable::new(context);
         let state = context.operator_uid(self.operator).state(VALUES);
-        context.restore_keyed(&state, &value_types::<S::Key, R::Value>(), |section| table.restore_section(section))?;
+        let table = KeyedTable::open(context, &state, &value_types::<S::Key, R::Value>())?;
         let operator = RollingOperator {
             table,
             state,
@@ -245,15 +245,24 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
 
     /// Emits each key's value; it has no event time, as it belongs to all of the input.
     fn emit_results(&mut self) -> Result<(), Stopped> {
-        for (number, (_, key, value)) in self.table.drain().enumerate() {
+        let mut number = 0;
+        let Self { table, context, function, operator, next, .. } = self;
+        table.drain(|_, key, value| {
             if number % RESULTS_PER_POLL == 0 {
-                self.context.poll()?;
+                context.poll()?;
             }
-            let function = &mut self.function;
-            let result = blame(&self.operator, || function.result(key, value));
-            self.next.push(result, NO_TIME)?;
-        }
-        Ok(())
+            number += 1;
+            let result = blame(operator, || function.result(key, value));
+            next.push(result, NO_TIME)
+        })?;
+        self.settle()
+    }
+
+    /// Whether all of the state that was used since the last time could be read and written.
+    #[inline]
+    fn settle(&mut self) -> Result<(), Stopped> {
+        let settled = self.table.settle();
+        settled.map_err(|error| self.context.fail(user_failure(&self.context, &self.operator, &error)))
     }
 }
 
@@ -270,7 +279,7 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
         hashes.clear();
         hashes.extend(batch.records.iter().map(|record| self.hash(record)));
         let mut records = batch.records.drain(..);
-        self.table.prefetch_first(&hashes);
+        self.table.prepare(&hashes);
         for (index, record) in (&mut records).enumerate() {
             self.table.prefetch_ahead(&hashes, index);
             let time = batch.times.get(index).copied().unwrap_or(NO_TIME);
@@ -279,12 +288,13 @@ impl<T: Data, S: KeySelector<T>, R: RollingFunction<S::Key, T>, N: Push<R::Out>>
         drop(records);
         batch.clear();
         self.hashes = hashes;
-        Ok(())
+        self.settle()
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
         if matches!(control, Control::Barrier(_)) && self.context.takes_checkpoints() {
-            let frozen = Box::new(self.table.freeze());
+            let frozen = self.table.freeze();
+            self.settle()?;
             self.context.keep_keyed(self.state.clone(), &value_types::<S::Key, R::Value>(), frozen);
         }
         if self.updates {

@@ -2,10 +2,11 @@
 
 mod checkpoints;
 mod finalization;
+mod state;
 mod subtask;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings};
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
+use tidemill_model::job::StateBackend;
 use tidemill_model::savepoint::SavepointRestore;
 use tidemill_storage::LocalCopy;
 
@@ -145,6 +147,10 @@ pub struct Executor {
     /// What the job starts from before it has a checkpoint.
     savepoint: Option<SavepointRestore>,
     savepoint_source: Option<SavepointSource>,
+    state: StateBackend,
+    /// Where state on disk is, and the memory for it.
+    state_folder: PathBuf,
+    state_memory_bytes: u64,
 }
 
 impl Executor {
@@ -178,6 +184,9 @@ impl Executor {
             writers: BTreeMap::new(),
             savepoint: None,
             savepoint_source: None,
+            state: StateBackend::Heap,
+            state_folder: std::env::temp_dir(),
+            state_memory_bytes: 0,
         }
     }
 
@@ -210,6 +219,13 @@ impl Executor {
     #[must_use]
     pub fn with_savepoint(self, savepoint: Option<&SavepointRestore>) -> Self {
         Self { savepoint: savepoint.cloned(), ..self }
+    }
+
+    /// Has tasks that are deployed from now on keep their state in this back-end: below this folder, if on disk, and in
+    /// this much memory for all tasks of the job on this task manager.
+    #[must_use]
+    pub fn with_state(self, state: StateBackend, folder: &Path, memory_bytes: u64) -> Self {
+        Self { state, state_folder: folder.to_owned(), state_memory_bytes: memory_bytes, ..self }
     }
 
     /// Starts the named attempts; one already known is not started again, its state is reported again.
@@ -281,6 +297,7 @@ impl Executor {
             aligned,
             notices,
             checkpoints,
+            state: self.state_place(attempt, &deployment.schedule),
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);

@@ -11,7 +11,6 @@ use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, SubtaskIndex};
 use tidemill_model::job::RuntimeMode;
 use tidemill_model::job_graph::{JobEdge, JobVertex};
-use tidemill_model::key_group::KeyGroupRange;
 
 use crate::flow::{Flow, OperatorIndex, OutputPort};
 use crate::push::Stopped;
@@ -25,10 +24,14 @@ use crate::runtime::network::{ChannelId, ConnectionLost};
 use crate::runtime::output::{OutputChannel, OutputEdge};
 use crate::runtime::source::AlignedSubtask;
 use crate::runtime::wiring::Wiring;
+#[cfg(feature = "rocksdb")]
+use crate::state::RocksStore;
 
 mod in_flight;
+mod keyed;
 mod state;
 
+pub(crate) use keyed::StatePlace;
 pub(crate) use state::{OperatorUid, RestoreSource};
 
 /// One sub-task's chain, ready to run.
@@ -108,6 +111,8 @@ pub(crate) struct TaskEnvironment {
     pub(crate) notices: Arc<Notices>,
     /// None: the job takes no checkpoints.
     pub(crate) checkpoints: Option<TaskCheckpoints>,
+    /// Where its keyed state is.
+    pub(crate) state: StatePlace,
 }
 
 /// A sub-task's view of its job; a handle, cheap to clone, that stays on the sub-task's thread.
@@ -125,13 +130,25 @@ struct Inner {
     checkpoints: state::Progress,
     /// What the sub-task starts from, while it is being opened.
     restored: RefCell<Option<Restored>>,
+    /// The store of keyed state, if it is on disk.
+    #[cfg(feature = "rocksdb")]
+    store: RefCell<Option<Rc<RocksStore>>>,
 }
 
 impl TaskContext {
     pub(crate) fn new(environment: TaskEnvironment) -> Self {
         let (stop, collected, wake_at) = (RefCell::default(), RefCell::default(), Cell::new(None));
         let (checkpoints, restored) = (state::Progress::default(), RefCell::default());
-        let inner = Inner { environment, stop, collected, wake_at, checkpoints, restored };
+        let inner = Inner {
+            environment,
+            stop,
+            collected,
+            wake_at,
+            checkpoints,
+            restored,
+            #[cfg(feature = "rocksdb")]
+            store: RefCell::default(),
+        };
         Self { inner: Rc::new(inner) }
     }
 
@@ -372,16 +389,5 @@ impl TaskContext {
             }
         }
         Ok(InputGate::new(channels, self.checkpointing_mode(), self.clone()))
-    }
-
-    /// The key groups that this sub-task owns.
-    pub(crate) fn key_groups(&self) -> KeyGroupRange {
-        let max_parallelism = self.flow().max_parallelism(self.attempt().vertex.vertex);
-        KeyGroupRange::of(self.subtask(), self.parallelism(), max_parallelism)
-    }
-
-    /// Among how many key groups the keys of this vertex are distributed.
-    pub(crate) fn max_parallelism(&self) -> u32 {
-        self.flow().max_parallelism(self.attempt().vertex.vertex)
     }
 }

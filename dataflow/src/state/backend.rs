@@ -10,9 +10,9 @@ use crate::runtime::sink::UserError;
 
 /// The values of one state in one sub-task, by key.
 ///
-/// The heap back-end keeps them as they are ([`KeyedTable`], which rolling aggregates use without this trait). One
-/// that keeps encoded bytes reads a batch's keys in [`prepare`](Self::prepare), lends its decoded copies out, and
-/// writes what was lent for change back in [`settle`](Self::settle).
+/// [`KeyedTable`] keeps them as they are, all or, in front of a disk, those in use; rolling aggregates use it without
+/// this trait. A table that keeps encoded bytes alone would read a batch's keys in [`prepare`](Self::prepare), lend its
+/// decoded copies out, and write what was lent for change back in [`settle`](Self::settle).
 ///
 /// # To ensure correctness
 ///
@@ -114,11 +114,11 @@ pub trait MapTable<K, U, V>: 'static {
 
 impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
     fn prepare(&mut self, keys: &[(KeyHash, K)]) {
-        self.prefetch_keys(keys);
+        self.prepare_keys(keys);
     }
 
     fn get(&mut self, hash: KeyHash, key: &K) -> Option<&V> {
-        KeyedTable::get_mut(self, hash, |other| other == key).map(|value| &*value)
+        KeyedTable::get(self, hash, |other| other == key)
     }
 
     fn get_mut(&mut self, hash: KeyHash, key: &K) -> Option<&mut V> {
@@ -142,11 +142,11 @@ impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
     }
 
     fn settle(&mut self) -> Result<(), UserError> {
-        Ok(())
+        KeyedTable::settle(self)
     }
 
     fn freeze(&mut self) -> Box<dyn FrozenState> {
-        Box::new(KeyedTable::freeze(self))
+        KeyedTable::freeze(self)
     }
 
     fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
@@ -156,11 +156,11 @@ impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
 
 impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for KeyedTable<K, BTreeMap<U, V>> {
     fn prepare(&mut self, keys: &[(KeyHash, K)]) {
-        self.prefetch_keys(keys);
+        self.prepare_keys(keys);
     }
 
     fn get(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<&V> {
-        KeyedTable::get_mut(self, hash, |other| other == key)?.get(entry)
+        KeyedTable::get(self, hash, |other| other == key)?.get(entry)
     }
 
     fn get_mut(&mut self, hash: KeyHash, key: &K, entry: &U) -> Option<&mut V> {
@@ -181,7 +181,7 @@ impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for KeyedTable<K, BTreeMa
     }
 
     fn iter<'a>(&'a mut self, hash: KeyHash, key: &K) -> Box<dyn Iterator<Item = (&'a U, &'a V)> + 'a> {
-        Box::new(KeyedTable::get_mut(self, hash, |other| other == key).into_iter().flat_map(|entries| entries.iter()))
+        Box::new(KeyedTable::get(self, hash, |other| other == key).into_iter().flat_map(|entries| entries.iter()))
     }
 
     fn retain(&mut self, hash: KeyHash, key: &K, keep: &mut dyn FnMut(&U, &mut V) -> bool) {
@@ -204,11 +204,11 @@ impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for KeyedTable<K, BTreeMa
     }
 
     fn settle(&mut self) -> Result<(), UserError> {
-        Ok(())
+        KeyedTable::settle(self)
     }
 
     fn freeze(&mut self) -> Box<dyn FrozenState> {
-        Box::new(KeyedTable::freeze(self))
+        KeyedTable::freeze(self)
     }
 
     fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tidemill_model::key::Key;
 use tidemill_model::key_group::KeyGroup;
 
+use super::stored::StoredState;
 use super::table::Table;
 use crate::record::{self, Data, decode_value, encode_value};
 
@@ -33,6 +34,11 @@ pub trait FrozenState: Send {
     /// # Errors
     /// A key or value cannot be encoded.
     fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error>;
+
+    /// Where the values are in the files of the sub-task's store, of which a checkpoint can keep copies instead.
+    fn stored(&self) -> Option<&StoredState> {
+        None
+    }
 }
 
 /// The tables of one state at one moment, shared with the task until it changes them.

@@ -3,15 +3,22 @@
 //! A snapshot shares the tables instead of copying them (copy-on-write, as in Flink's heap back-end): the first change of
 //! a key group after it takes a copy of that group, unless the snapshot is written by then. A group that has not been
 //! changed since the last snapshot is known by its version, and need not be written again.
+//!
+//! With a [`Cache`] the tables hold only what is in use, and the rest is on disk.
 
 use std::sync::Arc;
 
+use tidemill_model::execution::Failure;
 use tidemill_model::key::{Key, KeyHash};
 use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
 
+use super::FrozenState;
+use super::cache::Cache;
 use super::frozen::{FrozenTable, decode_entries};
 use super::table::{Place, Table};
+use crate::engine::snapshot::StateId;
 use crate::record::{self, Data};
+use crate::runtime::sink::UserError;
 use crate::runtime::task::TaskContext;
 
 /// How many keys ahead slots are fetched: 8 and 32 were slower with a million keys.
@@ -81,29 +88,16 @@ impl<K: Clone, V: Clone> Group<K, V> {
     }
 }
 
-/// Values by key, in the key groups that one sub-task owns.
+/// The tables of the key groups that one sub-task owns.
 #[derive(Debug)]
-pub(crate) struct KeyedTable<K, V> {
+pub(super) struct Groups<K, V> {
     groups: Vec<Group<K, V>>,
     first: u32,
     max_parallelism: u32,
-    /// The group and slot at which [`retain_some`](Self::retain_some) goes on.
-    cursor: (usize, usize),
 }
 
-impl<K: Clone, V: Clone> KeyedTable<K, V> {
-    /// An empty one for the sub-task of this context.
-    pub(crate) fn new(context: &TaskContext) -> Self {
-        Self::of(&context.key_groups(), context.max_parallelism())
-    }
-
-    pub(super) fn of(KeyGroupRange(range): &KeyGroupRange, max_parallelism: u32) -> Self {
-        let group = |_| Group { version: 0, table: Holding::Own(Table::with_slots(SLOTS_INITIAL)) };
-        let groups = range.clone().map(group).collect();
-        Self { groups, first: range.start, max_parallelism, cursor: (0, 0) }
-    }
-
-    /// The table of the group that a hash belongs to.
+impl<K, V> Groups<K, V> {
+    /// The place of the group that a hash belongs to.
     ///
     /// # Panics
     /// The group is another sub-task's: the exchange has sent the record astray.
@@ -113,14 +107,82 @@ impl<K: Clone, V: Clone> KeyedTable<K, V> {
     }
 
     #[inline(always)]
-    pub(crate) fn group(&mut self, hash: KeyHash) -> &mut Table<K, V> {
+    pub(super) fn table(&self, hash: KeyHash) -> &Table<K, V> {
+        self.groups[self.index(hash)].table()
+    }
+
+    /// Whether the group of a hash is one of them.
+    fn owns(&self, hash: KeyHash) -> bool {
+        let group = KeyGroup::of(hash, self.max_parallelism).0;
+        group.checked_sub(self.first).and_then(|index| self.groups.get(usize::try_from(index).ok()?)).is_some()
+    }
+}
+
+impl<K: Clone, V: Clone> Groups<K, V> {
+    #[inline(always)]
+    pub(super) fn table_mut(&mut self, hash: KeyHash) -> &mut Table<K, V> {
         let index = self.index(hash);
         self.groups[index].table_mut()
     }
+}
 
-    /// Begins a batch of keys that will be looked for in this order: has the first ones fetched.
+/// Values by key, in the key groups that one sub-task owns.
+pub(crate) struct KeyedTable<K, V> {
+    groups: Groups<K, V>,
+    /// The group and slot at which [`retain_some`](Self::retain_some) goes on.
+    cursor: (usize, usize),
+    /// None: memory holds all. Else the groups hold what is in use, and change only behind the cache's back where it
+    /// was told before.
+    cache: Option<Box<Cache<K, V>>>,
+}
+
+impl<K: Key, V: Data> KeyedTable<K, V> {
+    /// The table of a state in the sub-task of this context, with what it starts from.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be read, or has the state of other types.
+    pub(crate) fn open(context: &TaskContext, id: &StateId, types: &[&str]) -> Result<Self, Failure> {
+        let mut table = Self::empty(context, id);
+        context.restore_keyed(id, types, |section| table.restore_section(section))?;
+        Ok(table)
+    }
+
+    /// The table of a state before it is restored.
+    pub(super) fn empty(context: &TaskContext, id: &StateId) -> Self {
+        let table = Self::of(&context.key_groups(), context.max_parallelism());
+        Self { cache: context.state_on_disk(id).map(Box::new), ..table }
+    }
+}
+
+impl<K: Key, V: Data> KeyedTable<K, V> {
+    /// An empty one in memory.
+    pub(super) fn of(KeyGroupRange(range): &KeyGroupRange, max_parallelism: u32) -> Self {
+        let group = |_| Group { version: 0, table: Holding::Own(Table::with_slots(SLOTS_INITIAL)) };
+        let groups = range.clone().map(group).collect();
+        Self { groups: Groups { groups, first: range.start, max_parallelism }, cursor: (0, 0), cache: None }
+    }
+
+    /// An empty one with a disk.
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(super) fn with_cache(range: &KeyGroupRange, max_parallelism: u32, cache: Cache<K, V>) -> Self {
+        Self { cache: Some(Box::new(cache)), ..Self::of(range, max_parallelism) }
+    }
+
+    /// The table in which the key of a hash is, or would be, to be changed.
     #[inline(always)]
-    pub(crate) fn prefetch_first(&self, hashes: &[KeyHash]) {
+    pub(crate) fn group(&mut self, hash: KeyHash) -> &mut Table<K, V> {
+        if let Some(cache) = &mut self.cache {
+            cache.change(hash, &mut self.groups);
+        }
+        self.groups.table_mut(hash)
+    }
+
+    /// Begins a batch of keys that will be looked for in this order: has them read, or the first ones fetched.
+    #[inline(always)]
+    pub(crate) fn prepare(&mut self, hashes: &[KeyHash]) {
+        if let Some(cache) = &mut self.cache {
+            cache.prepare(hashes.iter().copied(), &mut self.groups);
+        }
         hashes.iter().take(PREFETCH_DISTANCE).for_each(|&hash| self.prefetch(hash));
     }
 
@@ -135,16 +197,37 @@ impl<K: Clone, V: Clone> KeyedTable<K, V> {
 
     #[inline(always)]
     fn prefetch(&self, hash: KeyHash) {
-        self.groups[self.index(hash)].table().prefetch(hash);
+        self.groups.table(hash).prefetch(hash);
     }
 
-    /// Has the slots of all these keys fetched.
+    /// Has all these keys read, or their slots fetched.
     #[inline]
-    pub(crate) fn prefetch_keys(&self, keys: &[(KeyHash, K)]) {
+    pub(crate) fn prepare_keys(&mut self, keys: &[(KeyHash, K)]) {
+        if let Some(cache) = &mut self.cache {
+            cache.prepare(keys.iter().map(|(hash, _)| *hash), &mut self.groups);
+        }
         keys.iter().for_each(|&(hash, _)| self.prefetch(hash));
     }
 
+    /// A batch is done: whether all of it could be read and written.
+    ///
+    /// # Errors
+    /// Something could not since the last time.
+    #[inline]
+    pub(crate) fn settle(&mut self) -> Result<(), UserError> {
+        self.cache.as_mut().map_or(Ok(()), |cache| cache.check())
+    }
+
     /// The value of the key for which `is_key` holds.
+    #[inline(always)]
+    pub(crate) fn get(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<&V> {
+        if let Some(cache) = &mut self.cache {
+            cache.look(hash, &mut self.groups);
+        }
+        self.groups.table(hash).get(hash, is_key)
+    }
+
+    /// The value of the key for which `is_key` holds, to be changed.
     #[inline(always)]
     pub(crate) fn get_mut(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<&mut V> {
         self.group(hash).get_mut(hash, is_key)
@@ -152,10 +235,7 @@ impl<K: Clone, V: Clone> KeyedTable<K, V> {
 
     /// The value of a key, made when there is none.
     #[inline(always)]
-    pub(crate) fn get_or_insert_with(&mut self, hash: KeyHash, key: &K, make: impl FnOnce() -> V) -> &mut V
-    where
-        K: Eq,
-    {
+    pub(crate) fn get_or_insert_with(&mut self, hash: KeyHash, key: &K, make: impl FnOnce() -> V) -> &mut V {
         let group = self.group(hash);
         match group.probe(hash, |other| other == key) {
             Place::Taken(slot) => group.entry(slot).1,
@@ -164,17 +244,8 @@ impl<K: Clone, V: Clone> KeyedTable<K, V> {
     }
 
     /// Gives a key this value, whether it had one or not.
-    pub(crate) fn put(&mut self, hash: KeyHash, key: &K, value: V)
-    where
-        K: Eq,
-    {
-        let group = self.group(hash);
-        match group.probe(hash, |other| other == key) {
-            Place::Taken(slot) => *group.entry(slot).1 = value,
-            Place::Free(slot) => {
-                group.fill(slot, hash, key.clone(), value);
-            }
-        }
+    pub(crate) fn put(&mut self, hash: KeyHash, key: &K, value: V) {
+        self.group(hash).put(hash, key.clone(), value);
     }
 
     /// Takes out the key for which `is_key` holds.
@@ -184,14 +255,17 @@ impl<K: Clone, V: Clone> KeyedTable<K, V> {
 
     /// Looks at a few slots, each time at others, and takes out what `keep` refuses.
     pub(crate) fn retain_some(&mut self, budget: usize, keep: &mut dyn FnMut(&K, &mut V) -> bool) {
-        let mut left = budget;
+        if let Some(cache) = &mut self.cache {
+            return cache.retain_some(budget, &mut self.groups, keep);
+        }
+        let (groups, mut left) = (&mut self.groups.groups, budget);
         // Small tables are not gone through twice.
-        for _ in 0..=self.groups.len() {
+        for _ in 0..=groups.len() {
             let (group, slot) = self.cursor;
-            let Some(group_table) = self.groups.get_mut(group) else { return };
+            let Some(group_table) = groups.get_mut(group) else { return };
             self.cursor = match group_table.table_mut().retain_from(slot, &mut left, keep) {
                 Some(slot) => (group, slot),
-                None => ((group + 1) % self.groups.len(), 0),
+                None => ((group + 1) % groups.len(), 0),
             };
             if left == 0 {
                 return;
@@ -199,35 +273,61 @@ impl<K: Clone, V: Clone> KeyedTable<K, V> {
         }
     }
 
-    /// Empties all groups, in their order.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (KeyHash, K, V)> + '_ {
-        self.groups.iter_mut().flat_map(|group| group.table_mut().drain())
+    /// Empties all groups, in their order, and shows what was in them.
+    ///
+    /// # Errors
+    /// What `each` answers.
+    pub(crate) fn drain<E>(&mut self, mut each: impl FnMut(KeyHash, K, V) -> Result<(), E>) -> Result<(), E> {
+        if let Some(cache) = &mut self.cache {
+            return cache.drain(&mut self.groups, &mut each);
+        }
+        let mut entries = self.groups.groups.iter_mut().flat_map(|group| group.table_mut().drain());
+        entries.try_for_each(|(hash, key, value)| each(hash, key, value))
     }
 
-    /// Each key with its value.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (KeyHash, &K, &V)> {
-        self.groups.iter().flat_map(|group| group.table().iter())
+    /// Shows each key with its value.
+    ///
+    /// # Errors
+    /// What `each` answers.
+    pub(crate) fn try_for_each<E>(&mut self, mut each: impl FnMut(KeyHash, &K, &V) -> Result<(), E>) -> Result<(), E> {
+        if let Some(cache) = &mut self.cache {
+            return cache.try_for_each(&mut self.groups, &mut |hash, key, value| each(hash, &key, &value));
+        }
+        let mut entries = self.groups.groups.iter().flat_map(|group| group.table().iter());
+        entries.try_for_each(|(hash, key, value)| each(hash, key, value))
     }
 }
 
 impl<K: Key, V: Data> KeyedTable<K, V> {
     /// Everything as it is now; later changes do not show in it.
-    pub(crate) fn freeze(&mut self) -> FrozenTable<K, V> {
-        FrozenTable::new(self.first, self.groups.iter_mut().map(Group::share).collect())
-    }
-
-    /// Takes in a section of a snapshot.
-    pub(crate) fn restore_section(&mut self, section: &[u8]) -> Result<(), record::Error> {
-        decode_entries(section, |key, value| self.restore(&key, value))
-    }
-
-    /// Takes in an entry of a snapshot; one of another sub-task's key groups is left out.
-    fn restore(&mut self, key: &K, value: V) {
-        let hash = key.key_hash();
-        let group = KeyGroup::of(hash, self.max_parallelism).0;
-        if (self.first..).zip(&self.groups).any(|(owned, _)| owned == group) {
-            self.put(hash, key, value);
+    pub(crate) fn freeze(&mut self) -> Box<dyn FrozenState> {
+        if let Some(cache) = &mut self.cache {
+            return cache.freeze(&self.groups);
         }
+        let Groups { groups, first, .. } = &mut self.groups;
+        Box::new(FrozenTable::new(*first, groups.iter_mut().map(Group::share).collect()))
+    }
+
+    /// Takes in a section of a snapshot; keys of other sub-tasks' key groups are left out.
+    pub(crate) fn restore_section(&mut self, section: &[u8]) -> Result<(), record::Error> {
+        let groups = &mut self.groups;
+        let Some(cache) = &mut self.cache else {
+            return decode_entries(section, |key: K, value| {
+                let hash = key.key_hash();
+                if groups.owns(hash) {
+                    groups.table_mut(hash).put(hash, key, value);
+                }
+            });
+        };
+        let mut entries = Vec::new();
+        decode_entries(section, |key: K, value| {
+            let hash = key.key_hash();
+            if groups.owns(hash) {
+                entries.push((hash, key, value));
+            }
+        })?;
+        cache.take_in(entries);
+        Ok(())
     }
 }
 
@@ -250,10 +350,12 @@ mod tests {
                     assert_eq!(table.get_mut(key.key_hash(), |&other| other == key), Some(&mut (key + 1)));
                 }
             }
-            for (hash, key, value) in table.drain() {
+            let drained: Result<(), ()> = table.drain(|hash, key, value| {
                 assert_eq!((key.key_hash(), value), (hash, key + 1));
                 held += 1;
-            }
+                Ok(())
+            });
+            drained.unwrap();
         }
         assert_eq!(held, 1000);
     }

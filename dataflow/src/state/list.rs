@@ -47,7 +47,7 @@ pub(super) struct ListTable<K, T> {
 }
 
 impl<K: Key, T: Data> ListTable<K, T> {
-    pub(super) fn new(tables: &Tables, expiry: Option<Expiry>) -> Self {
+    pub(super) fn new(tables: &Tables<'_>, expiry: Option<Expiry>) -> Self {
         // Elements end, not lists.
         Self { lists: ValueTable::new(tables, None), expiry }
     }

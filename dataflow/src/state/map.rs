@@ -15,7 +15,7 @@ use crate::runtime::sink::UserError;
 pub(super) struct Maps<K, U, V>(pub(super) Box<dyn MapTable<K, U, V>>);
 
 impl<K: Key, U: Ord + Data, V: Data> Maps<K, U, V> {
-    pub(super) fn new(tables: &Tables, expiry: Option<Expiry>) -> Self {
+    pub(super) fn new(tables: &Tables<'_>, expiry: Option<Expiry>) -> Self {
         match expiry {
             None => Self(Box::new(tables.open::<K, BTreeMap<U, V>>())),
             Some(expiry) => {

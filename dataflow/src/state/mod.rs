@@ -1,6 +1,7 @@
 //! Keyed state: what operators remember for each key.
 
 mod backend;
+mod cache;
 mod descriptor;
 mod frozen;
 mod frozen_timers;
@@ -10,12 +11,20 @@ mod list;
 mod map;
 mod merging;
 mod prefetch;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 mod store;
+mod stored;
 mod table;
 mod time_to_live;
 mod value;
 
+pub(crate) use cache::Cache;
+#[cfg(feature = "rocksdb")]
+pub(crate) use cache::CacheMemory;
 pub(crate) use keyed_table::KeyedTable;
+#[cfg(feature = "rocksdb")]
+pub(crate) use rocks::{RocksStore, StoreFolder};
 pub(crate) use table::{Place, Table};
 
 pub use backend::{MapTable, StateTable};
@@ -26,4 +35,5 @@ pub(crate) use frozen_timers::FrozenTimers;
 pub use handles::{AggregatingState, ListState, MapState, ReducingState, ValueState};
 pub use store::{Error, StateRegistry};
 pub(crate) use store::{PREPARED_TOGETHER, StateStore};
+pub use stored::{LaterFiles, StoreFiles, StoredState};
 pub use time_to_live::TimeToLive;

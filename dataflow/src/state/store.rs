@@ -4,6 +4,7 @@ use std::any::{Any, type_name};
 
 use tidemill_model::execution::Failure;
 use tidemill_model::key::{Key, KeyHash};
+#[cfg(test)]
 use tidemill_model::key_group::KeyGroupRange;
 
 use super::FrozenState;
@@ -15,6 +16,7 @@ use super::merging::{Merging, Reduce};
 use super::time_to_live::Expiry;
 use super::value::ValueTable;
 use super::{KeyedTable, TimeToLive};
+use crate::engine::snapshot::StateId;
 use crate::function::Aggregate;
 use crate::record::{self, Data};
 use crate::runtime::clock::ProcessingClock;
@@ -47,16 +49,22 @@ pub(super) trait AnyState<K>: Any {
     fn restore(&mut self, section: &[u8]) -> Result<(), record::Error>;
 }
 
-/// Makes the tables of one sub-task's states: the only place that knows the back-end, which is the heap.
-#[derive(Debug, Clone)]
-pub(super) struct Tables {
-    range: KeyGroupRange,
-    max_parallelism: u32,
+/// Makes the table of a state, on whichever back-end.
+pub(super) enum Tables<'a> {
+    /// The back-end of a task, for a state of this name.
+    Of(&'a TaskContext, StateId),
+    /// Memory, whatever the back-end.
+    #[cfg(test)]
+    InMemory(&'a KeyGroupRange, u32),
 }
 
-impl Tables {
-    pub(super) fn open<K: Key, V: Clone>(&self) -> KeyedTable<K, V> {
-        KeyedTable::of(&self.range, self.max_parallelism)
+impl Tables<'_> {
+    pub(super) fn open<K: Key, V: Data>(&self) -> KeyedTable<K, V> {
+        match self {
+            Self::Of(task, id) => KeyedTable::empty(task, id),
+            #[cfg(test)]
+            Self::InMemory(range, max_parallelism) => KeyedTable::of(range, *max_parallelism),
+        }
     }
 }
 
@@ -68,8 +76,17 @@ struct NamedState<K> {
 /// The states of one keyed operator in one sub-task, by the order in which they were asked for.
 pub(crate) struct StateStore<K> {
     states: Vec<NamedState<K>>,
-    tables: Tables,
+    owner: Owner,
     clock: ProcessingClock,
+}
+
+/// Whose states they are.
+enum Owner {
+    /// An operator's in a task.
+    Operator(TaskContext, OperatorUid),
+    /// A test's.
+    #[cfg(test)]
+    Test(KeyGroupRange, u32),
 }
 
 /// Why a state cannot be had.
@@ -84,12 +101,21 @@ pub enum Error {
 }
 
 impl<K: Key> StateStore<K> {
-    pub(crate) fn new(task: &TaskContext) -> Self {
-        Self::of(task.key_groups(), task.max_parallelism(), task.clock())
+    pub(crate) fn new(task: &TaskContext, uid: &OperatorUid) -> Self {
+        Self { states: Vec::new(), owner: Owner::Operator(task.clone(), uid.clone()), clock: task.clock() }
     }
 
+    #[cfg(test)]
     pub(super) fn of(range: KeyGroupRange, max_parallelism: u32, clock: ProcessingClock) -> Self {
-        Self { states: Vec::new(), tables: Tables { range, max_parallelism }, clock }
+        Self { states: Vec::new(), owner: Owner::Test(range, max_parallelism), clock }
+    }
+
+    fn tables(&self, name: &str) -> Tables<'_> {
+        match &self.owner {
+            Owner::Operator(task, uid) => Tables::Of(task, uid.state(name)),
+            #[cfg(test)]
+            Owner::Test(range, max_parallelism) => Tables::InMemory(range, *max_parallelism),
+        }
     }
 
     fn expiry(&self, time_to_live: Option<TimeToLive>) -> Option<Expiry> {
@@ -100,12 +126,12 @@ impl<K: Key> StateStore<K> {
         &mut self,
         StateDescriptor { name, time_to_live }: StateDescriptor,
         (kind, types): (StateKind, Vec<&'static str>),
-        make: impl FnOnce(&Tables, Option<Expiry>) -> S,
+        make: impl FnOnce(&Tables<'_>, Option<Expiry>) -> S,
     ) -> Result<usize, Error> {
         if self.states.iter().any(|other| other.schema.name == name) {
             return Err(Error::DuplicateName { name });
         }
-        let state = Box::new(make(&self.tables, self.expiry(time_to_live)));
+        let state = Box::new(make(&self.tables(&name), self.expiry(time_to_live)));
         let schema = StateSchema { name, kind, types, time_to_live, definition: None };
         self.states.push(NamedState { schema, state });
         Ok(self.states.len() - 1)
@@ -229,7 +255,7 @@ impl<'a, K: Key> StateRegistry<'a, K> {
     ) -> Result<ReducingState<V>, Error> {
         let shape = (StateKind::Reducing, vec![type_name::<V>()]);
         let function: Reduce<V> = Box::new(reduce);
-        let make = |tables: &Tables, expiry| Merging { values: ValueTable::<K, V>::new(tables, expiry), function };
+        let make = |tables: &Tables<'_>, expiry| Merging { values: ValueTable::<K, V>::new(tables, expiry), function };
         self.store.register(descriptor.into(), shape, make).map(ReducingState::new)
     }
 
@@ -243,7 +269,7 @@ impl<'a, K: Key> StateRegistry<'a, K> {
         aggregate: A,
     ) -> Result<AggregatingState<T, A>, Error> {
         let shape = (StateKind::Aggregating, vec![type_name::<T>(), type_name::<A::Accumulator>()]);
-        let make = |tables: &Tables, expiry| Merging {
+        let make = |tables: &Tables<'_>, expiry| Merging {
             values: ValueTable::<K, A::Accumulator>::new(tables, expiry),
             function: aggregate,
         };

@@ -107,7 +107,29 @@ impl<K, V> Table<K, V> {
         (&entry.key, &mut entry.value)
     }
 
+    /// Gives a key this value, whether it had one or not.
+    pub(crate) fn put(&mut self, hash: KeyHash, key: K, value: V)
+    where
+        K: Eq,
+    {
+        match self.probe(hash, |other| *other == key) {
+            Place::Taken(slot) => *self.entry(slot).1 = value,
+            Place::Free(slot) => {
+                self.fill(slot, hash, key, value);
+            }
+        }
+    }
+
     /// The value of the key for which `is_key` holds.
+    #[inline(always)]
+    pub(crate) fn get(&self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<&V> {
+        match self.find(kept(hash), is_key) {
+            Place::Taken(slot) => self.slots[slot].as_ref().map(|entry| &entry.value),
+            Place::Free(_) => None,
+        }
+    }
+
+    /// The value of the key for which `is_key` holds, to be changed.
     #[inline(always)]
     pub(crate) fn get_mut(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<&mut V> {
         match self.find(kept(hash), is_key) {
@@ -120,6 +142,40 @@ impl<K, V> Table<K, V> {
     pub(crate) fn remove(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<V> {
         let Place::Taken(slot) = self.find(kept(hash), is_key) else { return None };
         self.remove_at(slot)
+    }
+
+    /// The keys of a hash with their values.
+    pub(crate) fn of_hash(&self, hash: KeyHash) -> impl Iterator<Item = (&K, &V)> {
+        let (hash, mask) = (kept(hash), self.slots.len() - 1);
+        let home = self.home(hash);
+        let slots = (0..self.slots.len()).map_while(move |step| self.slots[(home + step) & mask].as_ref());
+        slots.filter(move |entry| entry.hash == hash).map(|entry| (&entry.key, &entry.value))
+    }
+
+    /// Takes out the keys of a hash that `keep` refuses; answers how many.
+    pub(crate) fn retain_hash(&mut self, hash: KeyHash, keep: &mut dyn FnMut(&K, &mut V) -> bool) -> usize {
+        let (hash, mask) = (kept(hash), self.slots.len() - 1);
+        let (mut index, mut refused) = (self.home(hash), 0);
+        while let Some(entry) = &mut self.slots[index] {
+            if entry.hash == hash && !keep(&entry.key, &mut entry.value) {
+                // What moves into the slot is looked at next.
+                self.remove_at(index);
+                refused += 1;
+            } else {
+                index = (index + 1) & mask;
+            }
+        }
+        refused
+    }
+
+    /// How many slots there are.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The bytes of a slot.
+    pub(crate) const fn slot_bytes() -> usize {
+        size_of::<Option<Entry<K, V>>>()
     }
 
     /// Takes out what is in a slot; another key may move into it.

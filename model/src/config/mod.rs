@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::checkpoint::CheckpointSettings;
-use crate::job::JobSettings;
+use crate::job::{JobSettings, StateBackend};
 use crate::restart::RestartStrategy;
 use crate::savepoint::{SavepointRestore, UnclaimedState};
 
@@ -26,7 +26,7 @@ pub use error::Error;
 pub use option::{
     AddressesOption, ConfigOption, ConfigValue, CountOption, Declaration, DurationOption, MemorySizeOption,
     OptionalMemorySizeOption, OptionalTextOption, Permille, PortOption, RestartStrategyKind, RuntimeModeOption, Scope,
-    TextOption,
+    StateBackendKind, TextOption,
 };
 pub use options::*;
 
@@ -111,6 +111,12 @@ impl Configuration {
                 },
             }),
             executor_memory_bytes: self.get(&EXECUTOR_MEMORY_LIMIT),
+            state_backend: match self.get(&STATE_BACKEND_TYPE) {
+                StateBackendKind::Heap => StateBackend::Heap,
+                StateBackendKind::RocksDb => {
+                    StateBackend::RocksDb { slot_memory_bytes: self.get(&STATE_BACKEND_ROCKSDB_MEMORY_FIXED_PER_SLOT) }
+                }
+            },
         }
     }
 

@@ -74,6 +74,15 @@ pub enum RestartStrategyKind {
     None,
 }
 
+/// Which of the state back-ends a job has (`state.backend.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateBackendKind {
+    /// Memory.
+    Heap,
+    /// RocksDB.
+    RocksDb,
+}
+
 /// What holds when an option is not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fallback {
@@ -231,6 +240,10 @@ pub(super) const fn restart_strategy(default: &'static str) -> Allowed<RestartSt
     Allowed::new(Kind::Choice(words), Fallback::Value(default))
 }
 
+pub(super) const fn state_backend(default: &'static str) -> Allowed<StateBackendKind> {
+    Allowed::new(Kind::Choice(&["heap", "rocksdb"]), Fallback::Value(default))
+}
+
 pub(super) const fn checkpointing_mode(default: &'static str) -> Allowed<CheckpointingMode> {
     Allowed::new(Kind::Choice(&["exactly-once", "at-least-once"]), Fallback::Value(default))
 }
@@ -278,6 +291,11 @@ config_values! {
         "fixed-delay" => Some(Self::FixedDelay),
         "failure-rate" => Some(Self::FailureRate),
         "none" => Some(Self::None),
+        _ => None,
+    };
+    StateBackendKind: Value::Choice(word) => match *word {
+        "heap" => Some(Self::Heap),
+        "rocksdb" => Some(Self::RocksDb),
         _ => None,
     };
     CheckpointingMode: Value::Choice(word) => match *word {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::option::{
-    ConfigOption, Declaration, Permille, RestartStrategyKind, Scope, addresses, checkpointing_mode, count, decimal,
-    duration, externalized_retention, flag, memory_size, optional_count, optional_duration, optional_memory_size,
-    optional_text, pause, port, required_text, restart_strategy, runtime_mode, text,
+    ConfigOption, Declaration, Permille, RestartStrategyKind, Scope, StateBackendKind, addresses, checkpointing_mode,
+    count, decimal, duration, externalized_retention, flag, memory_size, optional_count, optional_duration,
+    optional_memory_size, optional_text, pause, port, required_text, restart_strategy, runtime_mode, state_backend,
+    text,
 };
 use crate::checkpoint::{CheckpointingMode, ExternalizedRetention};
 use crate::job::RuntimeMode;
@@ -140,6 +141,10 @@ options! {
     EXECUTION_STATE_RECOVERY_PATH: Option<String> = "execution.state-recovery.path", JOB, optional_text("the job starts from nothing");
     /// Whether state in the savepoint is left behind whose operator the program does not have; otherwise the job is refused.
     EXECUTION_STATE_RECOVERY_IGNORE_UNCLAIMED: bool = "execution.state-recovery.ignore-unclaimed-state", JOB, flag("false");
+    /// Where the state of keyed operators is: in memory, or in RocksDB on the local disk with what is in use in memory.
+    STATE_BACKEND_TYPE: StateBackendKind = "state.backend.type", JOB, state_backend("heap");
+    /// The memory of each slot for keyed state in RocksDB: keys that are in use, its block cache and its write buffers.
+    STATE_BACKEND_ROCKSDB_MEMORY_FIXED_PER_SLOT: Option<u64> = "state.backend.rocksdb.memory.fixed-per-slot", JOB, optional_memory_size(MEBIBYTE, "the slot's share of `taskmanager.memory.managed.size`");
     /// When a job, or the part of it that failed, is started again after a failure that may pass.
     RESTART_STRATEGY_TYPE: RestartStrategyKind = "restart-strategy.type", JOB, restart_strategy("exponential-delay");
     /// The first pause before a restart.

@@ -150,7 +150,7 @@ impl TryFrom<pb::HistoryEntry> for HistoryEntry {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use tidemill_model::job::{JobSettings, RuntimeMode};
+    use tidemill_model::job::{JobSettings, RuntimeMode, StateBackend};
     use tidemill_model::restart::RestartStrategy;
 
     use tidemill_model::id::{BlobId, JobId};
@@ -190,6 +190,7 @@ mod tests {
                 checkpointing: None,
                 savepoint: Some(SavepointRestore { path: "/savepoint".into(), unclaimed: UnclaimedState::Leave }),
                 executor_memory_bytes: Some(1 << 40),
+                state_backend: StateBackend::RocksDb { slot_memory_bytes: Some(1 << 30) },
             },
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidemill_model::checkpoint::{CheckpointSettings, CheckpointingMode, ExternalizedRetention};
-use tidemill_model::job::{JobSettings, RuntimeMode};
+use tidemill_model::job::{JobSettings, RuntimeMode, StateBackend};
 use tidemill_model::restart::RestartStrategy;
 use tidemill_model::savepoint::{SavepointRestore, UnclaimedState};
 
@@ -158,8 +158,24 @@ impl TryFrom<pb::CheckpointSettings> for CheckpointSettings {
     }
 }
 
+fn state_backend_to_pb(backend: StateBackend) -> (pb::StateBackend, Option<u64>) {
+    match backend {
+        StateBackend::Heap => (pb::StateBackend::Heap, None),
+        StateBackend::RocksDb { slot_memory_bytes } => (pb::StateBackend::Rocksdb, slot_memory_bytes),
+    }
+}
+
+fn state_backend(value: i32, slot_memory_bytes: Option<u64>) -> Result<StateBackend, Error> {
+    match pb::StateBackend::try_from(value) {
+        Ok(pb::StateBackend::Unspecified | pb::StateBackend::Heap) => Ok(StateBackend::Heap),
+        Ok(pb::StateBackend::Rocksdb) => Ok(StateBackend::RocksDb { slot_memory_bytes }),
+        Err(_) => Err(Error::UnknownEnum { field: "JobSettings.state_backend", value }),
+    }
+}
+
 impl From<JobSettings> for pb::JobSettings {
     fn from(settings: JobSettings) -> Self {
+        let (state_backend, state_slot_memory_bytes) = state_backend_to_pb(settings.state_backend);
         Self {
             runtime_mode: pb::RuntimeMode::from(settings.runtime_mode).into(),
             restart: Some(settings.restart.into()),
@@ -169,6 +185,8 @@ impl From<JobSettings> for pb::JobSettings {
                 path: savepoint.path,
                 leave_unclaimed: savepoint.unclaimed == UnclaimedState::Leave,
             }),
+            state_backend: state_backend.into(),
+            state_slot_memory_bytes,
         }
     }
 }
@@ -186,6 +204,7 @@ impl TryFrom<pb::JobSettings> for JobSettings {
                 path: savepoint.path,
                 unclaimed: if savepoint.leave_unclaimed { UnclaimedState::Leave } else { UnclaimedState::Refuse },
             }),
+            state_backend: state_backend(settings.state_backend, settings.state_slot_memory_bytes)?,
         })
     }
 }

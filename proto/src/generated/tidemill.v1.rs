@@ -142,6 +142,11 @@ pub struct JobSettings {
     /// Absent: from nothing.
     #[prost(message, optional, tag = "5")]
     pub savepoint: ::core::option::Option<SavepointRestore>,
+    #[prost(enumeration = "StateBackend", tag = "6")]
+    pub state_backend: i32,
+    /// The memory of each slot for the back-end; absent: the slot's share of the managed memory.
+    #[prost(uint64, optional, tag = "7")]
+    pub state_slot_memory_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ArtifactProgram {
@@ -644,6 +649,37 @@ impl ExternalizedRetention {
             "EXTERNALIZED_RETENTION_UNSPECIFIED" => Some(Self::Unspecified),
             "EXTERNALIZED_RETENTION_DELETE_ON_END" => Some(Self::DeleteOnEnd),
             "EXTERNALIZED_RETENTION_RETAIN_ON_END" => Some(Self::RetainOnEnd),
+            _ => None,
+        }
+    }
+}
+/// Where the state of keyed operators is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StateBackend {
+    /// Jobs of releases before there was a choice: in memory.
+    Unspecified = 0,
+    Heap = 1,
+    Rocksdb = 2,
+}
+impl StateBackend {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STATE_BACKEND_UNSPECIFIED",
+            Self::Heap => "STATE_BACKEND_HEAP",
+            Self::Rocksdb => "STATE_BACKEND_ROCKSDB",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STATE_BACKEND_UNSPECIFIED" => Some(Self::Unspecified),
+            "STATE_BACKEND_HEAP" => Some(Self::Heap),
+            "STATE_BACKEND_ROCKSDB" => Some(Self::Rocksdb),
             _ => None,
         }
     }
@@ -3419,6 +3455,9 @@ pub struct ExecutorStart {
     /// Where copies of its state are to be kept on this machine, and read first; absent: nowhere.
     #[prost(string, optional, tag = "6")]
     pub local_state_folder: ::core::option::Option<::prost::alloc::string::String>,
+    /// A folder of this process alone, deleted after its end.
+    #[prost(string, tag = "7")]
+    pub folder: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecutorCommand {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tidemill_model::config::STATE_BACKEND_TYPE;
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::{BlobId, JobId};
+use tidemill_model::job::StateBackend;
 use tidemill_model::job_graph::Fingerprint;
 use tidemill_model::time::Instant;
 
@@ -128,9 +130,15 @@ impl Agent {
         let process = generation.as_ref().and_then(|generation| generation.phase.process_id());
         let process = process.map_or_else(|| "of unknown id".to_owned(), |id| id.to_string());
         let mut message = format!("executor process {process} {status}");
-        let limit = generation.and_then(|generation| generation.memory_limit);
+        let limit = generation.as_ref().and_then(|generation| generation.memory_limit);
         if let Some(blame) = limit.and_then(|limit| limit.blame(*memory_peak_bytes, last_words)) {
             message += &format!(": {blame}");
+            if generation.is_some_and(|generation| generation.spec.settings.state_backend == StateBackend::Heap) {
+                message += &format!(
+                    "; keyed state that does not fit into memory can be on disk: {} = rocksdb",
+                    STATE_BACKEND_TYPE.key()
+                );
+            }
         }
         if !last_words.is_empty() {
             message += &format!("; the end of its standard error: {last_words}");

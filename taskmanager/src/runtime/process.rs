@@ -123,8 +123,10 @@ fn spawn(start: &ExecutorStart, directory: &Directory, task_manager: TaskManager
         .map_err(io::Error::from)
         .map_err(failed("make its connection socket"))?;
     // Before the start: the program looks for these bytes first of all.
+    let folder = directory.executor(start.spec.id, start.attempt);
+    let folder = std::path::absolute(folder).map_err(failed("find its folder"))?;
     let local_state = directory.local_state(start.spec.id);
-    let unsent = write_first_frames(&control, start, task_manager, local_state.as_deref())
+    let unsent = write_first_frames(&control, start, task_manager, (&folder, local_state.as_deref()))
         .map_err(failed("write its first frame"))?;
     let mut command = command(start, directory).map_err(failed("prepare its folder"))?;
     let mappings = vec![
@@ -134,7 +136,7 @@ fn spawn(start: &ExecutorStart, directory: &Directory, task_manager: TaskManager
     command.fd_mappings(mappings).map_err(|error| failed("map its descriptors")(io::Error::other(error)))?;
     let child = start_process(&mut command).map_err(|error| exec_failure(start, &error))?;
     let process_id = child.id();
-    let stderr = directory.executor(start.spec.id, start.attempt).join("stderr.log");
+    let stderr = folder.join("stderr.log");
     let process = Process::new(child, stderr).map_err(failed("watch it"))?;
     Ok(Spawned { process_id, process, control, unsent, connections })
 }
@@ -143,9 +145,9 @@ fn write_first_frames(
     control: &StdUnixStream,
     start: &ExecutorStart,
     task_manager: TaskManagerId,
-    local_state: Option<&Path>,
+    folders: (&Path, Option<&Path>),
 ) -> io::Result<Bytes> {
-    let frame = frame::encode(&wire::executor_start(start, task_manager, local_state))?;
+    let frame = frame::encode(&wire::executor_start(start, task_manager, folders))?;
     let mut bytes = BytesMut::with_capacity(MAGIC.len() + frame.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&frame);

@@ -83,10 +83,12 @@ pub(crate) fn outbound(outbound: Outbound) -> pb::TaskManagerMessage {
 }
 
 /// An executor's first frame.
+///
+/// `folder` is of the process alone; in `local_state` copies of the job's state are kept, if anywhere.
 pub(crate) fn executor_start(
     start: &ExecutorStart,
     task_manager: TaskManagerId,
-    local_state: Option<&Path>,
+    (folder, local_state): (&Path, Option<&Path>),
 ) -> pb::ExecutorCommand {
     let command = pb::ExecutorStart {
         spec: Some(JobSpec::clone(&start.spec).into()),
@@ -96,6 +98,7 @@ pub(crate) fn executor_start(
         memory_limit_bytes: start.memory_limit.map(|limit| limit.bytes),
         // A folder whose name is no text is one that cannot be told.
         local_state_folder: local_state.and_then(Path::to_str).map(str::to_owned),
+        folder: folder.display().to_string(),
     };
     pb::ExecutorCommand { command: Some(executor_command::Command::Start(command)) }
 }

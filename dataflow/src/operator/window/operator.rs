@@ -29,11 +29,11 @@ fn window_types<K, A>() -> [&'static str; 2] {
 
 /// Sets the timers that restored windows wait for.
 fn restore_timers<K: Key, T: Data, A: Data>(
-    table: &KeyedTable<K, KeyWindows<A>>,
+    table: &mut KeyedTable<K, KeyWindows<A>>,
     windowing: &Windowing<T>,
     runtime: &mut KeyedRuntime<K>,
 ) -> Result<(), String> {
-    for (hash, key, windows) in table.iter() {
+    table.try_for_each(|hash, key, windows| {
         if !windowing.fits(windows) {
             return Err(
                 "restore windows: they were kept in another way; a trigger or an evictor was added or removed, so \
@@ -44,7 +44,9 @@ fn restore_timers<K: Key, T: Data, A: Data>(
         for (domain, time) in windowing.armed(windows) {
             runtime.queue(domain).set(time, hash, key.clone());
         }
-    }
+        Ok(())
+    })?;
+    table.settle().map_err(|error| format!("restore windows: {error}"))?;
     if let Some(time) = runtime.queue(TimeDomain::Processing).next_time() {
         runtime.task.wake_at(time);
     }
@@ -79,11 +81,9 @@ where
         let subtask = Subtask { index: context.subtask().0, parallelism: context.parallelism() };
         blame(&operator, || function.open(subtask)).map_err(|error| user_failure(context, &operator, &error))?;
         let mut runtime = KeyedRuntime::new(window.operator, context)?;
-        let mut table = KeyedTable::new(context);
         let state = runtime.state(WINDOWS);
-        context
-            .restore_keyed(&state, &window_types::<S::Key, F::Contents>(), |section| table.restore_section(section))?;
-        restore_timers(&table, &window.windowing, &mut runtime)
+        let mut table = KeyedTable::open(context, &state, &window_types::<S::Key, F::Contents>())?;
+        restore_timers(&mut table, &window.windowing, &mut runtime)
             .map_err(|message| context.failure(FailureKind::InvalidInput, Some(&operator), message))?;
         Ok(Self {
             table,
@@ -181,6 +181,13 @@ where
         task.fail(task.failure(FailureKind::InvalidInput, Some(&self.operator), message.to_owned()))
     }
 
+    /// Whether all of the state that was used since the last time could be read and written.
+    #[inline]
+    fn settle(&mut self) -> Result<(), Stopped> {
+        let task = &self.works.runtime.task;
+        self.table.settle().map_err(|error| task.fail(user_failure(task, &self.operator, &error)))
+    }
+
     /// Fires the timers of a domain up to this time.
     fn fire_timers(&mut self, domain: TimeDomain, until: Timestamp) -> Result<(), Stopped> {
         let clock = self.works.runtime.task.processing_time();
@@ -244,7 +251,7 @@ where
         hashes.clear();
         hashes.extend(batch.records.iter().map(|record| self.hash(record)));
         let mut records = batch.records.drain(..);
-        self.table.prefetch_first(&hashes);
+        self.table.prepare(&hashes);
         for (index, record) in (&mut records).enumerate() {
             self.table.prefetch_ahead(&hashes, index);
             let time = batch.times.get(index).copied().unwrap_or(NO_TIME);
@@ -253,7 +260,7 @@ where
         drop(records);
         batch.clear();
         self.hashes = hashes;
-        Ok(())
+        self.settle()
     }
 
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
@@ -265,13 +272,14 @@ where
             Control::ProcessingTime(time) => self.fire_timers(TimeDomain::Processing, time)?,
             Control::EndOfInput => self.fire_timers(TimeDomain::Processing, END_OF_TIME)?,
             Control::Barrier(_) if self.works.runtime.task.takes_checkpoints() => {
-                let frozen = Box::new(self.table.freeze());
+                let frozen = self.table.freeze();
                 let types = window_types::<S::Key, F::Contents>();
                 self.works.runtime.task.keep_keyed(self.state.clone(), &types, frozen);
             }
             Control::Barrier(_) | Control::Idle | Control::Active | Control::Completed(_) | Control::FinishedBefore => {
             }
         }
+        self.settle()?;
         self.works.runtime.control(control)?;
         self.next.control(control)
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crc32fast::Hasher;
 use tidemill_model::checkpoint::StateHandle;
-use tidemill_model::id::CheckpointId;
+use tidemill_model::id::{CheckpointId, ExecutionVertexId};
 use tidemill_storage::{JobStorage, StateWriter};
 
 use super::Error;
@@ -44,6 +44,19 @@ impl CheckpointFile {
     /// Another file of the same checkpoint and process, after this one.
     pub(super) fn next(&self) -> Self {
         Self::of(self.storage.clone(), self.stem.clone(), self.number + 1)
+    }
+
+    /// A file of the same checkpoint and process that holds one file of a sub-task's store.
+    pub(super) fn beside(&self, ExecutionVertexId { vertex, subtask }: ExecutionVertexId, name: &str) -> Self {
+        Self::of(self.storage.clone(), format!("{}-{vertex}-{subtask}-{name}", self.stem), 0)
+    }
+
+    /// Writes the whole file, durably; answers its path.
+    pub(super) async fn write_whole(mut self, bytes: Bytes) -> Result<String, Error> {
+        self.write(bytes).await?;
+        let path = self.path.clone();
+        self.finish().await?;
+        Ok(path)
     }
 
     /// Where the next range would begin.

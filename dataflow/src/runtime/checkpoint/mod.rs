@@ -12,6 +12,7 @@ mod local;
 mod notices;
 mod restore;
 mod savepoint;
+mod store;
 mod subtask;
 mod writer;
 
@@ -65,8 +66,23 @@ pub(crate) enum Error {
          parallelism: take the savepoint from an aligned one"
     )]
     InFlight { state: StateName, reason: String },
+    #[error(
+        "restore {state}: the checkpoint has it in the files of RocksDB; set state.backend.type to rocksdb, or start from a \
+         savepoint, which any back-end reads"
+    )]
+    OtherBackend { state: StateName },
     #[error("keep checkpoints: {0}")]
     Start(std::io::Error),
+    #[error("read or write a file of the sub-task's store: {0}")]
+    StoreFile(std::io::Error),
+    #[error("keep the sub-task's store: {0}")]
+    Store(String),
+    #[error(
+        "use state.backend.type = rocksdb: this program was built without it; build it with the feature `rocksdb` of the \
+         crate `tidemill`, or set state.backend.type to heap"
+    )]
+    #[cfg(not(feature = "rocksdb"))]
+    NoRocksDb,
 }
 
 impl Error {
@@ -74,14 +90,17 @@ impl Error {
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Storage(error) if error.is_transient() => FailureKind::Io,
-            Self::Start(_) => FailureKind::Io,
+            Self::Start(_) | Self::StoreFile(_) | Self::Store(_) => FailureKind::Io,
             Self::Storage(error) if error.is_damage() => FailureKind::Restore,
             Self::Index(_) => FailureKind::Restore,
+            #[cfg(not(feature = "rocksdb"))]
+            Self::NoRocksDb => FailureKind::InvalidInput,
             Self::Storage(_)
             | Self::Record { .. }
             | Self::Content { .. }
             | Self::Types { .. }
             | Self::InFlight { .. }
+            | Self::OtherBackend { .. }
             | Self::KeyGroups { .. } => FailureKind::InvalidInput,
         }
     }

@@ -1,15 +1,23 @@
 //! What a sub-task starts from: snapshots of the sub-tasks whose work it goes on with, of a checkpoint or a savepoint.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tidemill_model::checkpoint::{StateHandle, SubtaskState};
+#[cfg(feature = "rocksdb")]
+use tidemill_model::id::SubtaskIndex;
 use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
 use tidemill_storage::JobStorage;
 
 use super::{Error, StateName, waiting_runtime};
 use crate::engine::snapshot::{ContentIndex, Location, SnapshotIndex, StateId};
+#[cfg(feature = "rocksdb")]
+use crate::engine::snapshot::{StateIndex, StoreIndex, StoredFile};
+
+/// How many files of a store are read at once, each of which is in memory meanwhile.
+#[cfg(feature = "rocksdb")]
+const FETCHED_AT_ONCE: usize = 4;
 
 /// A snapshot of an earlier sub-task.
 #[derive(Debug, Clone)]
@@ -58,6 +66,19 @@ pub(crate) struct Restored {
     subtask: u32,
     parallelism: u32,
     parallelism_before: u32,
+    /// Whether what is in the stores of earlier sub-tasks comes with the store of this one.
+    store_is_open: Cell<bool>,
+}
+
+/// The store of a sub-task that this one goes on with, or a part of it.
+#[cfg(feature = "rocksdb")]
+pub(crate) struct EarlierStore<'a> {
+    /// The key groups that it has.
+    pub(crate) range: KeyGroupRange,
+    /// The states that it has, by number.
+    pub(crate) states: BTreeMap<StateId, u32>,
+    pub(crate) index: &'a StoreIndex,
+    snapshot: &'a Snapshot,
 }
 
 impl Restored {
@@ -80,7 +101,8 @@ impl Restored {
         };
         let snapshots = earlier.states.into_iter().map(open).collect::<Result<_, Error>>()?;
         let (storage, parallelism_before) = (storage.clone(), earlier.parallelism);
-        Ok(Self { storage, snapshots, subtask, parallelism, parallelism_before })
+        let store_is_open = Cell::new(false);
+        Ok(Self { storage, snapshots, subtask, parallelism, parallelism_before, store_is_open })
     }
 
     /// The last snapshot of one sub-task.
@@ -125,11 +147,60 @@ impl Restored {
                         sections.push(self.read(snapshot, id, group.location)?);
                     }
                 }
-                Some(ContentIndex::Value(_)) => return Err(other_kind(id, "a value of the sub-task", "values by key")),
+                Some(ContentIndex::Value(_) | ContentIndex::Store(_)) => {
+                    return Err(other_kind(id, "a value of the sub-task", "values by key"));
+                }
+                // They came with the store.
+                Some(ContentIndex::Stored(_)) if self.store_is_open.get() => {}
+                Some(ContentIndex::Stored(_)) => return Err(Error::OtherBackend { state: StateName(id.clone()) }),
                 None => {}
             }
         }
         Ok(sections)
+    }
+
+    /// The stores of sub-tasks that had some of these key groups; what is in them need not be shown as sections then.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn stores(&self, range: &KeyGroupRange, max_parallelism: u32) -> Vec<EarlierStore<'_>> {
+        self.store_is_open.set(true);
+        let store = |snapshot: &'_ Snapshot| {
+            let of = KeyGroupRange::of(SubtaskIndex(snapshot.subtask), self.parallelism_before, max_parallelism);
+            let number = |state: &StateIndex| match state.content {
+                ContentIndex::Stored(number) => Some((state.id.clone(), number)),
+                ContentIndex::Keyed(_) | ContentIndex::Value(_) | ContentIndex::Store(_) => None,
+            };
+            let states = snapshot.index.states.iter().filter_map(number).collect();
+            (of, states)
+        };
+        let stores = self.snapshots.iter().filter_map(|snapshot| {
+            let (of, states) = store(snapshot);
+            snapshot.index.store().map(|index| EarlierStore { range: of, states, index, snapshot })
+        });
+        stores.filter(|store| store.range.0.start < range.0.end && range.0.start < store.range.0.end).collect()
+    }
+
+    /// Puts the files of a store into a folder that is made for them; waits for it.
+    ///
+    /// # Errors
+    /// They cannot be read, or not be written there.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn fetch(&self, store: &EarlierStore<'_>, folder: &std::path::Path) -> Result<(), Error> {
+        use futures::{StreamExt, TryStreamExt};
+
+        std::fs::create_dir_all(folder).map_err(Error::StoreFile)?;
+        let fetch = |file: &StoredFile| {
+            let handle = usize::try_from(file.location.handle).ok().and_then(|at| store.snapshot.handles.get(at));
+            let (handle, name) = (handle.cloned(), std::path::PathBuf::from(&file.name));
+            async move {
+                let handle = handle.ok_or_else(|| beyond(&StateId::store()))?;
+                // A name and no path: nothing is written elsewhere, whoever made the checkpoint.
+                let name = name.file_name().ok_or_else(|| beyond(&StateId::store()))?;
+                let bytes = self.storage.read(&handle).await?;
+                std::fs::write(folder.join(name), bytes).map_err(Error::StoreFile)
+            }
+        };
+        let fetched = futures::stream::iter(store.index.files.iter().map(fetch)).buffer_unordered(FETCHED_AT_ONCE);
+        waiting_runtime()?.block_on(fetched.try_collect())
     }
 
     /// The values of a state, one from each snapshot that has it.
@@ -163,7 +234,9 @@ impl Restored {
         for snapshot in snapshots {
             match snapshot.index.state(id).map(|state| &state.content) {
                 Some(ContentIndex::Value(location)) => values.push(self.read(snapshot, id, *location)?),
-                Some(ContentIndex::Keyed(_)) => return Err(other_kind(id, "values by key", "a value of the sub-task")),
+                Some(ContentIndex::Keyed(_) | ContentIndex::Stored(_) | ContentIndex::Store(_)) => {
+                    return Err(other_kind(id, "values by key", "a value of the sub-task"));
+                }
                 None => {}
             }
         }

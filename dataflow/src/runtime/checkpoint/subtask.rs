@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use crc32fast::Hasher;
 use tidemill_model::checkpoint::{StateHandle, SubtaskState};
+use tidemill_model::id::ExecutionVertexId;
 
 use super::file::{CheckpointFile, INLINE_BYTES_MAX, Range};
-use super::{Content, Error, StateName, StatePart};
+use super::{Content, Error, StateName, StatePart, store};
 use crate::engine::snapshot::{ContentIndex, GroupIndex, Location, SnapshotIndex, StateId, StateIndex};
-use crate::state::FrozenState;
+use crate::state::{FrozenState, LaterFiles};
 
 /// The most ranges of older files that a snapshot may consist of; with more, everything is written anew. It bounds the
 /// checkpoint's metadata and the number of old files that are kept for little.
@@ -26,19 +27,24 @@ struct WrittenGroup {
 
 /// A range of a file of the checkpoint storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    path: String,
-    offset: u64,
-    length: u64,
-    checksum: u32,
+pub(super) struct Place {
+    pub(super) path: String,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) checksum: u32,
 }
 
 /// What a snapshot wrote, for a later one to build on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Base(BTreeMap<(StateId, u32), WrittenGroup>);
+pub(super) struct Base {
+    groups: BTreeMap<(StateId, u32), WrittenGroup>,
+    /// The files of the sub-task's store, by name: none ever changes.
+    files: BTreeMap<String, Place>,
+}
 
 /// The snapshot of one sub-task while it is written.
 struct Writing<'a> {
+    vertex: ExecutionVertexId,
     file: &'a mut CheckpointFile,
     base: Option<&'a Base>,
     range: Range,
@@ -46,13 +52,16 @@ struct Writing<'a> {
     /// Groups that are pointed to: which state and entry of its list, and where the group is.
     older: Vec<(usize, usize, Place)>,
     versions: BTreeMap<(StateId, u32), u64>,
+    /// The files of the sub-task's store, if any of these states is in it.
+    store: Option<LaterFiles>,
 }
 
 /// Handle 0 is the table of contents, handle 1 what is written now.
 const NEW: u32 = 1;
 
-/// Writes a snapshot; answers it and what a later one may build on.
+/// Writes the snapshot of a sub-task; answers it and what a later one may build on.
 pub(super) async fn write(
+    vertex: ExecutionVertexId,
     parts: &[StatePart],
     finished: bool,
     base: Option<&Base>,
@@ -61,7 +70,16 @@ pub(super) async fn write(
     let reused = |base: &Base| parts.iter().map(|part| base.reusable(part)).sum::<usize>();
     let base = base.filter(|base| reused(base) <= OLDER_RANGES_MAX);
     let range = Range::begin(file);
-    let mut writing = Writing { file, base, range, states: Vec::new(), older: Vec::new(), versions: BTreeMap::new() };
+    let mut writing = Writing {
+        vertex,
+        file,
+        base,
+        range,
+        states: Vec::new(),
+        older: Vec::new(),
+        versions: BTreeMap::new(),
+        store: None,
+    };
     for part in parts {
         writing.part(part).await?;
     }
@@ -72,6 +90,9 @@ impl Base {
     /// How many ranges a snapshot of this state would take from older files.
     fn reusable(&self, part: &StatePart) -> usize {
         let Content::Keyed(frozen) = &part.content else { return 0 };
+        if frozen.stored().is_some() {
+            return 0;
+        }
         let places =
             frozen.groups().into_iter().filter_map(|(group, version)| self.unchanged(&part.id, group.0, version));
         let (mut ranges, mut end): (usize, Option<(String, u64)>) = (0, None);
@@ -84,7 +105,7 @@ impl Base {
     }
 
     fn unchanged(&self, state: &StateId, group: u32, version: u64) -> Option<&WrittenGroup> {
-        self.0.get(&(state.clone(), group)).filter(|written| written.version == version)
+        self.groups.get(&(state.clone(), group)).filter(|written| written.version == version)
     }
 }
 
@@ -96,6 +117,10 @@ impl Writing<'_> {
                 self.range.buffer().extend_from_slice(bytes);
                 self.range.settle(self.file).await?;
                 ContentIndex::Value(new_location(offset, bytes))
+            }
+            Content::Keyed(frozen) if let Some(stored) = frozen.stored() => {
+                self.store.get_or_insert_with(|| LaterFiles::clone(&stored.files));
+                ContentIndex::Stored(stored.number)
             }
             Content::Keyed(frozen) => ContentIndex::Keyed(self.keyed(&part.id, frozen.as_ref()).await?),
         };
@@ -140,7 +165,14 @@ impl Writing<'_> {
                 groups[entry].location.offset = offset;
             }
         }
-        let base = base_of(&self.states, &self.versions, &handles);
+        let mut base = base_of(&self.states, &self.versions, &handles);
+        if let Some(store) = self.store.take() {
+            let files = store.get().ok_or_else(|| Error::Store("its files were not set aside".to_owned()))?;
+            let files = files.as_ref().map_err(|reason| Error::Store(reason.clone()))?;
+            let kept = store::keep(files, self.base.map(|base| &base.files), (self.file, self.vertex)).await?;
+            self.states.push(kept.index(&mut handles)?);
+            base.files = kept.places();
+        }
         let index = SnapshotIndex { finished, states: self.states }.encode()?;
         let index = match index.len() {
             0..=INLINE_BYTES_MAX => StateHandle::Inline(index),
@@ -176,7 +208,7 @@ fn base_of(states: &[StateIndex], versions: &BTreeMap<(StateId, u32), u64>, hand
             base.insert(key, WrittenGroup { version, keys: *keys, place });
         }
     }
-    Base(base)
+    Base { groups: base, files: BTreeMap::new() }
 }
 
 fn new_location(offset: u64, bytes: &[u8]) -> Location {

@@ -191,7 +191,7 @@ impl Writer {
     async fn snapshot(&mut self, attempt: ExecutionAttemptId, checkpoint: CheckpointId, parts: &[StatePart]) {
         let base = self.bases.get(&attempt).cloned();
         let Some(pending) = self.pending(checkpoint) else { return };
-        match subtask::write(parts, false, base.as_ref(), &mut pending.file).await {
+        match subtask::write(attempt.vertex, parts, false, base.as_ref(), &mut pending.file).await {
             Ok((state, base)) => {
                 pending.states.insert(attempt, state);
                 self.written.entry(checkpoint).or_default().insert(attempt, base);
@@ -221,7 +221,7 @@ impl Writer {
     async fn last(&self, attempt: ExecutionAttemptId, parts: &[StatePart]) -> Result<SubtaskState, Error> {
         let name = format!("{}-{}-{}", self.process, attempt.vertex.vertex, attempt.vertex.subtask);
         let mut file = CheckpointFile::last(self.checkpointing.storage.clone(), &name);
-        let (state, _) = subtask::write(parts, true, None, &mut file).await?;
+        let (state, _) = subtask::write(attempt.vertex, parts, true, None, &mut file).await?;
         file.finish().await?;
         Ok(state)
     }

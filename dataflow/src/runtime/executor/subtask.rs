@@ -19,6 +19,7 @@ pub(super) fn run_subtask(environment: TaskEnvironment, restore: Option<RestoreS
         if let Some(source) = restore {
             context.begin_restore(source).map_err(|failure| context.fail(failure))?;
         }
+        context.open_store().map_err(|failure| context.fail(failure))?;
         let built = flow.task(&context).map_err(|failure| context.fail(failure))?;
         context.end_restore();
         let task = task.insert(built);

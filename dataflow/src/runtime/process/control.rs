@@ -140,6 +140,7 @@ impl TryFrom<pb::ExecutorStart> for Start {
             memory_bytes: start.memory_bytes,
             memory_limit_bytes: start.memory_limit_bytes,
             local_state: start.local_state_folder.map(PathBuf::from),
+            folder: start.folder.into(),
         })
     }
 }

@@ -84,6 +84,8 @@ struct Start {
     memory_limit_bytes: Option<u64>,
     /// Where copies of state are kept on this machine; none: nowhere.
     local_state: Option<PathBuf>,
+    /// Of this process alone, deleted after its end.
+    folder: PathBuf,
 }
 
 /// The role of a process that a task manager started.

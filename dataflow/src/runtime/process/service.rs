@@ -134,7 +134,7 @@ impl Service {
         deployment: &JobDeployment,
         events: &Sender<ExecutorEvent>,
     ) -> Deployed {
-        let Start { spec, cluster, task_manager, .. } = &self.start;
+        let Start { spec, cluster, task_manager, folder, memory_bytes, .. } = &self.start;
         let identity = Identity { cluster: *cluster, job: spec.id, attempt, task_manager: *task_manager };
         let network = Arc::new(TcpNetwork::new(identity, self.flow.graph(), &deployment.schedule));
         let before = std::mem::replace(&mut *self.door(), Door::Open(Arc::clone(&network)));
@@ -144,7 +144,8 @@ impl Service {
         let executor = Executor::new(spec.id, Arc::clone(&self.flow), *task_manager, network, events.clone())
             .with_checkpoints(spec.settings.checkpointing.as_ref())
             .with_local_state(self.start.local_state.as_deref())
-            .with_savepoint(spec.settings.savepoint.as_ref());
+            .with_savepoint(spec.settings.savepoint.as_ref())
+            .with_state(spec.settings.state_backend, folder, *memory_bytes);
         self.progress.get_or_init(|| executor.watch());
         Deployed { attempt, executor }
     }

@@ -127,6 +127,7 @@ impl Agent {
             memory_bytes: 1 << 20,
             memory_limit_bytes: None,
             local_state_folder: None,
+            folder: String::new(),
         }));
         (agent, (executor_control, executor_connections))
     }

@@ -179,6 +179,7 @@ impl TaskContext {
     /// The barrier went through the whole chain: what the operators left, for [`leave_snapshot`](Self::leave_snapshot).
     pub(crate) fn begin_snapshot(&self, checkpoint: u64) -> Vec<StatePart> {
         self.inner.checkpoints.passed.set(checkpoint);
+        self.set_store_aside();
         self.inner.checkpoints.parts.take()
     }
 

@@ -127,7 +127,7 @@ impl<V: Data> StateTable<u64, V> for BytesTable<V> {
     }
 }
 
-fn heap<V: Clone>() -> KeyedTable<u64, V> {
+fn heap<V: Data>() -> KeyedTable<u64, V> {
     KeyedTable::of(&KeyGroupRange::of(SubtaskIndex(0), 1, GROUPS), GROUPS)
 }
 

@@ -22,7 +22,7 @@ fn an_executor_that_dies_of_its_memory_limit_says_which_it_is() {
     check(
         bench.die(ONE, ExitStatus::Signal(6), "memory allocation of 9 bytes failed", 1900),
         expect![[r#"
-        tell leader: v0[1]#0 FAILED (executor lost: executor process 101 was killed by signal 6 (SIGABRT): it reached its memory limit of 0 mb (its slots' share of taskmanager.memory.process.size of the task manager); the most that it was seen to use is 0 mb; the end of its standard error: memory allocation of 9 bytes failed)
+        tell leader: v0[1]#0 FAILED (executor lost: executor process 101 was killed by signal 6 (SIGABRT): it reached its memory limit of 0 mb (its slots' share of taskmanager.memory.process.size of the task manager); the most that it was seen to use is 0 mb; keyed state that does not fit into memory can be on disk: state.backend.type = rocksdb; the end of its standard error: memory allocation of 9 bytes failed)
     "#]],
     );
     let mut limited = spec();
@@ -41,7 +41,7 @@ fn an_executor_that_dies_of_its_memory_limit_says_which_it_is() {
     check(
         bench.die(ONE, ExitStatus::Signal(9), "", 63 << 20),
         expect![[r#"
-        tell leader: v0[0]#0 FAILED (executor lost: executor process 101 was killed by signal 9 (SIGKILL): it reached its memory limit of 64 mb (executor.memory.limit of the job); the most that it was seen to use is 63 mb)
+        tell leader: v0[0]#0 FAILED (executor lost: executor process 101 was killed by signal 9 (SIGKILL): it reached its memory limit of 64 mb (executor.memory.limit of the job); the most that it was seen to use is 63 mb; keyed state that does not fit into memory can be on disk: state.backend.type = rocksdb)
     "#]],
     );
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidemill_model::checkpoint::{CheckpointKind, CheckpointingMode};
 use tidemill_model::id::CheckpointId;
-use tidemill_model::job::RuntimeMode;
+use tidemill_model::job::{RuntimeMode, StateBackend};
 
 use tidemill_storage::CheckpointStorage;
 
@@ -102,6 +102,7 @@ struct Job {
     folder: tempfile::TempDir,
     mode: CheckpointingMode,
     unaligned_after: Option<Duration>,
+    backend: StateBackend,
     released: Arc<AtomicBool>,
 }
 
@@ -117,7 +118,8 @@ impl Job {
         };
         let deployment = JobDeployment { restore, ..deployment(&flow, AttemptNumber(attempt)) };
         let (executor, events) = executor(flow);
-        let mut executor = executor.with_checkpoints(Some(&settings));
+        let state = self.folder.path().join("state");
+        let mut executor = executor.with_checkpoints(Some(&settings)).with_state(self.backend, &state, 1 << 20);
         executor.deploy(&deployment);
         (executor, events, deployment)
     }
@@ -193,7 +195,7 @@ fn job(mode: CheckpointingMode, unaligned_after: Option<Duration>) -> Job {
             (0..40_000u32).map(|line| format!("{}{}\n", char::from(b'a' + (line % 26) as u8), line)).collect();
         fs::write(folder.path().join("in").join(file.to_string()), lines).unwrap();
     }
-    Job { folder, mode, unaligned_after, released: Arc::default() }
+    Job { folder, mode, unaligned_after, backend: StateBackend::Heap, released: Arc::default() }
 }
 
 fn without_failure() -> Vec<String> {
@@ -241,6 +243,39 @@ fn what_was_in_flight_at_an_unaligned_checkpoint_comes_again() {
         assert_eq!(outcome.restarts, job.restarts(), "no attempt came to the end before the last one");
         assert!(outcome.in_flight > 0, "records were in flight");
     }
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn state_on_disk_goes_on_exactly_where_the_checkpoint_was() {
+    let expected = without_failure();
+    // Aligned, and with what was in flight.
+    for unaligned_after in [None, Some(Duration::ZERO)] {
+        let job = job(CheckpointingMode::ExactlyOnce, unaligned_after);
+        let job = Job { backend: StateBackend::RocksDb { slot_memory_bytes: None }, ..job };
+        assert!(with_failures(&job).published == expected, "the output is that of a run without failures on the heap");
+        let left = fs::read_dir(job.folder.path().join("state")).unwrap().count();
+        assert_eq!(left, 0, "no folder of a store is left");
+    }
+}
+
+#[cfg(not(feature = "rocksdb"))]
+#[test]
+fn a_program_without_rocksdb_says_how_to_get_it() {
+    let backend = StateBackend::RocksDb { slot_memory_bytes: None };
+    let job = Job { backend, ..job(CheckpointingMode::ExactlyOnce, None) };
+    let (_executor, events, _) = job.start(0, None);
+    let failure = std::iter::from_fn(|| events.recv().ok()).find_map(|event| match event {
+        ExecutorEvent::Attempt { report: AttemptReport { state: ExecutionState::Terminal(end), .. }, .. } => {
+            match end {
+                TerminalState::Failed(failure) => Some(failure),
+                TerminalState::Finished { .. } | TerminalState::Canceled => None,
+            }
+        }
+        ExecutorEvent::Attempt { .. } | ExecutorEvent::Checkpoint(_) => None,
+    });
+    let message = failure.unwrap().message;
+    assert!(message.contains("state.backend.type = rocksdb") && message.contains("the feature `rocksdb`"), "{message}");
 }
 
 #[test]

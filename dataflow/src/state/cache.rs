@@ -1,0 +1,339 @@
+//! What is in use of a state that is on disk: its entries are in the tables of [`Groups`], and this says which.
+//!
+//! Entries come into memory all of a hash together, a batch of hashes at a time, and changed ones are written back when a
+//! snapshot is taken or room is needed. What was not used for the longest time, about, goes first (second chance).
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tidemill_model::key::{Key, KeyHash};
+
+use super::FrozenState;
+use super::keyed_table::Groups;
+use super::table::{Place, Table};
+use crate::record::Data;
+use crate::runtime::sink::UserError;
+
+/// By how many bytes a value that points to memory is taken to grow when it is lent for change, until it is written back
+/// and its size is known.
+const GROWTH_BYTES: u32 = 64;
+
+/// How many hashes are read from disk at a time when all are gone through.
+const SCANNED_AT_ONCE: usize = 4096;
+
+/// How many slots of memory cost as much to look at as one hash on disk.
+const SLOTS_PER_SCAN: usize = 16;
+
+/// The entries of one state on disk, by the hashes of their keys.
+///
+/// # To ensure correctness
+///
+/// - What was written is read, after [`commit`](Self::commit) at the latest.
+/// - A failure is remembered and told by [`check`](Self::check); until then nothing is found.
+pub(crate) trait Disk<K, V>: 'static {
+    /// Shows the entries of those of these hashes (ascending) that have any, and how many bytes they take.
+    fn read(&mut self, hashes: &[KeyHash], found: &mut dyn FnMut(KeyHash, Vec<(K, V)>, usize));
+
+    /// Gives a hash these entries and no others; answers how many bytes they take.
+    fn write(&mut self, hash: KeyHash, entries: &[(&K, &V)]) -> usize;
+
+    /// Has everything that was written seen.
+    fn commit(&mut self);
+
+    /// Shows the entries of this many hashes, from one on; answers where to go on, unless the end was reached.
+    fn scan(&mut self, from: KeyHash, count: usize, found: &mut dyn FnMut(KeyHash, Vec<(K, V)>)) -> Option<KeyHash>;
+
+    /// Takes everything away.
+    fn clear(&mut self);
+
+    /// Whether everything could be read and written since the last time.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&mut self) -> Result<(), UserError>;
+
+    /// Everything that was committed, as it is now.
+    fn freeze(&mut self) -> Box<dyn FrozenState>;
+}
+
+/// What is known of a hash whose entries, if any, are in memory.
+#[derive(Debug, Clone)]
+struct Residency {
+    /// What its entries point to, about.
+    heap_bytes: u32,
+    /// Whether it was used since eviction last came by.
+    used: bool,
+    /// Whether its entries on disk may be others.
+    changed: bool,
+}
+
+/// The memory that the caches of one sub-task share evenly.
+#[derive(Debug)]
+pub(crate) struct CacheMemory {
+    bytes: usize,
+    caches: Cell<usize>,
+}
+
+impl CacheMemory {
+    /// So much for all.
+    #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "only back-ends on disk do this"))]
+    pub(crate) fn new(bytes: usize) -> Rc<Self> {
+        Rc::new(Self { bytes, caches: Cell::new(0) })
+    }
+
+    fn share(&self) -> usize {
+        self.bytes / self.caches.get().max(1)
+    }
+}
+
+/// Which entries of a state are in memory, and the disk that all others are on.
+pub(crate) struct Cache<K, V> {
+    disk: Box<dyn Disk<K, V>>,
+    resident: Table<KeyHash, Residency>,
+    /// Invariant: exactly the hashes that are marked as changed.
+    changed: Vec<KeyHash>,
+    /// About how much memory the resident hashes take.
+    bytes: usize,
+    memory: Rc<CacheMemory>,
+    /// Where eviction goes on.
+    hand: usize,
+    /// Where [`retain_some`](Self::retain_some) goes on.
+    scanned_to: KeyHash,
+    missing: Vec<KeyHash>,
+}
+
+/// As tables keep hashes.
+#[inline(always)]
+fn kept(hash: KeyHash) -> KeyHash {
+    KeyHash(hash.0.max(1))
+}
+
+impl<K: Key, V: Data> Cache<K, V> {
+    /// Nothing of a disk is in memory yet; at most about its share of `memory` will be.
+    #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "only back-ends on disk do this"))]
+    pub(crate) fn new(disk: Box<dyn Disk<K, V>>, memory: &Rc<CacheMemory>) -> Self {
+        memory.caches.set(memory.caches.get() + 1);
+        Self {
+            disk,
+            resident: Table::with_slots(64),
+            changed: Vec::new(),
+            bytes: 0,
+            memory: Rc::clone(memory),
+            hand: 0,
+            scanned_to: KeyHash(0),
+            missing: Vec::new(),
+        }
+    }
+
+    /// Whether entries point to memory of their own.
+    const ON_HEAP: bool = std::mem::needs_drop::<(K, V)>();
+
+    /// The slots of a hash, of which tables have up to twice as many as entries.
+    const SLOT_BYTES: usize = 2 * (Table::<K, V>::slot_bytes() + Table::<KeyHash, Residency>::slot_bytes());
+
+    fn heap_bytes(encoded: usize) -> u32 {
+        if Self::ON_HEAP { u32::try_from(encoded).unwrap_or(u32::MAX) } else { 0 }
+    }
+
+    fn residency(&mut self, hash: KeyHash) -> Option<&mut Residency> {
+        self.resident.get_mut(hash, |other| *other == hash)
+    }
+
+    pub(super) fn check(&mut self) -> Result<(), UserError> {
+        self.disk.check()
+    }
+}
+
+impl<K: Key, V: Data> Cache<K, V> {
+    /// These hashes are used next: what is missing of them is read together.
+    pub(super) fn prepare(&mut self, hashes: impl Iterator<Item = KeyHash>, groups: &mut Groups<K, V>) {
+        self.make_room(groups);
+        for hash in hashes.map(kept) {
+            match self.resident.probe(hash, |other| *other == hash) {
+                Place::Taken(slot) => self.resident.entry(slot).1.used = true,
+                Place::Free(slot) => {
+                    self.resident.fill(slot, hash, hash, Residency { heap_bytes: 0, used: true, changed: false });
+                    self.missing.push(hash);
+                }
+            }
+        }
+        self.read_missing(groups);
+    }
+
+    fn read_missing(&mut self, groups: &mut Groups<K, V>) {
+        if self.missing.is_empty() {
+            return;
+        }
+        self.missing.sort_unstable();
+        self.bytes += self.missing.len() * Self::SLOT_BYTES;
+        let (resident, bytes) = (&mut self.resident, &mut self.bytes);
+        self.disk.read(&self.missing, &mut |hash, entries, encoded| {
+            let table = groups.table_mut(hash);
+            entries.into_iter().for_each(|(key, value)| table.put(hash, key, value));
+            let heap_bytes = Self::heap_bytes(encoded);
+            if let Some(residency) = resident.get_mut(hash, |other| *other == hash) {
+                residency.heap_bytes = heap_bytes;
+                *bytes += usize::try_from(heap_bytes).unwrap_or(usize::MAX);
+            }
+        });
+        self.missing.clear();
+    }
+
+    /// Has the entries of a hash in memory.
+    #[inline]
+    pub(super) fn look(&mut self, hash: KeyHash, groups: &mut Groups<K, V>) {
+        match self.residency(kept(hash)) {
+            Some(residency) => residency.used = true,
+            None => self.prepare([hash].into_iter(), groups),
+        }
+    }
+
+    /// Has the entries of a hash in memory, to be changed.
+    #[inline]
+    pub(super) fn change(&mut self, hash: KeyHash, groups: &mut Groups<K, V>) {
+        self.look(hash, groups);
+        let hash = kept(hash);
+        let Some(residency) = self.resident.get_mut(hash, |other| *other == hash) else { return };
+        if Self::ON_HEAP {
+            residency.heap_bytes = residency.heap_bytes.saturating_add(GROWTH_BYTES);
+            self.bytes += GROWTH_BYTES as usize;
+        }
+        if !std::mem::replace(&mut residency.changed, true) {
+            self.changed.push(hash);
+        }
+    }
+
+    /// Writes what was changed.
+    fn write_back(&mut self, groups: &Groups<K, V>) {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        let mut entries: Vec<(&K, &V)> = Vec::new();
+        for hash in changed.drain(..) {
+            entries.clear();
+            entries.extend(groups.table(hash).of_hash(hash));
+            let heap_bytes = Self::heap_bytes(self.disk.write(hash, &entries));
+            let Some(residency) = self.resident.get_mut(hash, |other| *other == hash) else { continue };
+            let before = std::mem::replace(&mut residency.heap_bytes, heap_bytes);
+            residency.changed = false;
+            self.bytes = (self.bytes + heap_bytes as usize).saturating_sub(before as usize);
+        }
+        self.disk.commit();
+        self.changed = changed;
+    }
+
+    /// Lets go of what was not used for long, if memory is short.
+    #[inline]
+    fn make_room(&mut self, groups: &mut Groups<K, V>) {
+        if self.bytes > self.memory.share() {
+            self.evict(groups);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn evict(&mut self, groups: &mut Groups<K, V>) {
+        self.write_back(groups);
+        let share = self.memory.share();
+        let (bytes, goal) = (&mut self.bytes, share - share / 8);
+        // Once around, everything is unused.
+        let mut left = 2 * self.resident.slot_count();
+        while *bytes > goal && left > 0 {
+            let mut budget = left.min(SCANNED_AT_ONCE);
+            left -= budget;
+            let next = self.resident.retain_from(self.hand, &mut budget, &mut |hash, residency| {
+                if *bytes <= goal || std::mem::take(&mut residency.used) {
+                    return true;
+                }
+                groups.table_mut(*hash).retain_hash(*hash, &mut |_, _| false);
+                *bytes = bytes.saturating_sub(Self::SLOT_BYTES + residency.heap_bytes as usize);
+                false
+            });
+            self.hand = next.unwrap_or(0);
+        }
+    }
+
+    /// Looks at some hashes on disk, each time at others, and takes out what `keep` refuses.
+    pub(super) fn retain_some(
+        &mut self,
+        budget: usize,
+        groups: &mut Groups<K, V>,
+        keep: &mut dyn FnMut(&K, &mut V) -> bool,
+    ) {
+        let (resident, mut in_memory, mut rewritten) = (&mut self.resident, Vec::new(), Vec::new());
+        let next = self.disk.scan(self.scanned_to, budget.div_ceil(SLOTS_PER_SCAN), &mut |hash, mut entries| {
+            if resident.get(hash, |other| *other == hash).is_some() {
+                in_memory.push(hash);
+                return;
+            }
+            let before = entries.len();
+            entries.retain_mut(|(key, value)| keep(key, value));
+            if entries.len() < before {
+                rewritten.push((hash, entries));
+            }
+        });
+        self.scanned_to = next.unwrap_or(KeyHash(0));
+        for (hash, entries) in &rewritten {
+            let entries: Vec<(&K, &V)> = entries.iter().map(|(key, value)| (key, value)).collect();
+            self.disk.write(*hash, &entries);
+        }
+        self.disk.commit();
+        for hash in in_memory {
+            if groups.table_mut(hash).retain_hash(hash, keep) > 0 {
+                self.change(hash, groups);
+            }
+        }
+    }
+
+    /// Shows each key with its value.
+    pub(super) fn try_for_each<E>(
+        &mut self,
+        groups: &mut Groups<K, V>,
+        each: &mut dyn FnMut(KeyHash, K, V) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.write_back(groups);
+        let mut from = Some(KeyHash(0));
+        while let Some(start) = from {
+            let mut result = Ok(());
+            from = self.disk.scan(start, SCANNED_AT_ONCE, &mut |hash, entries| {
+                for (key, value) in entries {
+                    if result.is_ok() {
+                        result = each(hash, key, value);
+                    }
+                }
+            });
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Shows each key with its value, and takes it away.
+    pub(super) fn drain<E>(
+        &mut self,
+        groups: &mut Groups<K, V>,
+        each: &mut dyn FnMut(KeyHash, K, V) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.try_for_each(groups, each)?;
+        for (hash, _, _) in self.resident.drain() {
+            groups.table_mut(hash).retain_hash(hash, &mut |_, _| false);
+        }
+        self.bytes = 0;
+        self.disk.clear();
+        Ok(())
+    }
+
+    /// Takes in entries of a snapshot, whose hashes no entry has yet.
+    pub(super) fn take_in(&mut self, mut entries: Vec<(KeyHash, K, V)>) {
+        entries.sort_unstable_by_key(|(hash, _, _)| *hash);
+        for together in entries.chunk_by(|(one, _, _), (other, _, _)| kept(*one) == kept(*other)) {
+            let hash = kept(together[0].0);
+            self.disk.write(hash, &together.iter().map(|(_, key, value)| (key, value)).collect::<Vec<_>>());
+        }
+        self.disk.commit();
+    }
+
+    /// Everything as it is now.
+    pub(super) fn freeze(&mut self, groups: &Groups<K, V>) -> Box<dyn FrozenState> {
+        self.write_back(groups);
+        self.disk.freeze()
+    }
+}

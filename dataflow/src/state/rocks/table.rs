@@ -1,0 +1,218 @@
+//! The entries of one state in the store, and as they were at a barrier.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use rocksdb::{DB, Direction, IteratorMode, Options, ReadOptions, WriteBatch};
+use tidemill_model::key::{Key, KeyHash};
+use tidemill_model::key_group::KeyGroup;
+
+use super::key::{KEY_BYTES, end_of, hash_of, key};
+use super::store::{BATCH_BYTES, FAMILY, RocksStore};
+use crate::record::{self, Data, decode_value, encode_value};
+use crate::runtime::sink::UserError;
+use crate::state::cache::Disk;
+use crate::state::frozen::encode_entries;
+use crate::state::{FrozenState, StoredState};
+
+/// How many entries are decoded together when a state is encoded as the heap does.
+const ENTRIES_AT_ONCE: usize = 1024;
+
+/// One state in the store of its sub-task.
+pub(super) struct RocksTable<K, V> {
+    store: Rc<RocksStore>,
+    number: u32,
+    batch: WriteBatch,
+    keys: Vec<[u8; KEY_BYTES]>,
+    /// What went wrong first.
+    error: Option<UserError>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Key, V: Data> RocksTable<K, V> {
+    pub(super) fn new(store: Rc<RocksStore>, number: u32) -> Self {
+        Self { store, number, batch: WriteBatch::default(), keys: Vec::new(), error: None, types: PhantomData }
+    }
+
+    #[cold]
+    fn failed(&mut self, error: impl Into<UserError>) {
+        self.error.get_or_insert(error.into());
+    }
+
+    fn write_batch(&mut self) {
+        if let Err(error) = self.store.write(&mut self.batch) {
+            self.failed(error);
+        }
+    }
+}
+
+impl<K: Key, V: Data> Disk<K, V> for RocksTable<K, V> {
+    fn read(&mut self, hashes: &[KeyHash], found: &mut dyn FnMut(KeyHash, Vec<(K, V)>, usize)) {
+        let store = Rc::clone(&self.store);
+        let Some(family) = store.db.cf_handle(FAMILY) else { return self.failed("RocksDB lost its column family") };
+        self.keys.clear();
+        self.keys.extend(hashes.iter().map(|hash| key(self.number, *hash)));
+        let values = store.db.batched_multi_get_cf(family, &self.keys, true);
+        for (hash, value) in hashes.iter().zip(values) {
+            match value {
+                Ok(None) => {}
+                Ok(Some(bytes)) => match decode_value(&bytes) {
+                    Ok(entries) => found(*hash, entries, bytes.len()),
+                    Err(error) => self.failed(error),
+                },
+                Err(error) => self.failed(super::store::database("read")(error)),
+            }
+        }
+    }
+
+    fn write(&mut self, hash: KeyHash, entries: &[(&K, &V)]) -> usize {
+        let key = key(self.number, hash);
+        if entries.is_empty() {
+            self.batch.delete(key);
+            return 0;
+        }
+        let length = match encode_value::<&[(&K, &V)]>(&entries) {
+            Ok(bytes) => {
+                self.batch.put(key, &bytes);
+                bytes.len()
+            }
+            Err(error) => {
+                self.failed(error);
+                0
+            }
+        };
+        if self.batch.size_in_bytes() >= BATCH_BYTES {
+            self.write_batch();
+        }
+        length
+    }
+
+    fn commit(&mut self) {
+        self.write_batch();
+    }
+
+    fn scan(&mut self, from: KeyHash, count: usize, found: &mut dyn FnMut(KeyHash, Vec<(K, V)>)) -> Option<KeyHash> {
+        let store = Rc::clone(&self.store);
+        let mut left = count;
+        let mut failed = None;
+        let mut next = None;
+        let mut each = |hash, entries| {
+            if left == 0 {
+                next = Some(hash);
+                return false;
+            }
+            left -= 1;
+            found(hash, entries);
+            true
+        };
+        for_each_entry(&store.db, self.number, (from, None), &mut each).unwrap_or_else(|error| failed = Some(error));
+        if let Some(error) = failed {
+            self.failed(error);
+            return None;
+        }
+        next
+    }
+
+    fn clear(&mut self) {
+        self.batch.delete_range(key(self.number, KeyHash(0)).to_vec(), end_of(self.number));
+        self.write_batch();
+    }
+
+    fn check(&mut self) -> Result<(), UserError> {
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        let range = &self.store.range.0;
+        Box::new(FrozenRocks {
+            stored: StoredState { number: self.number, files: self.store.passing() },
+            groups: range.clone().map(KeyGroup).collect(),
+            max_parallelism: self.store.max_parallelism,
+            version: self.store.barriers(),
+            opened: RefCell::new(None),
+            types: PhantomData::<fn() -> (K, V)>,
+        })
+    }
+}
+
+/// Shows the entries of each hash of a state in a range, whose end may be that of the state, until `each` says no.
+fn for_each_entry<K: Key, V: Data>(
+    db: &DB,
+    number: u32,
+    (from, end): (KeyHash, Option<KeyHash>),
+    each: &mut dyn FnMut(KeyHash, Vec<(K, V)>) -> bool,
+) -> Result<(), UserError> {
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(end.map_or_else(|| end_of(number), |end| key(number, end).to_vec()));
+    for entry in db.iterator_opt(IteratorMode::From(&key(number, from), Direction::Forward), options) {
+        let (key, value) = entry.map_err(super::store::database("read"))?;
+        let hash = hash_of(&key).ok_or("RocksDB has a key that is none of a state")?;
+        if !each(hash, decode_value(&value)?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One state as it was at a barrier: in the files that were set aside, from which it can be had as the heap writes it.
+struct FrozenRocks<K, V> {
+    stored: StoredState,
+    groups: Vec<KeyGroup>,
+    max_parallelism: u32,
+    version: u64,
+    opened: RefCell<Option<DB>>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Key, V: Data> FrozenRocks<K, V> {
+    fn encode_group(&self, group: KeyGroup, section: &mut Vec<u8>) -> Result<u64, UserError> {
+        let mut opened = self.opened.borrow_mut();
+        let db = match &*opened {
+            Some(db) => db,
+            None => {
+                let files = self.stored.files.get().ok_or("the files of the store were not set aside")?;
+                let files = files.as_ref().map_err(Clone::clone)?;
+                let db = DB::open_cf_for_read_only(&Options::default(), files.folder(), [FAMILY], false);
+                opened.insert(db.map_err(super::store::database("open"))?)
+            }
+        };
+        let end = KeyGroup(group.0 + 1);
+        let end = (end.0 < self.max_parallelism).then(|| end.first_hash(self.max_parallelism));
+        let (mut waiting, mut count, mut failed) = (Vec::new(), 0, None);
+        let mut flush = |waiting: &mut Vec<(K, V)>| {
+            count += encode_entries(waiting.iter().map(|(key, value)| (key, value)), section)?;
+            waiting.clear();
+            Ok::<(), record::Error>(())
+        };
+        for_each_entry(db, self.stored.number, (group.first_hash(self.max_parallelism), end), &mut |_, entries| {
+            waiting.extend(entries);
+            if waiting.len() >= ENTRIES_AT_ONCE {
+                failed = flush(&mut waiting).err();
+            }
+            failed.is_none()
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        flush(&mut waiting)?;
+        Ok(count)
+    }
+}
+
+impl<K: Key, V: Data> FrozenState for FrozenRocks<K, V> {
+    fn groups(&self) -> Vec<(KeyGroup, u64)> {
+        self.groups.iter().map(|group| (*group, self.version)).collect()
+    }
+
+    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error> {
+        self.encode_group(self.groups[index], section).map_err(|error| record::Error::Decode {
+            record_type: std::any::type_name::<(K, V)>(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn stored(&self) -> Option<&StoredState> {
+        Some(&self.stored)
+    }
+}

@@ -1,0 +1,198 @@
+//! A store on disk against the heap: the same accesses, snapshots and restores.
+
+use std::collections::BTreeMap;
+
+use tempfile::TempDir;
+use tidemill_model::id::SubtaskIndex;
+use tidemill_model::key::Key;
+use tidemill_model::key_group::KeyGroupRange;
+
+use super::*;
+use crate::engine::snapshot::StateId;
+use crate::record::Data;
+use crate::state::frozen::decode_entries;
+use crate::state::{FrozenState, KeyedTable};
+
+const GROUPS: u32 = 16;
+
+/// So little that entries are evicted all the time.
+const TINY: usize = 64 * 1024;
+
+fn range(subtask: u32, parallelism: u32) -> KeyGroupRange {
+    KeyGroupRange::of(SubtaskIndex(subtask), parallelism, GROUPS)
+}
+
+fn id(name: &str) -> StateId {
+    StateId { operator: "operator".to_owned(), name: name.to_owned() }
+}
+
+fn store(folder: &std::path::Path, range: &KeyGroupRange) -> std::rc::Rc<RocksStore> {
+    let folder = StoreFolder::make(folder.to_owned()).unwrap();
+    RocksStore::open(folder, TINY, (range.clone(), GROUPS), Default::default()).unwrap()
+}
+
+fn on_disk<V: Data>(store: &std::rc::Rc<RocksStore>, name: &str) -> KeyedTable<u64, V> {
+    KeyedTable::with_cache(&store.range, GROUPS, store.table(&id(name)))
+}
+
+/// The entries of a frozen state, by key.
+fn entries<V: Data>(frozen: &dyn FrozenState) -> BTreeMap<u64, V> {
+    let mut all = BTreeMap::new();
+    for index in 0..frozen.groups().len() {
+        let mut section = Vec::new();
+        let count = frozen.encode(index, &mut section).unwrap();
+        let before = all.len();
+        decode_entries(&section, |key: u64, value: V| drop(all.insert(key, value))).unwrap();
+        assert_eq!((all.len() - before) as u64, count);
+    }
+    all
+}
+
+/// A step of a random walk that is the same each time.
+fn random(step: u64) -> u64 {
+    step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20
+}
+
+/// The same batches on both.
+fn work(disk: &mut KeyedTable<u64, String>, heap: &mut KeyedTable<u64, String>, batches: std::ops::Range<u64>) {
+    for batch in batches {
+        let steps: Vec<_> = (0..100).map(|step| random(batch * 100 + step)).collect();
+        let hashes: Vec<_> = steps.iter().map(|step| (step % 5003).key_hash()).collect();
+        disk.prepare(&hashes);
+        for (step, hash) in steps.into_iter().zip(hashes) {
+            let (action, key) = (step / 5003 % 6, step % 5003);
+            match action {
+                0 => assert_eq!(disk.get(hash, |other| *other == key), heap.get(hash, |other| *other == key)),
+                1 => {
+                    disk.put(hash, &key, step.to_string());
+                    heap.put(hash, &key, step.to_string());
+                }
+                2 => assert_eq!(disk.remove(hash, |other| *other == key), heap.remove(hash, |other| *other == key)),
+                _ => {
+                    let (one, other) = (
+                        disk.get_or_insert_with(hash, &key, || "new".to_owned()),
+                        heap.get_or_insert_with(hash, &key, || "new".to_owned()),
+                    );
+                    assert_eq!(one, other);
+                    one.push_str("+1");
+                    other.push_str("+1");
+                }
+            }
+        }
+        disk.settle().unwrap();
+    }
+}
+
+/// Takes out what has grown long.
+fn clear_long(table: &mut KeyedTable<u64, String>) {
+    // What is not on disk yet is looked at when it is.
+    drop(table.freeze());
+    table.retain_some(usize::MAX / 2, &mut |_, value| value.len() < 15);
+}
+
+#[test]
+fn a_store_on_disk_does_what_the_heap_does() {
+    let (folder, all) = (TempDir::new().unwrap(), range(0, 1));
+    let store = store(&folder.path().join("state"), &all);
+    let (mut disk, mut other) = (on_disk::<String>(&store, "one"), on_disk::<u64>(&store, "other"));
+    let mut heap = KeyedTable::of(&all, GROUPS);
+    other.put(7u64.key_hash(), &7, 77);
+    for round in 0..4 {
+        work(&mut disk, &mut heap, round * 100..round * 100 + 100);
+        clear_long(&mut disk);
+        clear_long(&mut heap);
+        let (on_disk, on_heap, others) = (disk.freeze(), heap.freeze(), other.freeze());
+        store.set_aside();
+        assert_eq!(entries::<String>(on_disk.as_ref()), entries(on_heap.as_ref()));
+        assert_eq!(entries(others.as_ref()), BTreeMap::from([(7, 77u64)]));
+    }
+    let mut drained = BTreeMap::new();
+    let shown: Result<(), ()> = disk.drain(|hash, key, value| {
+        assert_eq!(key.key_hash(), hash);
+        drained.insert(key, value);
+        Ok(())
+    });
+    assert_eq!((shown, &drained), (Ok(()), &entries(heap.freeze().as_ref())));
+    assert!(drained.len() > 1000, "{}", drained.len());
+    assert_eq!(disk.get(7u64.key_hash(), |key| *key == 7), None);
+    assert_eq!(other.get(7u64.key_hash(), |key| *key == 7), Some(&77));
+}
+
+#[test]
+fn a_frozen_store_stays_as_it_was_and_goes_with_its_files() {
+    let (folder, all) = (TempDir::new().unwrap(), range(0, 1));
+    let path = folder.path().join("state");
+    let store = store(&path, &all);
+    let mut table = on_disk::<u64>(&store, "numbers");
+    (0..3000u64).for_each(|key| table.put(key.key_hash(), &key, key));
+    let frozen = table.freeze();
+    store.set_aside();
+    (0..6000u64).for_each(|key| table.put(key.key_hash(), &key, 0));
+    let later = table.freeze();
+    store.set_aside();
+    drop((table, store));
+    assert_eq!(entries(frozen.as_ref()), (0..3000u64).map(|key| (key, key)).collect());
+    assert_eq!(entries(later.as_ref()), (0..6000u64).map(|key| (key, 0u64)).collect());
+    drop((frozen, later));
+    assert!(!path.exists(), "nothing is left");
+}
+
+#[test]
+fn sections_of_the_heap_are_taken_in_without_the_keys_of_others() {
+    let (folder, half) = (TempDir::new().unwrap(), range(1, 2));
+    let mut heap = KeyedTable::of(&range(0, 1), GROUPS);
+    (0..3000u64).for_each(|key| heap.put(key.key_hash(), &key, key));
+    let store = store(&folder.path().join("state"), &half);
+    let mut table = on_disk::<u64>(&store, "numbers");
+    let frozen = heap.freeze();
+    for index in 0..frozen.groups().len() {
+        let mut section = Vec::new();
+        frozen.encode(index, &mut section).unwrap();
+        table.restore_section(&section).unwrap();
+    }
+    for key in 0..3000u64 {
+        let owned = half.contains(tidemill_model::key_group::KeyGroup::of(key.key_hash(), GROUPS));
+        if owned {
+            assert_eq!(table.get(key.key_hash(), |other| *other == key), Some(&key));
+        }
+    }
+    let frozen = table.freeze();
+    store.set_aside();
+    let kept: BTreeMap<u64, u64> = entries(frozen.as_ref());
+    let owned = |key: &u64| half.contains(tidemill_model::key_group::KeyGroup::of(key.key_hash(), GROUPS));
+    assert_eq!(kept.keys().copied().collect::<Vec<_>>(), (0..3000u64).filter(owned).collect::<Vec<_>>());
+}
+
+#[test]
+fn stores_of_two_become_those_of_three() {
+    let folder = TempDir::new().unwrap();
+    let mut frozen = Vec::new();
+    for subtask in 0..2 {
+        let groups = range(subtask, 2);
+        let store = store(&folder.path().join(format!("old-{subtask}")), &groups);
+        let mut table = on_disk::<u64>(&store, "numbers");
+        for key in 0..3000u64 {
+            if groups.contains(tidemill_model::key_group::KeyGroup::of(key.key_hash(), GROUPS)) {
+                table.put(key.key_hash(), &key, key);
+            }
+        }
+        frozen.push(table.freeze());
+        store.set_aside();
+    }
+    let mut kept = BTreeMap::new();
+    for subtask in 0..3 {
+        let store = store(&folder.path().join(format!("new-{subtask}")), &range(subtask, 3));
+        // Another state had the number before.
+        let _first = on_disk::<u64>(&store, "first");
+        for old in &frozen {
+            let stored = old.stored().unwrap();
+            let states = BTreeMap::from([(id("numbers"), stored.number)]);
+            store.take_over(stored.files.get().unwrap().as_ref().unwrap().folder(), &states).unwrap();
+        }
+        let mut table = on_disk::<u64>(&store, "numbers");
+        let part = table.freeze();
+        store.set_aside();
+        kept.extend(entries::<u64>(part.as_ref()));
+    }
+    assert_eq!(kept, (0..3000u64).map(|key| (key, key)).collect());
+}
