@@ -260,18 +260,29 @@ impl<K: Key, V: Data> Cache<K, V> {
         keep: &mut dyn FnMut(&K, &mut V) -> bool,
     ) {
         let (resident, mut in_memory, mut rewritten) = (&mut self.resident, Vec::new(), Vec::new());
-        let next = self.disk.scan(self.scanned_to, budget.div_ceil(SLOTS_PER_SCAN), &mut |hash, mut entries| {
-            if resident.get(hash, |other| *other == hash).is_some() {
-                in_memory.push(hash);
-                return;
+        let mut left = budget.div_ceil(SLOTS_PER_SCAN);
+        // From the beginning again when the end was reached.
+        for _ in 0..2 {
+            let mut seen = 0;
+            let next = self.disk.scan(self.scanned_to, left, &mut |hash, mut entries| {
+                seen += 1;
+                if resident.get(hash, |other| *other == hash).is_some() {
+                    in_memory.push(hash);
+                    return;
+                }
+                let before = entries.len();
+                entries.retain_mut(|(key, value)| keep(key, value));
+                if entries.len() < before {
+                    rewritten.push((hash, entries));
+                }
+            });
+            let from_the_beginning = self.scanned_to == KeyHash(0);
+            self.scanned_to = next.unwrap_or(KeyHash(0));
+            left = left.saturating_sub(seen);
+            if next.is_some() || from_the_beginning || left == 0 {
+                break;
             }
-            let before = entries.len();
-            entries.retain_mut(|(key, value)| keep(key, value));
-            if entries.len() < before {
-                rewritten.push((hash, entries));
-            }
-        });
-        self.scanned_to = next.unwrap_or(KeyHash(0));
+        }
         for (hash, entries) in &rewritten {
             let entries: Vec<(&K, &V)> = entries.iter().map(|(key, value)| (key, value)).collect();
             self.disk.write(*hash, &entries);

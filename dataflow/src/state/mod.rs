@@ -12,7 +12,7 @@ mod map;
 mod merging;
 mod prefetch;
 #[cfg(feature = "rocksdb")]
-mod rocks;
+pub(crate) mod rocks;
 mod store;
 mod stored;
 mod table;

@@ -12,6 +12,6 @@ mod options;
 mod store;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use store::{RocksStore, StoreFolder};

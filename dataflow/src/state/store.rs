@@ -13,6 +13,8 @@ use super::handles::{AggregatingState, ListState, MapState, ReducingState, Value
 use super::list::ListTable;
 use super::map::Maps;
 use super::merging::{Merging, Reduce};
+#[cfg(all(test, feature = "rocksdb"))]
+use super::rocks::tests::TestStore;
 use super::time_to_live::Expiry;
 use super::value::ValueTable;
 use super::{KeyedTable, TimeToLive};
@@ -56,6 +58,9 @@ pub(super) enum Tables<'a> {
     /// Memory, whatever the back-end.
     #[cfg(test)]
     InMemory(&'a KeyGroupRange, u32),
+    /// A test's store on disk, for a state of this name.
+    #[cfg(all(test, feature = "rocksdb"))]
+    OnDisk(&'a TestStore, String),
 }
 
 impl Tables<'_> {
@@ -64,6 +69,8 @@ impl Tables<'_> {
             Self::Of(task, id) => KeyedTable::empty(task, id),
             #[cfg(test)]
             Self::InMemory(range, max_parallelism) => KeyedTable::of(range, *max_parallelism),
+            #[cfg(all(test, feature = "rocksdb"))]
+            Self::OnDisk(test, name) => test.table(name),
         }
     }
 }
@@ -87,6 +94,9 @@ enum Owner {
     /// A test's.
     #[cfg(test)]
     Test(KeyGroupRange, u32),
+    /// A test's, on disk.
+    #[cfg(all(test, feature = "rocksdb"))]
+    TestOnDisk(TestStore),
 }
 
 /// Why a state cannot be had.
@@ -110,11 +120,18 @@ impl<K: Key> StateStore<K> {
         Self { states: Vec::new(), owner: Owner::Test(range, max_parallelism), clock }
     }
 
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(super) fn on_disk(test: TestStore, clock: ProcessingClock) -> Self {
+        Self { states: Vec::new(), owner: Owner::TestOnDisk(test), clock }
+    }
+
     fn tables(&self, name: &str) -> Tables<'_> {
         match &self.owner {
             Owner::Operator(task, uid) => Tables::Of(task, uid.state(name)),
             #[cfg(test)]
             Owner::Test(range, max_parallelism) => Tables::InMemory(range, *max_parallelism),
+            #[cfg(all(test, feature = "rocksdb"))]
+            Owner::TestOnDisk(test) => Tables::OnDisk(test, name.to_owned()),
         }
     }
 

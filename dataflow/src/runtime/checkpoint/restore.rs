@@ -14,6 +14,10 @@ use super::{Error, StateName, waiting_runtime};
 use crate::engine::snapshot::{ContentIndex, Location, SnapshotIndex, StateId};
 #[cfg(feature = "rocksdb")]
 use crate::engine::snapshot::{StateIndex, StoreIndex, StoredFile};
+use crate::record;
+
+/// Up to which size what a handle stands for is read at once and kept; of what is larger, a part at a time.
+const WHOLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// How many files of a store are read at once, each of which is in memory meanwhile.
 #[cfg(feature = "rocksdb")]
@@ -134,17 +138,23 @@ impl Restored {
         !self.snapshots.is_empty() && self.snapshots.iter().all(|snapshot| snapshot.index.finished)
     }
 
-    /// The sections of a keyed state in these key groups.
+    /// Shows the sections of a keyed state in these key groups, of which one at a time is in memory.
     ///
     /// # Errors
-    /// They cannot be read, or the state was of another kind.
-    pub(crate) fn sections(&self, id: &StateId, types: &[&str], range: &KeyGroupRange) -> Result<Vec<Bytes>, Error> {
-        let mut sections = Vec::new();
+    /// They cannot be read, the state was of another kind, or `take` does not understand one.
+    pub(crate) fn sections(
+        &self,
+        id: &StateId,
+        types: &[&str],
+        range: &KeyGroupRange,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), record::Error>,
+    ) -> Result<(), Error> {
         for snapshot in &self.snapshots {
             match snapshot.content(id, types)? {
                 Some(ContentIndex::Keyed(groups)) => {
                     for group in groups.iter().filter(|group| range.contains(KeyGroup(group.group))) {
-                        sections.push(self.read(snapshot, id, group.location)?);
+                        let section = self.read(snapshot, id, group.location)?;
+                        take(&section).map_err(|source| Error::Record { state: StateName(id.clone()), source })?;
                     }
                 }
                 Some(ContentIndex::Value(_) | ContentIndex::Store(_)) => {
@@ -156,7 +166,7 @@ impl Restored {
                 None => {}
             }
         }
-        Ok(sections)
+        Ok(())
     }
 
     /// The stores of sub-tasks that had some of these key groups; what is in them need not be shown as sections then.
@@ -253,6 +263,13 @@ impl Restored {
             None => {
                 let index = usize::try_from(location.handle).ok();
                 let handle = index.and_then(|index| snapshot.handles.get(index)).ok_or_else(|| beyond(id))?;
+                if let StateHandle::File { path, offset, length, .. } = handle
+                    && *length > WHOLE_BYTES_MAX
+                {
+                    let Location { offset: begin, length, checksum, .. } = location;
+                    let (path, offset) = (path.clone(), offset.saturating_add(begin));
+                    return read(&self.storage, &StateHandle::File { path, offset, length, checksum });
+                }
                 let whole = read(&self.storage, handle)?;
                 snapshot.read.borrow_mut().insert(location.handle, whole.clone());
                 whole

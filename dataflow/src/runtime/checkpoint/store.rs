@@ -16,7 +16,7 @@ use crate::engine::snapshot::{ContentIndex, Location, StateId, StateIndex, Store
 use crate::state::StoreFiles;
 
 /// How many files are written at once, each of which is in memory meanwhile.
-const FILES_AT_ONCE: usize = 4;
+const FILES_AT_ONCE: usize = 2;
 
 /// What RocksDB's tables end with: they never change, and no name is used twice.
 const TABLE: &str = ".sst";
@@ -90,3 +90,7 @@ impl Kept {
         self.files.into_iter().filter_map(place).collect()
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "rocksdb")]
+mod tests;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crc32fast::Hasher;
-use tidemill_model::checkpoint::{StateHandle, SubtaskState};
+use tidemill_model::checkpoint::{CheckpointKind, StateHandle, SubtaskState};
 use tidemill_model::id::ExecutionVertexId;
 
 use super::file::{CheckpointFile, INLINE_BYTES_MAX, Range};
@@ -42,9 +42,27 @@ pub(super) struct Base {
     files: BTreeMap<String, Place>,
 }
 
+/// When a snapshot was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// At a barrier.
+    Barrier(CheckpointKind),
+    /// At the end of input.
+    End,
+}
+
+impl Occasion {
+    /// Whether state that is in the files of a store is kept as these files. A savepoint is for any back-end, and what is
+    /// left at the end becomes a part of savepoints, too.
+    fn keeps_files(self) -> bool {
+        self == Self::Barrier(CheckpointKind::Periodic)
+    }
+}
+
 /// The snapshot of one sub-task while it is written.
 struct Writing<'a> {
     vertex: ExecutionVertexId,
+    occasion: Occasion,
     file: &'a mut CheckpointFile,
     base: Option<&'a Base>,
     range: Range,
@@ -63,7 +81,7 @@ const NEW: u32 = 1;
 pub(super) async fn write(
     vertex: ExecutionVertexId,
     parts: &[StatePart],
-    finished: bool,
+    occasion: Occasion,
     base: Option<&Base>,
     file: &mut CheckpointFile,
 ) -> Result<(SubtaskState, Base), Error> {
@@ -72,6 +90,7 @@ pub(super) async fn write(
     let range = Range::begin(file);
     let mut writing = Writing {
         vertex,
+        occasion,
         file,
         base,
         range,
@@ -83,7 +102,7 @@ pub(super) async fn write(
     for part in parts {
         writing.part(part).await?;
     }
-    writing.end(finished).await
+    writing.end().await
 }
 
 impl Base {
@@ -118,7 +137,7 @@ impl Writing<'_> {
                 self.range.settle(self.file).await?;
                 ContentIndex::Value(new_location(offset, bytes))
             }
-            Content::Keyed(frozen) if let Some(stored) = frozen.stored() => {
+            Content::Keyed(frozen) if let Some(stored) = frozen.stored().filter(|_| self.occasion.keeps_files()) => {
                 self.store.get_or_insert_with(|| LaterFiles::clone(&stored.files));
                 ContentIndex::Stored(stored.number)
             }
@@ -153,7 +172,7 @@ impl Writing<'_> {
         Ok(groups)
     }
 
-    async fn end(mut self, finished: bool) -> Result<(SubtaskState, Base), Error> {
+    async fn end(mut self) -> Result<(SubtaskState, Base), Error> {
         let new = self.range.end(self.file).await?;
         // Without new bytes the handles of older ranges come directly behind the table of contents.
         let mut handles: Vec<StateHandle> = new.iter().cloned().collect();
@@ -173,6 +192,7 @@ impl Writing<'_> {
             self.states.push(kept.index(&mut handles)?);
             base.files = kept.places();
         }
+        let finished = self.occasion == Occasion::End;
         let index = SnapshotIndex { finished, states: self.states }.encode()?;
         let index = match index.len() {
             0..=INLINE_BYTES_MAX => StateHandle::Inline(index),

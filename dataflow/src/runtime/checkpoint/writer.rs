@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tidemill_failpoint::FailPoint;
-use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, SubtaskState};
+use tidemill_model::checkpoint::{CheckpointKind, CheckpointOutcome, CheckpointReport, SubtaskState};
 use tidemill_model::id::{CheckpointId, ExecutionAttemptId};
 
 use super::file::CheckpointFile;
 use super::local::LocalCopies;
-use super::subtask::{self, Base};
+use super::subtask::{self, Base, Occasion};
 use super::{Checkpointing, Error, StatePart, waiting_runtime};
 use crate::runtime::executor::ExecutorEvent;
 use crate::runtime::spawn::{TaskKind, spawn};
@@ -23,7 +23,7 @@ const NICER: i32 = 5;
 /// What the writer is told.
 pub(crate) enum Message {
     /// These attempts of this process take part in a checkpoint.
-    Trigger { checkpoint: CheckpointId, attempts: Vec<ExecutionAttemptId> },
+    Trigger { checkpoint: CheckpointId, kind: CheckpointKind, attempts: Vec<ExecutionAttemptId> },
     /// An attempt's state at a checkpoint's barrier.
     Snapshot { attempt: ExecutionAttemptId, checkpoint: CheckpointId, parts: Vec<StatePart> },
     /// What an attempt leaves at the end of its input; it adds nothing more to any checkpoint.
@@ -94,8 +94,11 @@ impl SnapshotWriter {
 /// A checkpoint that is being written.
 struct Pending {
     file: CheckpointFile,
-    /// Who takes part here; unknown until the trigger has come, which a barrier from another process may overtake.
-    expected: Option<BTreeSet<ExecutionAttemptId>>,
+    /// What is wanted, and who takes part here; unknown until the trigger has come, which a barrier from another process
+    /// may overtake.
+    wanted: Option<(CheckpointKind, BTreeSet<ExecutionAttemptId>)>,
+    /// Snapshots that came before the trigger: its kind says how they are written.
+    early: Vec<(ExecutionAttemptId, Vec<StatePart>)>,
     /// What was written and is not acknowledged.
     states: BTreeMap<ExecutionAttemptId, SubtaskState>,
     acknowledged: BTreeSet<ExecutionAttemptId>,
@@ -140,13 +143,14 @@ impl Writer {
 
     async fn obey(&mut self, message: Message) {
         match message {
-            Message::Trigger { checkpoint, attempts } => {
-                if let Some(pending) = self.pending(checkpoint) {
-                    pending.expected.get_or_insert_default().extend(attempts);
-                    self.finish_if_whole(checkpoint).await;
+            Message::Trigger { checkpoint, kind, attempts } => self.trigger(checkpoint, kind, attempts).await,
+            Message::Snapshot { attempt, checkpoint, parts } => {
+                let Some(pending) = self.pending(checkpoint) else { return };
+                match pending.wanted {
+                    Some((kind, _)) => self.snapshot(attempt, (checkpoint, kind), &parts).await,
+                    None => pending.early.push((attempt, parts)),
                 }
             }
-            Message::Snapshot { attempt, checkpoint, parts } => self.snapshot(attempt, checkpoint, &parts).await,
             Message::Last { attempt, parts, reply } => {
                 self.acknowledge_first(attempt).await;
                 let state = self.last(attempt, &parts).await;
@@ -182,16 +186,31 @@ impl Writer {
         let (storage, process) = (&self.checkpointing.storage, &self.process);
         Some(self.pending.entry(checkpoint).or_insert_with(|| Pending {
             file: CheckpointFile::new(storage.clone(), checkpoint, process),
-            expected: None,
+            wanted: None,
+            early: Vec::new(),
             states: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
         }))
     }
 
-    async fn snapshot(&mut self, attempt: ExecutionAttemptId, checkpoint: CheckpointId, parts: &[StatePart]) {
+    async fn trigger(&mut self, checkpoint: CheckpointId, kind: CheckpointKind, attempts: Vec<ExecutionAttemptId>) {
+        let Some(pending) = self.pending(checkpoint) else { return };
+        pending.wanted.get_or_insert_with(|| (kind, BTreeSet::new())).1.extend(attempts);
+        for (attempt, parts) in std::mem::take(&mut pending.early) {
+            self.snapshot(attempt, (checkpoint, kind), &parts).await;
+        }
+        self.finish_if_whole(checkpoint).await;
+    }
+
+    async fn snapshot(
+        &mut self,
+        attempt: ExecutionAttemptId,
+        (checkpoint, kind): (CheckpointId, CheckpointKind),
+        parts: &[StatePart],
+    ) {
         let base = self.bases.get(&attempt).cloned();
         let Some(pending) = self.pending(checkpoint) else { return };
-        match subtask::write(attempt.vertex, parts, false, base.as_ref(), &mut pending.file).await {
+        match subtask::write(attempt.vertex, parts, Occasion::Barrier(kind), base.as_ref(), &mut pending.file).await {
             Ok((state, base)) => {
                 pending.states.insert(attempt, state);
                 self.written.entry(checkpoint).or_default().insert(attempt, base);
@@ -204,11 +223,10 @@ impl Writer {
     /// Before an attempt is known to have finished, everything that it left for checkpoints is acknowledged: the leader
     /// would take what it leaves in the end for its state at their barriers, and records between would be lost.
     async fn acknowledge_first(&mut self, attempt: ExecutionAttemptId) {
-        let with_it = |pending: &&Pending| pending.states.contains_key(&attempt);
-        let ids: Vec<CheckpointId> =
-            self.pending.iter().filter(|(_, pending)| with_it(pending)).map(|(id, _)| *id).collect();
-        for checkpoint in ids {
-            let Some(pending) = self.pending.get_mut(&checkpoint) else { continue };
+        for checkpoint in self.pending.keys().copied().collect::<Vec<_>>() {
+            self.write_early(attempt, checkpoint).await;
+            let with_it = |pending: &&mut Pending| pending.states.contains_key(&attempt);
+            let Some(pending) = self.pending.get_mut(&checkpoint).filter(with_it) else { continue };
             let next = pending.file.next();
             let file = std::mem::replace(&mut pending.file, next);
             let states = std::mem::take(&mut pending.states);
@@ -217,11 +235,19 @@ impl Writer {
         }
     }
 
+    /// Writes what an attempt left for a checkpoint that this process has not heard of, in the form that suits any kind.
+    async fn write_early(&mut self, attempt: ExecutionAttemptId, checkpoint: CheckpointId) {
+        let Some(pending) = self.pending.get_mut(&checkpoint) else { return };
+        let Some(index) = pending.early.iter().position(|(other, _)| *other == attempt) else { return };
+        let (_, parts) = pending.early.remove(index);
+        self.snapshot(attempt, (checkpoint, CheckpointKind::Savepoint), &parts).await;
+    }
+
     /// The last snapshot of an attempt has a file of its own: no checkpoint may wait for its end.
     async fn last(&self, attempt: ExecutionAttemptId, parts: &[StatePart]) -> Result<SubtaskState, Error> {
         let name = format!("{}-{}-{}", self.process, attempt.vertex.vertex, attempt.vertex.subtask);
         let mut file = CheckpointFile::last(self.checkpointing.storage.clone(), &name);
-        let (state, _) = subtask::write(attempt.vertex, parts, true, None, &mut file).await?;
+        let (state, _) = subtask::write(attempt.vertex, parts, Occasion::End, None, &mut file).await?;
         file.finish().await?;
         Ok(state)
     }
@@ -238,7 +264,8 @@ impl Writer {
     /// Closes the file when all who take part here have added theirs, and tells the leader: what is acknowledged is
     /// durable.
     async fn finish_if_whole(&mut self, checkpoint: CheckpointId) {
-        let Some(Pending { expected: Some(expected), states, acknowledged, .. }) = self.pending.get(&checkpoint) else {
+        let Some(Pending { wanted: Some((_, expected)), states, acknowledged, .. }) = self.pending.get(&checkpoint)
+        else {
             return;
         };
         let done = |attempt: &ExecutionAttemptId| {

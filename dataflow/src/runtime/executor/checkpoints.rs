@@ -64,7 +64,9 @@ impl Executor {
             FailPoint::CheckpointNotify.hit();
         }
         let message = || match command.action {
-            CheckpointAction::Trigger(_) => Some(Message::Trigger { checkpoint, attempts: command.attempts.clone() }),
+            CheckpointAction::Trigger(kind) => {
+                Some(Message::Trigger { checkpoint, kind, attempts: command.attempts.clone() })
+            }
             CheckpointAction::NotifyComplete => Some(Message::Completed(checkpoint)),
             CheckpointAction::Abort => Some(Message::Aborted(checkpoint)),
             CheckpointAction::Drain => None,

@@ -247,25 +247,17 @@ impl TaskContext {
         self.inner.checkpoints.had_finished.get()
     }
 
-    /// The sections of a keyed state in this sub-task's key groups, of the checkpoint that it starts from.
-    fn restored_sections(&self, id: &StateId, types: &[&str]) -> Result<Vec<Bytes>, Failure> {
-        let restored = self.inner.restored.borrow();
-        let Some(restored) = restored.as_ref() else { return Ok(Vec::new()) };
-        restored.sections(id, types, &self.key_groups()).map_err(|error| self.restore_failure(&error))
-    }
-
-    /// Shows each section of a keyed state to what takes it in.
+    /// Shows each section of a keyed state in this sub-task's key groups, of what it starts from, to what takes it in.
     pub(crate) fn restore_keyed(
         &self,
         id: &StateId,
         types: &[&str],
         mut take: impl FnMut(&[u8]) -> Result<(), crate::record::Error>,
     ) -> Result<(), Failure> {
-        for section in self.restored_sections(id, types)? {
-            take(&section)
-                .map_err(|source| self.restore_failure(&Error::Record { state: StateName(id.clone()), source }))?;
-        }
-        Ok(())
+        let restored = self.inner.restored.borrow();
+        let Some(restored) = restored.as_ref() else { return Ok(()) };
+        let taken = restored.sections(id, types, &self.key_groups(), &mut take);
+        taken.map_err(|error| self.restore_failure(&error))
     }
 
     /// The values of a state of the whole sub-task, one from each sub-task whose work this one goes on with.

@@ -14,6 +14,8 @@ use crate::record::{decode, encode};
 use crate::runtime::clock::ProcessingClock;
 use crate::state::TimeToLive;
 use crate::state::frozen::{decode_entries, encode_entries};
+#[cfg(feature = "rocksdb")]
+use crate::state::rocks::tests::TestStore;
 use crate::state::time_to_live::{Expiry, Timed, TtlTable};
 
 const GROUPS: u32 = 8;
@@ -137,8 +139,9 @@ fn expiry() -> Expiry {
     Expiry::new(TimeToLive::new(Duration::from_secs(1)), clock)
 }
 
-/// Batches of random accesses agree with an ordered map; afterwards a snapshot makes an equal table.
-fn check(table: &mut dyn StateTable<u64, u64>, restored: &mut dyn StateTable<u64, u64>) {
+/// Batches of random accesses agree with an ordered map; afterwards a snapshot makes an equal table. What the barrier
+/// does when all states are frozen is done by `passed`.
+fn check(table: &mut dyn StateTable<u64, u64>, restored: &mut dyn StateTable<u64, u64>, passed: &dyn Fn()) {
     let mut oracle = BTreeMap::new();
     for batch in 0..500u64 {
         let steps = (0..40).map(|step| (batch * 40 + step).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20);
@@ -165,6 +168,7 @@ fn check(table: &mut dyn StateTable<u64, u64>, restored: &mut dyn StateTable<u64
         table.sweep(100);
     }
     let frozen = table.freeze();
+    passed();
     let mut kept = 0;
     for index in 0..frozen.groups().len() {
         let mut section = Vec::new();
@@ -183,12 +187,24 @@ fn check(table: &mut dyn StateTable<u64, u64>, restored: &mut dyn StateTable<u64
 
 #[test]
 fn every_table_agrees_with_an_ordered_map() {
-    check(&mut heap::<u64>(), &mut BytesTable::<u64>::new());
-    check(&mut BytesTable::<u64>::new(), &mut heap::<u64>());
+    check(&mut heap::<u64>(), &mut BytesTable::<u64>::new(), &|| ());
+    check(&mut BytesTable::<u64>::new(), &mut heap::<u64>(), &|| ());
     let on_heap = || TtlTable::new(heap::<Timed<u64>>(), expiry());
     let in_bytes = || TtlTable::new(BytesTable::<Timed<u64>>::new(), expiry());
-    check(&mut on_heap(), &mut in_bytes());
-    check(&mut in_bytes(), &mut on_heap());
+    check(&mut on_heap(), &mut in_bytes(), &|| ());
+    check(&mut in_bytes(), &mut on_heap(), &|| ());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn tables_on_disk_agree_with_an_ordered_map_and_go_over_to_the_heap_and_back() {
+    let test = TestStore::of_groups(GROUPS);
+    let passed = || test.store.set_aside();
+    check(&mut test.table::<u64, u64>("one"), &mut heap::<u64>(), &passed);
+    check(&mut heap::<u64>(), &mut test.table::<u64, u64>("two"), &passed);
+    let with_end = |name| TtlTable::new(test.table::<u64, Timed<u64>>(name), expiry());
+    check(&mut with_end("three"), &mut TtlTable::new(heap::<Timed<u64>>(), expiry()), &passed);
+    check(&mut TtlTable::new(heap::<Timed<u64>>(), expiry()), &mut with_end("four"), &passed);
 }
 
 #[test]

@@ -8,8 +8,7 @@ const FILTER_BITS: f64 = 10.0;
 /// The size of blocks: a look-up reads one.
 const BLOCK_BYTES: usize = 4 * 1024;
 
-/// The size of files, which doubles from level to level: what an upload takes into memory, and the least that a changed
-/// key makes new.
+/// The size of files: what an upload takes into memory, and the least that a changed key makes new.
 const FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// When the list of files is begun anew: it goes into every checkpoint.
@@ -40,7 +39,6 @@ pub(super) fn options(memory_bytes: usize) -> Options {
     options.set_write_buffer_size(memory_bytes / 4 / WRITE_BUFFERS.unsigned_abs() as usize);
     options.set_max_write_buffer_number(WRITE_BUFFERS);
     options.set_target_file_size_base(FILE_BYTES);
-    options.set_target_file_size_multiplier(2);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_max_background_jobs(2);
     options.set_max_open_files(OPEN_FILES);

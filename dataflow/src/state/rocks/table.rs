@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use rocksdb::{DB, Direction, IteratorMode, Options, ReadOptions, WriteBatch};
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch};
 use tidemill_model::key::{Key, KeyHash};
 use tidemill_model::key_group::KeyGroup;
 
 use super::key::{KEY_BYTES, end_of, hash_of, key};
+use super::options::options;
 use super::store::{BATCH_BYTES, FAMILY, RocksStore};
 use crate::record::{self, Data, decode_value, encode_value};
 use crate::runtime::sink::UserError;
@@ -173,7 +174,7 @@ impl<K: Key, V: Data> FrozenRocks<K, V> {
             None => {
                 let files = self.stored.files.get().ok_or("the files of the store were not set aside")?;
                 let files = files.as_ref().map_err(Clone::clone)?;
-                let db = DB::open_cf_for_read_only(&Options::default(), files.folder(), [FAMILY], false);
+                let db = DB::open_cf_for_read_only(&options(BATCH_BYTES), files.folder(), [FAMILY], false);
                 opened.insert(db.map_err(super::store::database("open"))?)
             }
         };

@@ -18,6 +18,33 @@ const GROUPS: u32 = 16;
 /// So little that entries are evicted all the time.
 const TINY: usize = 64 * 1024;
 
+/// A store for a test, of all key groups, and the folder that it goes with.
+pub(crate) struct TestStore {
+    pub(crate) store: std::rc::Rc<RocksStore>,
+    _folder: TempDir,
+}
+
+impl TestStore {
+    /// An empty one with little memory.
+    pub(crate) fn of_groups(groups: u32) -> Self {
+        let folder = TempDir::new().unwrap();
+        let range = KeyGroupRange::of(SubtaskIndex(0), 1, groups);
+        let state = StoreFolder::make(folder.path().join("state")).unwrap();
+        let store = RocksStore::open(state, TINY, (range, groups), Default::default()).unwrap();
+        Self { store, _folder: folder }
+    }
+
+    /// A table in it.
+    pub(crate) fn table<K: Key, V: Data>(&self, name: &str) -> KeyedTable<K, V> {
+        KeyedTable::with_cache(&self.store.range, self.store.max_parallelism, self.store.table(&id(name)))
+    }
+
+    /// Merges all files, as happens now and then; nothing is left to do then until much is written.
+    pub(crate) fn compact(&self) {
+        self.store.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    }
+}
+
 fn range(subtask: u32, parallelism: u32) -> KeyGroupRange {
     KeyGroupRange::of(SubtaskIndex(subtask), parallelism, GROUPS)
 }
