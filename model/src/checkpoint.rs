@@ -278,6 +278,11 @@ pub enum AbortReason {
     Superseded,
     /// Another leadership had triggered it, and not every sub-task had acknowledged it.
     LeaderChanged,
+    /// A task manager's stream broke before these had acknowledged it: they may never have heard of it.
+    StreamBroken {
+        /// Who.
+        missing: Vec<ExecutionVertexId>,
+    },
     /// A newer one was completed first.
     Subsumed,
 }
@@ -292,6 +297,10 @@ impl fmt::Display for AbortReason {
             }
             Self::Superseded => f.write_str("attempts were replaced"),
             Self::LeaderChanged => f.write_str("the leader that triggered it is gone"),
+            Self::StreamBroken { missing } => {
+                write!(f, "the stream to their task manager broke before it was acknowledged by")?;
+                missing.iter().try_for_each(|vertex| write!(f, " {vertex}"))
+            }
             Self::Subsumed => f.write_str("a newer one was completed first"),
         }
     }

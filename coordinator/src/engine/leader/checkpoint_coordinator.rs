@@ -167,8 +167,26 @@ impl CheckpointCoordinator {
         }
     }
 
-    /// The streams of these attempts' task manager broke and are back: what was sent meanwhile may be lost.
-    pub(super) fn repeat(&self, attempts: &BTreeSet<ExecutionAttemptId>, wishes: &mut Vec<Wish>) {
+    /// The stream of these attempts' task manager broke and is back, with all that they had acknowledged: what was sent
+    /// meanwhile may be lost. A completion is made known again. A checkpoint is given up, and the next one begins at once:
+    /// if its trigger is lost, it would wait for its time-out.
+    pub(super) fn reconnected(
+        &mut self,
+        now: Instant,
+        attempts: &BTreeSet<ExecutionAttemptId>,
+        wishes: &mut Vec<Wish>,
+    ) {
+        let lost = |pending: &PendingCheckpoint| {
+            let expected = |attempt: &&ExecutionAttemptId| pending.expects(**attempt);
+            let here: BTreeSet<ExecutionVertexId> = attempts.iter().filter(expected).map(|id| id.vertex).collect();
+            let missing = pending.missing().into_iter().filter(|vertex| here.contains(vertex));
+            missing.collect::<Vec<ExecutionVertexId>>()
+        };
+        let lost: Vec<_> = self.pending.iter().map(|(&id, pending)| (id, lost(pending))).collect();
+        for (id, missing) in lost.into_iter().filter(|(_, missing)| !missing.is_empty()) {
+            self.drop_pending(now, id, AbortReason::StreamBroken { missing }, wishes);
+            self.last_trigger = None;
+        }
         if let Some(Notification { id, waiting, .. }) = &self.notification {
             let again: BTreeSet<ExecutionAttemptId> = waiting.intersection(attempts).copied().collect();
             if !again.is_empty() {

@@ -72,7 +72,7 @@ impl History {
     pub(super) fn aborted(&mut self, id: CheckpointId, reason: &AbortReason) {
         let held_up_by = match reason {
             AbortReason::Declined { vertex, .. } => vec![*vertex],
-            AbortReason::Expired { missing } => missing.clone(),
+            AbortReason::Expired { missing } | AbortReason::StreamBroken { missing } => missing.clone(),
             AbortReason::Superseded | AbortReason::LeaderChanged => Vec::new(),
             AbortReason::Subsumed => return,
         };

@@ -61,13 +61,18 @@ impl JobMaster {
     }
 
     /// A task manager's stream is new: what was sent over the former one may be lost.
-    pub(super) fn repeat_notification(&mut self, task_manager: TaskManagerId, actions: &mut Vec<JobMasterAction>) {
+    pub(super) fn checkpoints_reconnected(
+        &mut self,
+        now: Instant,
+        task_manager: TaskManagerId,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
         let Some(schedule) = &self.job.schedule else { return };
         let here = schedule.attempt_ids(self.job.spec.id).filter(|(_, slot)| slot.task_manager == task_manager);
         let here = here.map(|(attempt, _)| attempt).collect();
-        let Some(checkpoints) = &self.checkpoints else { return };
+        let Some(checkpoints) = &mut self.checkpoints else { return };
         let mut wishes = Vec::new();
-        checkpoints.repeat(&here, &mut wishes);
+        checkpoints.reconnected(now, &here, &mut wishes);
         self.fulfil(wishes, actions);
     }
 

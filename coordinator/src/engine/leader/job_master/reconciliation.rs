@@ -57,7 +57,7 @@ impl JobMaster {
                 for report in acknowledged {
                     self.checkpoint_reported(now, report, actions);
                 }
-                self.repeat_notification(id, actions);
+                self.checkpoints_reconnected(now, id, actions);
                 self.drain_again(id);
             }
             JobStatus::Cancelling | JobStatus::Failing(_) => {
