@@ -303,8 +303,8 @@ impl World {
                 JobMasterAction::Propose(body) => {
                     self.propose(node, epoch, body, Proposer::Master { epoch });
                 }
-                JobMasterAction::RequestSlots { request, requirements } => {
-                    let event = ResourceManagerEvent::SlotsRequested { job, request, requirements };
+                JobMasterAction::RequestSlots { request, requirements, former } => {
+                    let event = ResourceManagerEvent::SlotsRequested { job, request, requirements, former };
                     self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
                 }
                 JobMasterAction::ReturnSlots { slots } => {

@@ -150,12 +150,13 @@ impl JobMaster {
         actions
     }
 
-    /// Whether time alone may change something. Not while the job only waits for slots: somebody must say something
-    /// first, and a tick is lost on it.
+    /// Whether time alone may change something. Not while the job only waits for slots and holds none in vain: somebody must
+    /// say something first, and a tick is lost on it.
     #[must_use]
     pub fn depends_on_time(&self) -> bool {
         let waits = matches!(self.job.status, JobStatus::Created | JobStatus::Restarting);
-        !(waits && self.slots.are_awaited() && self.reconciliation.is_none())
+        let lets_go = self.slots.hold_in_vain(self.job.schedule.as_ref());
+        !(waits && self.slots.are_awaited() && self.reconciliation.is_none() && !lets_go)
     }
 
     /// The replicated state as this leader knows it.

@@ -77,8 +77,8 @@ impl ResourceManager {
             ResourceManagerEvent::PortProbed { task_manager, refused } => {
                 self.port_probed(task_manager, refused, &mut actions);
             }
-            ResourceManagerEvent::SlotsRequested { job, request, requirements } => {
-                self.pool.request(job, request, requirements);
+            ResourceManagerEvent::SlotsRequested { job, request, requirements, former } => {
+                self.pool.request(job, request, requirements, former);
             }
             ResourceManagerEvent::SlotsReturned { job, slots } => self.pool.give_back(job, &slots),
             ResourceManagerEvent::SlotsReleased { job } => self.pool.release(job),

@@ -36,6 +36,14 @@ pub enum SlotPlacement {
     Pack,
 }
 
+/// A job that waits: what it wants, and where the sub-tasks of each slot last were, in the order of the grant.
+#[derive(Debug, Clone)]
+struct Waiting {
+    asking: Allocation,
+    requirements: SlotRequirements,
+    former: Vec<Option<TaskManagerId>>,
+}
+
 /// Who has a slot, or waits for some, and by which of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Allocation {
@@ -54,7 +62,7 @@ pub struct SlotPool {
     /// May name slots of task managers that have not registered with this leader yet.
     allocated: BTreeMap<SlotId, Allocation>,
     /// What jobs want beside what they hold. Invariant: a job waits at most once.
-    waiting: VecDeque<(Allocation, SlotRequirements)>,
+    waiting: VecDeque<Waiting>,
     /// How many at the end of `waiting` have not been looked at since slots last became free.
     untried: usize,
 }
@@ -106,13 +114,21 @@ impl SlotPool {
 
     /// A job asks for slots beside those that it holds, for all its slot sharing groups at once or none. A later request
     /// replaces the job's earlier one; one for no slots withdraws it.
-    pub fn request(&mut self, job: JobId, request: SlotRequestId, requirements: SlotRequirements) {
-        self.waiting.retain(|(waiting, _)| waiting.job != job);
+    ///
+    /// `former` names for each slot, in the order of the grant, the task manager that has its sub-tasks' local state.
+    pub fn request(
+        &mut self,
+        job: JobId,
+        request: SlotRequestId,
+        requirements: SlotRequirements,
+        former: Vec<Option<TaskManagerId>>,
+    ) {
+        self.waiting.retain(|waiting| waiting.asking.job != job);
         self.untried = self.untried.min(self.waiting.len());
         if requirements.total() == 0 {
             return;
         }
-        self.waiting.push_back((Allocation { job, request }, requirements));
+        self.waiting.push_back(Waiting { asking: Allocation { job, request }, requirements, former });
         // A repeated request may have replaced one that nobody had looked at.
         self.untried = (self.untried + 1).min(self.waiting.len());
     }
@@ -133,7 +149,7 @@ impl SlotPool {
     pub fn release(&mut self, job: JobId) {
         let (held, waited) = (self.allocated.len(), self.waiting.len());
         self.allocated.retain(|_, holder| holder.job != job);
-        self.waiting.retain(|(waiting, _)| waiting.job != job);
+        self.waiting.retain(|waiting| waiting.asking.job != job);
         if (held, waited) != (self.allocated.len(), self.waiting.len()) {
             self.untried = self.waiting.len();
         }
@@ -148,13 +164,14 @@ impl SlotPool {
         }
         let mut free = self.grantable().count();
         // The others were looked at when as many slots were free, or more.
-        for (asking, requirements) in self.waiting.split_off(self.waiting.len() - untried) {
-            let wanted = usize::try_from(requirements.total()).unwrap_or(usize::MAX);
+        for waiting in self.waiting.split_off(self.waiting.len() - untried) {
+            let wanted = usize::try_from(waiting.requirements.total()).unwrap_or(usize::MAX);
             if free < wanted {
-                self.waiting.push_back((asking, requirements));
+                self.waiting.push_back(waiting);
                 continue;
             }
-            let slots = self.choose(asking.job, requirements.total());
+            let asking = waiting.asking;
+            let slots = self.choose(asking.job, wanted, &waiting.former);
             free -= wanted;
             self.allocated.extend(slots.iter().map(|&slot| (slot, asking)));
             grants.push(Grant { job: asking.job, request: asking.request, slots });
@@ -162,16 +179,21 @@ impl SlotPool {
         grants
     }
 
-    /// Up to `count` free slots: on task managers that host the job already, where its inputs are, before others.
-    fn choose(&self, job: JobId, count: u32) -> Vec<SlotId> {
+    /// Up to `count` free slots: each where its sub-tasks were before, and have left their state; else on task managers that
+    /// host the job already, where its inputs are; else as the placement says.
+    fn choose(&self, job: JobId, count: usize, former: &[Option<TaskManagerId>]) -> Vec<SlotId> {
         let hosts: BTreeSet<TaskManagerId> =
             self.allocated.iter().filter(|(_, holder)| holder.job == job).map(|(slot, _)| slot.task_manager).collect();
         let mut free: BTreeMap<TaskManagerId, VecDeque<SlotId>> = BTreeMap::new();
         for slot in self.grantable() {
             free.entry(slot.task_manager).or_default().push_back(slot);
         }
-        let mut chosen = Vec::new();
-        for _ in 0..count {
+        let mut chosen: Vec<Option<SlotId>> = vec![None; count];
+        for (slot, former) in chosen.iter_mut().zip(former) {
+            *slot = former.and_then(|task_manager| free.get_mut(&task_manager)?.pop_front());
+        }
+        free.retain(|_, slots| !slots.is_empty());
+        for slot in chosen.iter_mut().filter(|slot| slot.is_none()) {
             let best = free.iter().min_by_key(|(id, slots)| {
                 let rank = match self.placement {
                     SlotPlacement::Spread => usize::MAX - slots.len(),
@@ -181,12 +203,12 @@ impl SlotPool {
             });
             let Some(task_manager) = best.map(|(&id, _)| id) else { break };
             let Some(slots) = free.get_mut(&task_manager) else { break };
-            chosen.extend(slots.pop_front());
+            *slot = slots.pop_front();
             if slots.is_empty() {
                 free.remove(&task_manager);
             }
         }
-        chosen
+        chosen.into_iter().flatten().collect()
     }
 
     fn free(&self) -> impl Iterator<Item = SlotId> + '_ {
@@ -222,6 +244,6 @@ impl SlotPool {
                  other jobs to end, or submit with a lower parallelism{fewer_groups}"
             )
         };
-        self.waiting.iter().map(|(waiting, requirements)| (waiting.job, reason(requirements))).collect()
+        self.waiting.iter().map(|waiting| (waiting.asking.job, reason(&waiting.requirements))).collect()
     }
 }

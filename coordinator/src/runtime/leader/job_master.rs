@@ -157,8 +157,8 @@ impl JobMasterActor {
                 }
                 spawn("propose", propose(self.arguments.context.clone(), body));
             }
-            JobMasterAction::RequestSlots { request, requirements } => {
-                let requested = resource_manager::RequestSlots { job, request, requirements };
+            JobMasterAction::RequestSlots { request, requirements, former } => {
+                let requested = resource_manager::RequestSlots { job, request, requirements, former };
                 deliver(resource_manager.tell(requested).try_send());
             }
             JobMasterAction::ReturnSlots { slots } => {

@@ -72,6 +72,7 @@ pub(super) struct RequestSlots {
     pub(super) job: JobId,
     pub(super) request: SlotRequestId,
     pub(super) requirements: SlotRequirements,
+    pub(super) former: Vec<Option<TaskManagerId>>,
 }
 
 /// A job has no use for some of its slots.
@@ -314,8 +315,8 @@ macro_rules! events {
 }
 events! {
     Inbound Inbound { session, message } => ResourceManagerEvent::Message { session, message };
-    RequestSlots RequestSlots { job, request, requirements } =>
-        ResourceManagerEvent::SlotsRequested { job, request, requirements };
+    RequestSlots RequestSlots { job, request, requirements, former } =>
+        ResourceManagerEvent::SlotsRequested { job, request, requirements, former };
     ReturnSlots ReturnSlots { job, slots } => ResourceManagerEvent::SlotsReturned { job, slots };
     SetDraining SetDraining { task_manager, draining } => ResourceManagerEvent::DrainingSet { task_manager, draining };
     ReleaseSlots ReleaseSlots(job) => ResourceManagerEvent::SlotsReleased { job };

@@ -145,6 +145,8 @@ pub enum JobMasterAction {
         request: SlotRequestId,
         /// How many for which slot sharing group; none withdraws the one before.
         requirements: SlotRequirements,
+        /// Where the sub-tasks of each slot last were, in the order of the grant.
+        former: Vec<Option<TaskManagerId>>,
     },
     /// Give back slots that the job has no use for.
     ReturnSlots {

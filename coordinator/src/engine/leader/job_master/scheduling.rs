@@ -1,6 +1,7 @@
 //! Slots, the schedule, and the deployment of what is scheduled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tidemill_model::execution::{ExecutionState, Failure, FailureKind, JobDeployment, Schedule, TaskManagerLocation};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, ExecutionVertexId, TaskManagerId};
@@ -26,7 +27,15 @@ pub(super) struct Slots {
     /// What was asked for, in the order in which it is granted; none: nothing is asked for.
     requested: Option<Vec<SlotKey>>,
     last_request: SlotRequestId,
+    /// The task manager on which the sub-tasks of each slot last were: it may have their state.
+    former: BTreeMap<SlotKey, TaskManagerId>,
+    /// Since when something waits for slots without a break.
+    waiting_since: Option<Instant>,
 }
+
+/// How long a job that waits for more slots holds those in which nothing of it runs. Two jobs that each hold a part of what
+/// the other needs would wait for ever; one that lets go gets the same slots again if nobody else wanted them.
+const HOLDS_IN_VAIN: Duration = Duration::from_secs(5);
 
 impl Slots {
     /// What the replicated schedule says that the job holds.
@@ -45,7 +54,9 @@ impl Slots {
         for vertex in &job.spec.graph.vertices {
             for (id, scheduled) in &schedule.attempts {
                 if id.vertex == vertex.id {
-                    self.held.insert((vertex.slot_sharing_group.clone(), id.subtask.0), scheduled.slot);
+                    let key = (vertex.slot_sharing_group.clone(), id.subtask.0);
+                    self.former.insert(key.clone(), scheduled.slot.task_manager);
+                    self.held.insert(key, scheduled.slot);
                 }
             }
         }
@@ -64,13 +75,27 @@ impl Slots {
         self.owned.extend(slots.iter().map(|&slot| (slot, request)));
         self.locations.extend(locations);
         let Some(requested) = self.requested.take_if(|_| request == self.last_request) else { return };
-        self.held.extend(requested.into_iter().zip(slots.iter().copied()));
+        for (key, &slot) in requested.into_iter().zip(slots) {
+            self.former.insert(key.clone(), slot.task_manager);
+            self.held.insert(key, slot);
+        }
+    }
+
+    /// Whether there are slots in which nothing is scheduled.
+    pub(super) fn hold_in_vain(&self, schedule: Option<&Schedule>) -> bool {
+        let scheduled = scheduled_slots(schedule);
+        self.held.values().any(|slot| !scheduled.contains(slot))
+    }
+
+    /// Keeps the slots in which something is scheduled.
+    fn let_go(&mut self, schedule: Option<&Schedule>) {
+        let scheduled = scheduled_slots(schedule);
+        self.held.retain(|_, slot| scheduled.contains(slot));
     }
 
     /// Takes out what is neither held nor scheduled.
     fn surplus(&mut self, schedule: Option<&Schedule>) -> BTreeMap<SlotId, SlotRequestId> {
-        let scheduled = schedule.iter().flat_map(|schedule| schedule.attempts.values().map(|at| at.slot));
-        let used: BTreeSet<SlotId> = self.held.values().copied().chain(scheduled).collect();
+        let used: BTreeSet<SlotId> = self.held.values().copied().chain(scheduled_slots(schedule)).collect();
         let (owned, surplus) = std::mem::take(&mut self.owned).into_iter().partition(|(slot, _)| used.contains(slot));
         self.owned = owned;
         surplus
@@ -87,6 +112,10 @@ impl Slots {
         self.held.retain(|_, slot| slot.task_manager != task_manager);
         self.locations.remove(&task_manager);
     }
+}
+
+fn scheduled_slots(schedule: Option<&Schedule>) -> BTreeSet<SlotId> {
+    schedule.iter().flat_map(|schedule| schedule.attempts.values().map(|at| at.slot)).collect()
 }
 
 impl JobMaster {
@@ -114,13 +143,20 @@ impl JobMaster {
         if self.start_at.is_some_and(|start_at| now < start_at) || !self.stopping.is_empty() {
             return;
         }
-        let missing = self.missing_slots(&self.job.awaiting);
+        let mut missing = self.missing_slots(&self.job.awaiting);
         if missing.is_empty() {
+            self.slots.waiting_since = None;
             self.withdraw_request(actions);
             let (next, awaiting) = (self.job.next_attempt(), &self.job.awaiting);
             let schedule = place(&self.job.spec.graph, next, awaiting, &self.slots.held, &self.slots.locations);
             tracing::debug!(job_id = %self.job.spec.id, plan = %schedule, "schedule");
             return self.decide(CommandBody::RecordSchedule { job: self.job.spec.id, schedule }, actions);
+        }
+        let since = *self.slots.waiting_since.get_or_insert(now);
+        if now.since(since) >= HOLDS_IN_VAIN && self.slots.hold_in_vain(self.job.schedule.as_ref()) {
+            self.slots.let_go(self.job.schedule.as_ref());
+            self.return_surplus(actions);
+            missing = self.missing_slots(&self.job.awaiting);
         }
         self.request_missing(missing, actions);
     }
@@ -134,21 +170,27 @@ impl JobMaster {
         for (group, _) in &missing {
             *requirements.0.entry(group.clone()).or_default() += 1;
         }
+        let former = missing.iter().map(|key| self.slots.former.get(key).copied()).collect();
         self.slots.requested = Some(missing);
-        self.request_slots(requirements, actions);
+        self.request_slots(requirements, former, actions);
     }
 
     /// What was asked for is not needed any more: a task manager with held slots has come back, or drains no more.
     pub(super) fn withdraw_request(&mut self, actions: &mut Vec<JobMasterAction>) {
         if self.slots.requested.take().is_some() {
-            self.request_slots(SlotRequirements::default(), actions);
+            self.request_slots(SlotRequirements::default(), Vec::new(), actions);
         }
     }
 
-    fn request_slots(&mut self, requirements: SlotRequirements, actions: &mut Vec<JobMasterAction>) {
+    fn request_slots(
+        &mut self,
+        requirements: SlotRequirements,
+        former: Vec<Option<TaskManagerId>>,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
         let request = SlotRequestId(self.slots.last_request.0 + 1);
         self.slots.last_request = request;
-        actions.push(JobMasterAction::RequestSlots { request, requirements });
+        actions.push(JobMasterAction::RequestSlots { request, requirements, former });
     }
 
     /// The slots that these sub-tasks need for their next attempts and the job does not hold, group by group.

@@ -27,7 +27,7 @@ fn graph(vertices: &[(&str, u32)]) -> JobGraph {
 fn schedule(graph: &JobGraph, hosts: u128, count: u32) -> Schedule {
     let mut pool = SlotPool::default();
     (1..=hosts).for_each(|n| pool.offer(task_manager(n).id, count));
-    pool.request(spec(5).id, SlotRequestId(1), graph.slot_requirements());
+    pool.request(spec(5).id, SlotRequestId(1), graph.slot_requirements(), vec![]);
     let grants = pool.grant();
     let locations = (1..=hosts).map(|n| (task_manager(n).id, task_manager(n))).collect();
     place_all(graph, AttemptNumber(0), &grants[0].slots, &locations)

@@ -65,6 +65,8 @@ pub enum ResourceManagerEvent {
         request: SlotRequestId,
         /// How many for which slot sharing group; none withdraws what it had asked for.
         requirements: SlotRequirements,
+        /// Where the sub-tasks of each slot last were, in the order of the grant.
+        former: Vec<Option<TaskManagerId>>,
     },
     /// A job has no use for some of its slots.
     SlotsReturned {

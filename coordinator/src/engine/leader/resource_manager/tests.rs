@@ -41,7 +41,7 @@ fn reported(session: u64, attempts: Vec<AttemptReport>) -> Event {
 fn request(job: u64, groups: &[(&str, u32)]) -> Event {
     let group = |&(name, count): &(&str, u32)| (SlotSharingGroup(name.into()), count);
     let requirements = SlotRequirements(groups.iter().map(group).collect());
-    Event::SlotsRequested { job: job_id(job), request: SlotRequestId(1), requirements }
+    Event::SlotsRequested { job: job_id(job), request: SlotRequestId(1), requirements, former: vec![] }
 }
 
 fn heartbeat(session: u64) -> Event {

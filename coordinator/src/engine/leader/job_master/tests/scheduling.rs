@@ -8,7 +8,7 @@ use tidemill_model::time::{Instant, Timestamp};
 
 use super::{Harness, JobMasterEvent, granted_slots, host};
 use crate::engine::fixture::{attempt, finished, report, schedule, task_manager};
-use crate::engine::leader::SlotRequestId;
+use crate::engine::leader::{JobMasterAction, SlotRequestId};
 use crate::engine::replicated::{CommandBody, Response};
 
 #[test]
@@ -186,4 +186,24 @@ fn a_schedule_that_a_cancellation_came_before_is_never_deployed() {
     assert_eq!(harness.step(refused), "", "neither deployed nor proposed again and again");
     let ended = harness.step(cancel);
     assert!(ended.contains("propose end Canceled") && !ended.contains("deploy"), "{ended}");
+}
+
+#[test]
+fn a_job_that_waits_for_more_slots_lets_go_of_those_in_which_nothing_runs_and_asks_for_its_former_ones() {
+    let mut harness = Harness::running();
+    harness.step(JobMasterEvent::TaskManagerLost { task_manager: host(1), reason: "silent".into() });
+    harness.stopped(0);
+    assert_eq!(harness.tick_after(Duration::from_secs(1)), "request 1 slots\n", "it holds the other one");
+    assert!(harness.master.depends_on_time());
+    assert_eq!(harness.tick_after(Duration::from_secs(4)), "");
+    let event = JobMasterEvent::Tick;
+    let actions = harness.master.step(Instant::from_origin(harness.now + Duration::from_secs(1)), event);
+    let [JobMasterAction::ReturnSlots { slots }, JobMasterAction::RequestSlots { former, requirements, .. }] =
+        &actions[..]
+    else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(slots.keys().map(|slot| slot.task_manager).collect::<Vec<_>>(), [host(0)]);
+    assert_eq!((requirements.total(), &former[..]), (2, &[Some(host(0)), Some(host(1))][..]));
+    assert!(!harness.master.depends_on_time(), "others must do something first");
 }
