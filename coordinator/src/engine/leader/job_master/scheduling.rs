@@ -21,8 +21,11 @@ use crate::engine::replicated::{CommandBody, JobState};
 pub(super) struct Slots {
     held: HeldSlots,
     /// Every slot that the resource manager takes for the job's, with the request that brought it. Invariant: each is held,
-    /// scheduled, or given back.
+    /// scheduled, lost, or given back.
     owned: BTreeMap<SlotId, SlotRequestId>,
+    /// Those of task managers that are gone. What has finished there is scheduled there still, and holds nothing: when the
+    /// task manager comes back, they are anybody's.
+    lost: BTreeSet<SlotId>,
     locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
     /// What was asked for, in the order in which it is granted; none: nothing is asked for.
     requested: Option<Vec<SlotKey>>,
@@ -48,12 +51,13 @@ impl Slots {
         slots
     }
 
-    /// What is scheduled stays where it is.
+    /// What is scheduled stays where it is, if the slot is the job's still.
     pub(super) fn hold_scheduled(&mut self, job: &JobState) {
         let Some(schedule) = &job.schedule else { return };
         for vertex in &job.spec.graph.vertices {
             for (id, scheduled) in &schedule.attempts {
-                if id.vertex == vertex.id {
+                let owned = self.owned.contains_key(&scheduled.slot) && !self.lost.contains(&scheduled.slot);
+                if id.vertex == vertex.id && owned {
                     let key = (vertex.slot_sharing_group.clone(), id.subtask.0);
                     self.former.insert(key.clone(), scheduled.slot.task_manager);
                     self.held.insert(key, scheduled.slot);
@@ -73,6 +77,7 @@ impl Slots {
             return;
         }
         self.owned.extend(slots.iter().map(|&slot| (slot, request)));
+        self.lost.retain(|slot| !slots.contains(slot));
         self.locations.extend(locations);
         let Some(requested) = self.requested.take_if(|_| request == self.last_request) else { return };
         for (key, &slot) in requested.into_iter().zip(slots) {
@@ -93,11 +98,14 @@ impl Slots {
         self.held.retain(|_, slot| scheduled.contains(slot));
     }
 
-    /// Takes out what is neither held nor scheduled.
+    /// Takes out what is neither held nor scheduled, and what is lost.
     fn surplus(&mut self, schedule: Option<&Schedule>) -> BTreeMap<SlotId, SlotRequestId> {
         let used: BTreeSet<SlotId> = self.held.values().copied().chain(scheduled_slots(schedule)).collect();
-        let (owned, surplus) = std::mem::take(&mut self.owned).into_iter().partition(|(slot, _)| used.contains(slot));
+        let lost = std::mem::take(&mut self.lost);
+        let keeps = |slot: &SlotId| used.contains(slot) && !lost.contains(slot);
+        let (owned, surplus) = std::mem::take(&mut self.owned).into_iter().partition(|(slot, _)| keeps(slot));
         self.owned = owned;
+        self.locations.retain(|id, _| self.owned.keys().any(|slot| slot.task_manager == *id));
         surplus
     }
 
@@ -110,7 +118,7 @@ impl Slots {
     /// given up by the job alone, and offers them to all when it comes back.
     pub(super) fn lose(&mut self, task_manager: TaskManagerId) {
         self.held.retain(|_, slot| slot.task_manager != task_manager);
-        self.locations.remove(&task_manager);
+        self.lost.extend(self.owned.keys().filter(|slot| slot.task_manager == task_manager));
     }
 }
 

@@ -6,9 +6,10 @@ use expect_test::expect;
 use tidemill_model::execution::{ExecutionState, FailureKind};
 use tidemill_model::job::JobSpec;
 use tidemill_model::job_graph::Partitioning;
+use tidemill_model::time::Timestamp;
 
-use super::{Harness, JobMasterEvent};
-use crate::engine::fixture::{spec, task_manager};
+use super::{CommandBody, Harness, JobMasterEvent, host};
+use crate::engine::fixture::{failure, spec, task_manager};
 
 /// Two pipelines side by side, one on each task manager.
 fn pipelines() -> JobSpec {
@@ -127,4 +128,26 @@ fn a_draining_task_manager_is_not_asked_to_remove_output_of_others_when_there_is
     let response = replica.apply(&body, tidemill_model::time::Timestamp(9));
     let canceled = harness.step(JobMasterEvent::Applied { body, stamp: tidemill_model::time::Timestamp(9), response });
     assert!(canceled.contains("tm-4 <- abort"), "{canceled}");
+}
+
+#[test]
+fn slots_that_are_lost_are_not_held_again_when_a_drain_is_taken_back_before_the_failover() {
+    let mut harness = Harness::running();
+    let lost = JobMasterEvent::TaskManagerLost { task_manager: host(1), reason: "silent".into() };
+    assert!(harness.step_unapplied(lost).contains("propose failover of v0[1] v1[1]"));
+    // It comes back before that is applied, and offers its slots to all.
+    let reports = harness.running_reports(1);
+    harness.register(2, reports);
+    harness.drain(1, true);
+    harness.drain(1, false);
+    let mut replica = harness.master.job().clone();
+    let (job, kind) = (harness.spec.id, FailureKind::TaskManagerLost);
+    let failed = replica.spec.graph.execution_vertices().filter(|vertex| vertex.subtask.0 == 1).collect();
+    let body = CommandBody::FailOver { job, failed, cause: failure(kind) };
+    let response = replica.apply(&body, Timestamp(9));
+    harness.step(JobMasterEvent::Applied { body, stamp: Timestamp(9), response });
+    harness.stopped(0);
+    assert_eq!(harness.tick_after(Duration::from_secs(1)), "request 1 slots\n");
+    let scheduled = harness.grant_slots(&[(2, 1)]);
+    assert!(scheduled.contains("tm-2 <- deploy v0[1]#1 v1[1]#1\n"), "{scheduled}");
 }
