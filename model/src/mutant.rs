@@ -80,6 +80,8 @@ mutants! {
     LateGrantDropped = "late-grant-dropped",
     /// A leader that was itself stopped takes task managers for dead that it could not hear meanwhile.
     ExpiryAfterPause = "expiry-after-pause",
+    /// What a task manager wrote after the end of its job, while no leader reached it, is left where it is.
+    StragglersForgotten = "stragglers-forgotten",
     /// What is replaced starts from the checkpoint before the newest completed one.
     RestoresSecondNewest = "restores-second-newest",
     /// A sink publishes what it prepared at the barrier, whether or not the checkpoint is completed.

@@ -1,6 +1,6 @@
 //! The control plane under seeds: every invariant after every step, and everything heals.
 
-use tidemill_tests::sim::{Telling, simulate, simulate_all};
+use tidemill_tests::sim::{Scenario, Telling, play, simulate, simulate_all};
 
 /// What leaderships decide in simulations. (Publishing fails for good in none of them.)
 const DECISIONS: [&str; 16] = [
@@ -53,5 +53,14 @@ fn two_runs_of_a_seed_are_equal() {
         let [first, second] = [(); 2].map(|()| simulate(seed, Telling::Silent));
         assert_eq!(first, second, "seed {seed}");
         assert_ne!(first.hash, simulate(seed + 1, Telling::Silent).hash);
+    }
+}
+
+#[test]
+fn directed_scenarios_hold_every_invariant_and_heal() {
+    for scenario in Scenario::ALL {
+        let outcome = play(scenario, Telling::Silent);
+        assert_eq!(outcome.failure, None, "{scenario}");
+        assert!(outcome.totals.faults == 1 && outcome.totals.tasks >= 8, "{scenario}: {}", outcome.totals);
     }
 }

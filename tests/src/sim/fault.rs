@@ -124,6 +124,9 @@ impl Nemesis {
 impl World {
     pub(crate) fn next_fault(&mut self) {
         self.sweep_connections();
+        if let Some(scenario) = self.plan.scenario {
+            return self.enact(scenario);
+        }
         if self.now >= self.nemesis.until {
             return;
         }

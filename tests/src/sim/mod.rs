@@ -27,6 +27,7 @@ mod operator;
 mod plan;
 mod raft;
 mod random;
+mod scenario;
 mod session;
 mod settle;
 mod storage;
@@ -44,6 +45,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::invariants::{Invariants, Violation};
 
 pub use plan::Profile;
+pub use scenario::Scenario;
 pub use totals::Totals;
 
 use self::plan::Plan;
@@ -129,8 +131,19 @@ pub fn simulate_all(first: u64, count: u64) -> (Totals, Vec<Failure>) {
 /// Runs one seed.
 #[must_use]
 pub fn simulate(seed: u64, telling: Telling) -> Outcome {
+    run(Plan::of(seed), telling)
+}
+
+/// Plays a directed scenario.
+#[must_use]
+pub fn play(scenario: Scenario, telling: Telling) -> Outcome {
+    run(Plan::of_scenario(scenario), telling)
+}
+
+fn run(plan: Plan, telling: Telling) -> Outcome {
+    let seed = plan.seed;
     let watch = Watch::new(Invariants::default(), Trace::new(telling == Telling::Aloud));
-    let mut world = World::new(Plan::of(seed), watch);
+    let mut world = World::new(plan, watch);
     let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
     if let Some(payload) = panicked {
         let text = payload.downcast_ref::<String>().cloned();

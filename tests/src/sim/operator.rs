@@ -30,7 +30,7 @@ impl Operator {
 impl World {
     /// Some simulations have an operator.
     pub(crate) fn start_operator(&mut self) {
-        if self.operator.random.chance(600) {
+        if self.operator.random.chance(600) && self.plan.scenario.is_none() {
             let first = self.operator.random.between(2, 8) * SECOND;
             self.after(first, Event::Operator);
         }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::clock::{BEGINNING, MILLISECOND, SECOND, Time};
 use super::random::Random;
+use super::scenario::Scenario;
 
 /// The vertex of the sources and that of the sinks.
 pub(crate) const SOURCES: JobVertexId = JobVertexId(0);
@@ -55,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) reconcile_timeout: Duration,
     pub(crate) orphan_timeout: Duration,
     pub(crate) cancellation_timeout: Duration,
+    /// Played instead of faults by chance.
+    pub(crate) scenario: Option<Scenario>,
     /// Slots that are left when every job without an end and one other have theirs.
     spare: u64,
 }
@@ -94,6 +97,7 @@ impl Plan {
                 600
             }),
             cancellation_timeout: Duration::from_secs(4),
+            scenario: None,
             spare: capacity.saturating_sub(endless + PARALLELISM),
         }
     }
@@ -102,6 +106,21 @@ impl Plan {
     pub(crate) fn can_spare_one(&self) -> bool {
         self.spare >= u64::from(self.slots)
     }
+}
+
+/// A job without an end that takes checkpoints often, on four sub-tasks.
+pub(crate) fn endless_job() -> Job {
+    let mut job = job(0, 4, &mut Random::new(1));
+    job.spec.graph = JobGraph {
+        vertices: vec![vertex(SOURCES, "Source", 4), vertex(SINKS, "Sink", 4)],
+        edges: vec![JobEdge { source: SOURCES, target: SINKS, partitioning: Partitioning::Hash }],
+    };
+    job.spec.settings.checkpointing = Some(CheckpointSettings {
+        interval: Duration::from_millis(400),
+        failures_tolerable: u32::MAX,
+        ..CheckpointSettings::default()
+    });
+    Job { records: None, poison: None, submit_at: SECOND, cancel_at: None, ..job }
 }
 
 fn job(number: u64, capacity: u64, random: &mut Random) -> Job {

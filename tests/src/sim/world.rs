@@ -17,6 +17,7 @@ use super::operator::Operator;
 use super::plan::Plan;
 use super::raft::Node;
 use super::random::Random;
+use super::scenario::Scenario;
 use super::storage::Storage;
 use super::task::Plane;
 use super::task_manager::Place;
@@ -249,7 +250,10 @@ impl World {
         }
         life.paused = false;
         let backlog = std::mem::take(&mut life.backlog);
-        let timers_first = self.random.chance(500);
+        let timers_first = match self.plan.scenario {
+            Some(scenario) => scenario == Scenario::LeaderStopped,
+            None => self.random.chance(500),
+        };
         let (timers, arrivals): (Vec<_>, Vec<_>) = backlog.into_iter().partition(is_timer);
         let (first, second) = if timers_first { (timers, arrivals) } else { (arrivals, timers) };
         for event in first.into_iter().chain(second) {
