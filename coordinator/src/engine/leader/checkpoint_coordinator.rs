@@ -8,6 +8,7 @@ mod cleaning;
 mod history;
 mod participants;
 mod pending;
+mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tidemill_model::checkpoint::{
     AbortReason, CheckpointKind, CheckpointOutcome, CheckpointReport, CheckpointSettings, SubtaskState,
 };
-use tidemill_model::id::{AttemptNumber, CheckpointId, ExecutionAttemptId, ExecutionVertexId};
+use tidemill_model::id::{CheckpointId, ExecutionAttemptId, ExecutionVertexId};
 use tidemill_model::mutant::{self, Mutant};
 use tidemill_model::time::Instant;
 
@@ -26,48 +27,11 @@ use self::cleaning::Cleaning;
 use self::history::History;
 pub(super) use self::participants::Participants;
 use self::pending::PendingCheckpoint;
-use crate::engine::replicated::{Checkpoints, CommandBody, Garbage, Response};
+pub(super) use self::wish::{Proposal, Wish};
+use crate::engine::replicated::{Checkpoints, CommandBody, Response};
 
 /// How many ids are reserved with one entry.
 const RESERVED_AT_ONCE: u64 = 64;
-
-/// What the coordinator wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// Have this decided by Raft.
-    Propose(Proposal),
-    /// Have every live attempt take a snapshot.
-    Trigger(CheckpointId, CheckpointKind),
-    /// Tell these attempts that it is committed.
-    Notify(CheckpointId, BTreeSet<ExecutionAttemptId>),
-    /// Tell every live attempt that it came to nothing.
-    Abort(CheckpointId, AbortReason),
-    /// Delete what nothing needs any more.
-    Delete(Garbage),
-    /// Say which files there are.
-    ListFiles,
-    /// Too many checkpoints in a row have failed: the job has; why, in words.
-    Fail(String),
-}
-
-/// The decisions about checkpoints, without the job that they are about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Proposal {
-    /// Reserve ids up to this one.
-    Reserve(CheckpointId),
-    /// Complete this checkpoint.
-    Complete {
-        id: CheckpointId,
-        attempts: BTreeMap<ExecutionVertexId, AttemptNumber>,
-        states: BTreeMap<ExecutionVertexId, SubtaskState>,
-        duration: Duration,
-        kind: CheckpointKind,
-    },
-    /// Everybody has heard of it.
-    Notified(CheckpointId),
-    /// This is gone.
-    Deleted(Garbage),
-}
 
 /// Who has to confirm that it heard of a completion.
 #[derive(Debug)]
