@@ -72,9 +72,9 @@ chaos: setup ## Break a cluster of real processes for two minutes and judge what
 	"$(CARGO_TARGET_DIR)/debug/tidemill-jepsen" run --suite smoke $(if $(SEED),--seed $(SEED))
 
 # One seed is told aloud; without one, the two hundred of the tests.
-SIM_ARGUMENTS = $(if $(SEED),--seed $(SEED),--count 200)
+SIM_ARGUMENTS = $(if $(SCENARIO),--scenario $(SCENARIO),$(if $(SEED),--seed $(SEED),--count 200))
 
-sim: setup ## The control plane simulated from seeds, every invariant checked; SEED=7 for one, told aloud.
+sim: setup ## The control plane simulated from seeds, every invariant checked; SEED=7 or SCENARIO=... for one, told aloud.
 	$(ENVIRONMENT)
 	cargo run -q -p tidemill-tests --bin tidemill-sim -- $(SIM_ARGUMENTS)
 

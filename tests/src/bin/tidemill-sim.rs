@@ -2,7 +2,7 @@
 //! they make of known bugs.
 
 use clap::Parser;
-use tidemill_tests::sim::{Telling, simulate, simulate_all};
+use tidemill_tests::sim::{Outcome, Scenario, Telling, play, simulate, simulate_all};
 
 /// Simulates the control plane from seeds.
 #[derive(Debug, Parser)]
@@ -10,6 +10,9 @@ struct Arguments {
     /// One seed, told aloud.
     #[arg(long)]
     seed: Option<u64>,
+    /// A directed scenario, told aloud.
+    #[arg(long, conflicts_with = "seed", value_parser = scenario)]
+    scenario: Option<Scenario>,
     /// The first seed of a range.
     #[arg(long, default_value_t = 0)]
     first: u64,
@@ -37,17 +40,23 @@ fn main() -> anyhow::Result<()> {
             tidemill_model::mutant::activate(mutant);
         }
     }
-    match arguments.seed {
-        Some(seed) => one(seed),
-        None => many(arguments.first, arguments.count),
+    match (arguments.scenario, arguments.seed) {
+        (Some(scenario), _) => one(&play(scenario, Telling::Aloud)),
+        (None, Some(seed)) => one(&simulate(seed, Telling::Aloud)),
+        (None, None) => many(arguments.first, arguments.count),
     }
 }
 
-fn one(seed: u64) -> anyhow::Result<()> {
-    let outcome = simulate(seed, Telling::Aloud);
+fn scenario(name: &str) -> Result<Scenario, String> {
+    let known = Scenario::ALL.map(|scenario| scenario.to_string());
+    let found = Scenario::ALL.into_iter().find(|scenario| scenario.to_string() == name);
+    found.ok_or_else(|| format!("no such scenario; there are {}", known.join(", ")))
+}
+
+fn one(outcome: &Outcome) -> anyhow::Result<()> {
     println!("{}", outcome.totals);
     println!("trace {:016x}", outcome.hash);
-    outcome.failure.map_or(Ok(()), |failure| Err(anyhow::anyhow!("{failure}")))
+    outcome.failure.as_ref().map_or(Ok(()), |failure| Err(anyhow::anyhow!("{failure}")))
 }
 
 fn many(first: u64, count: u64) -> anyhow::Result<()> {

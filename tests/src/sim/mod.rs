@@ -80,6 +80,8 @@ pub struct Outcome {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
+    /// What was played instead of a seed.
+    pub scenario: Option<Scenario>,
     /// When, in microseconds from the beginning.
     pub at: u64,
     /// What.
@@ -88,9 +90,17 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, at, violation } = self;
-        writeln!(f, "seed {seed}, after {} s: {violation}", trace::seconds(*at).trim_start())?;
-        write!(f, "REPRODUCE WITH: make sim SEED={seed}")
+        let Self { seed, scenario, at, violation } = self;
+        let after = trace::seconds(*at);
+        let after = after.trim_start();
+        match scenario {
+            Some(scenario) => writeln!(f, "{scenario}, after {after} s: {violation}")?,
+            None => writeln!(f, "seed {seed}, after {after} s: {violation}")?,
+        }
+        match scenario {
+            Some(scenario) => write!(f, "REPRODUCE WITH: make sim SCENARIO={scenario}"),
+            None => write!(f, "REPRODUCE WITH: make sim SEED={seed}"),
+        }
     }
 }
 
@@ -141,7 +151,7 @@ pub fn play(scenario: Scenario, telling: Telling) -> Outcome {
 }
 
 fn run(plan: Plan, telling: Telling) -> Outcome {
-    let seed = plan.seed;
+    let (seed, scenario) = (plan.seed, plan.scenario);
     let watch = Watch::new(Invariants::default(), Trace::new(telling == Telling::Aloud));
     let mut world = World::new(plan, watch);
     let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
@@ -150,7 +160,7 @@ fn run(plan: Plan, telling: Telling) -> Outcome {
         let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         world.watch.wrong(Violation::Panic(text.unwrap_or_else(|| "of an unknown kind".to_owned())));
     }
-    let failure = world.watch.violation.map(|(at, violation)| Failure { seed, at, violation });
+    let failure = world.watch.violation.map(|(at, violation)| Failure { seed, scenario, at, violation });
     let mut totals = world.watch.totals;
     totals.seeds = 1;
     totals.events = world.watch.trace.events;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tidemill_model::job_graph::Partitioning;
+
 use super::clock::{MILLISECOND, SECOND};
 use super::event::Event;
 use super::network::Process;
@@ -47,7 +49,10 @@ impl Plan {
         (plan.task_managers, plan.slots) = (2, 2);
         plan.jobs = vec![super::plan::endless_job()];
         if scenario == Scenario::JobEndedMeanwhile {
-            plan.jobs.iter_mut().for_each(|job| job.cancel_at = Some(7 * SECOND));
+            let job = &mut plan.jobs[0];
+            job.cancel_at = Some(7 * SECOND);
+            // Its tasks notice nothing of the end of those on the other task manager.
+            job.spec.graph.edges[0].partitioning = Partitioning::Forward;
         }
         (plan.quiet_start, plan.duration) = (6 * SECOND, 20 * SECOND);
         plan
