@@ -12,9 +12,14 @@ use tidemill::{
 };
 
 fn environment(parallelism: u32, mode: &str) -> Environment {
+    environment_with(parallelism, mode, &[])
+}
+
+fn environment_with(parallelism: u32, mode: &str, settings: &[&str]) -> Environment {
     let mode = format!("execution.runtime-mode={mode}");
     let parallelism = parallelism.to_string();
-    Environment::with_arguments(["-p", &parallelism, "-D", &mode, "-D", "restart-strategy.type=none"]).unwrap()
+    let settings = ["restart-strategy.type=none", &mode].into_iter().chain(settings.iter().copied());
+    Environment::with_arguments(["-p", &parallelism].into_iter().chain(settings.flat_map(|set| ["-D", set]))).unwrap()
 }
 
 #[derive(Clone)]
@@ -124,18 +129,32 @@ impl KeyedProcessFunction<u64, u64> for KnowAll {
     }
 }
 
+/// State in RocksDB, of which memory holds a part only.
+#[cfg(feature = "rocksdb")]
+const ON_DISK: &[&str] = &["state.backend.type=rocksdb", "state.backend.rocksdb.memory.fixed-per-slot=1 mb"];
+
 #[test]
 fn every_kind_of_state_agrees_with_an_oracle() {
+    every_kind_of_state::<701>(&[]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn every_kind_of_state_on_disk_agrees_with_an_oracle() {
+    every_kind_of_state::<4999>(ON_DISK);
+}
+
+fn every_kind_of_state<const KEYS: u64>(settings: &[&str]) {
     const COUNT: u64 = 20_000;
     for (parallelism, expiring) in [(1, false), (2, true), (3, false), (3, true)] {
-        let env = environment(parallelism, "streaming");
-        let numbers = env.generate_sequence(0..COUNT, None).key_by(|number| number % 701);
+        let env = environment_with(parallelism, "streaming", settings);
+        let numbers = env.generate_sequence(0..COUNT, None).key_by(|number| number % KEYS);
         let known = numbers.process(KnowAll { expiring, ..KnowAll::default() }).collect();
         let mut known = env.execute("all").unwrap().collected(&known).unwrap();
         known.sort();
-        assert_eq!(known.len(), 701);
-        for (key, (found, count, last_three, digits, largest, sum)) in (0..701).zip(known) {
-            let numbers: Vec<u64> = (key..COUNT).step_by(701).collect();
+        assert_eq!(known.len() as u64, KEYS);
+        for (key, (found, count, last_three, digits, largest, sum)) in (0..KEYS).zip(known) {
+            let numbers: Vec<u64> = (key..COUNT).step_by(usize::try_from(KEYS).unwrap()).collect();
             assert_eq!((found, count, largest), (key, numbers.len() as u64, *numbers.last().unwrap()));
             assert_eq!(sum, numbers.iter().sum::<u64>().to_string());
             let mut oracle = BTreeMap::new();

@@ -4,6 +4,9 @@
 
 #[path = "windows/failures.rs"]
 mod failures;
+#[cfg(feature = "rocksdb")]
+#[path = "windows/on_disk.rs"]
+mod on_disk;
 #[path = "windows/oracles.rs"]
 mod oracles;
 

@@ -87,7 +87,8 @@ async fn a_job_that_allocates_without_bound_is_ended_alone_and_says_so() -> Resu
     let job = leaks.job;
     let ended = leaks.wait().await?;
     assert_ne!(ended.code, Some(0));
-    for words in ["its memory limit of 192 mb", "executor.memory.limit", "the most that it was seen to use is"] {
+    let limit = ["its memory limit of 192 mb", "executor.memory.limit", "the most that it was seen to use is"];
+    for words in limit.into_iter().chain(["state.backend.type = rocksdb"]) {
         assert!(ended.stderr.contains(words), "{words:?} in {}", ended.stderr);
     }
     assert_eq!(causes(&cluster, job).await?, [FailureKind::ExecutorLost]);

@@ -18,12 +18,22 @@ async fn every_operator_gives_on_a_cluster_what_it_gives_in_one_process() -> Res
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a UTF-8 path");
     let embedded = Command::new(JOB).args(["operators", "5000", &text(&here)?, "-p", "4"]).output()?;
     assert!(embedded.status.success(), "{}", String::from_utf8_lossy(&embedded.stderr));
-    let ended = cluster.submit(Path::new(JOB), &["operators", "5000", &text(&there)?, "-p", "4"]).await?.wait().await?;
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let (here, there) = (sorted_lines(&here)?, sorted_lines(&there)?);
+    let here = sorted_lines(&here)?;
     assert!(here.iter().any(|line| line.starts_with("join (")) && here.len() > 30_000, "{} lines", here.len());
-    let differs = here.iter().zip(&there).find(|(here, there)| here != there);
-    assert!(differs.is_none() && here.len() == there.len(), "{differs:?}, {} and {} lines", here.len(), there.len());
+    for backend in ["heap", "rocksdb"] {
+        let (output, setting) = (text(&there.join(backend))?, format!("state.backend.type={backend}"));
+        let arguments = ["operators", "5000", &output, "-p", "4", "-D", &setting];
+        let ended = cluster.submit(Path::new(JOB), &arguments).await?.wait().await?;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let there = sorted_lines(Path::new(&output))?;
+        let differs = here.iter().zip(&there).find(|(here, there)| here != there);
+        assert!(
+            differs.is_none() && here.len() == there.len(),
+            "{differs:?}, {} and {} lines",
+            here.len(),
+            there.len()
+        );
+    }
     Ok(())
 }
 

@@ -170,7 +170,7 @@ async fn inspect(path: &str) -> Result<ExitCode, Error> {
                 let keys = match &state.content {
                     ContentIndex::Keyed(groups) => groups.iter().map(|group| group.keys).sum(),
                     ContentIndex::Value(_) => 1,
-                    // Savepoints have state as every back-end reads it.
+                    // A periodic checkpoint that was made a savepoint: RocksDB's files do not say how many there are.
                     ContentIndex::Stored(_) | ContentIndex::Store(_) => 0,
                 };
                 match states.iter_mut().find(|known| known.0 == state.id.operator && known.1 == state.id.name) {

@@ -51,7 +51,7 @@ impl Numbers {
 
 /// The windows of a test, in a form that the oracle reads.
 #[derive(Debug, Clone, Copy)]
-enum Shape {
+pub(crate) enum Shape {
     Regular { size: i64, slide: i64 },
     Session { gap: i64 },
 }
@@ -152,13 +152,13 @@ fn advance(keys: &mut BTreeMap<u64, Kept>, now: &mut i64, to: i64, lateness: i64
 }
 
 /// What windows of a stream emit in four ways that must agree, an aggregate of each window, and what is late.
-struct Emitted {
-    values: [Vec<Fired>; 2],
-    means: [Vec<Fired>; 2],
-    late: Vec<u64>,
+pub(crate) struct Emitted {
+    pub(crate) values: [Vec<Fired>; 2],
+    pub(crate) means: [Vec<Fired>; 2],
+    pub(crate) late: Vec<u64>,
 }
 
-fn run(events: &[Event], shape: Shape, lateness: i64, env: &Environment) -> Emitted {
+pub(crate) fn run(events: &[Event], shape: Shape, lateness: i64, env: &Environment) -> Emitted {
     let stream = timed(env, events).share();
     let late = OutputTag::new("late");
     let mean = |key: &u64, window: TimeWindow, mean: u64| (*key, window.start, window.end, vec![mean]);

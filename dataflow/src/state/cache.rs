@@ -139,6 +139,12 @@ impl<K: Key, V: Data> Cache<K, V> {
         self.resident.get_mut(hash, |other| *other == hash)
     }
 
+    /// How much memory it takes to know what is in memory.
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(super) fn index_bytes(&self) -> usize {
+        self.resident.slot_count() * Table::<KeyHash, Residency>::slot_bytes()
+    }
+
     pub(super) fn check(&mut self) -> Result<(), UserError> {
         self.disk.check()
     }

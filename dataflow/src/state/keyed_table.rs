@@ -168,6 +168,17 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
         Self { cache: Some(Box::new(cache)), ..Self::of(range, max_parallelism) }
     }
 
+    /// How much memory it takes, with what its entries point to.
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(super) fn memory_bytes(&self, pointed_to: impl Fn(&K, &V) -> usize) -> usize {
+        let table = |table: &Table<K, V>| {
+            let entries: usize = table.iter().map(|(_, key, value)| pointed_to(key, value)).sum();
+            table.slot_count() * Table::<K, V>::slot_bytes() + entries
+        };
+        let groups: usize = self.groups.groups.iter().map(|group| table(group.table())).sum();
+        groups + self.cache.as_ref().map_or(0, |cache| cache.index_bytes())
+    }
+
     /// The table in which the key of a hash is, or would be, to be changed.
     #[inline(always)]
     pub(crate) fn group(&mut self, hash: KeyHash) -> &mut Table<K, V> {

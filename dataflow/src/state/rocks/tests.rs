@@ -27,10 +27,14 @@ pub(crate) struct TestStore {
 impl TestStore {
     /// An empty one with little memory.
     pub(crate) fn of_groups(groups: u32) -> Self {
+        Self::with_memory(groups, TINY)
+    }
+
+    fn with_memory(groups: u32, bytes: usize) -> Self {
         let folder = TempDir::new().unwrap();
         let range = KeyGroupRange::of(SubtaskIndex(0), 1, groups);
         let state = StoreFolder::make(folder.path().join("state")).unwrap();
-        let store = RocksStore::open(state, TINY, (range, groups), Default::default()).unwrap();
+        let store = RocksStore::open(state, bytes, (range, groups), Default::default()).unwrap();
         Self { store, _folder: folder }
     }
 
@@ -222,4 +226,34 @@ fn stores_of_two_become_those_of_three() {
         kept.extend(entries::<u64>(part.as_ref()));
     }
     assert_eq!(kept, (0..3000u64).map(|key| (key, key)).collect());
+}
+
+#[test]
+fn the_memory_of_a_store_does_not_grow_with_its_state() {
+    const MEMORY: usize = 4 * 1024 * 1024;
+    // The keys of a batch come on top, in each table.
+    const BATCH: usize = 2 * 1000 * 300;
+    let test = TestStore::with_memory(GROUPS, MEMORY);
+    let mut tables = ["one", "other"].map(|name| test.table::<u64, String>(name));
+    let property = |name| test.store.db.property_int_value(name).unwrap().unwrap();
+    let (mut most, mut written) = (0, 0);
+    for batch in 0..150 {
+        let keys: Vec<_> = (0..1000).map(|step| random(batch * 1000 + step)).collect();
+        let hashes: Vec<_> = keys.iter().map(Key::key_hash).collect();
+        for table in &mut tables {
+            table.prepare(&hashes);
+            for (key, hash) in keys.iter().zip(&hashes) {
+                let text = format!("{key:x}").repeat(10);
+                written += text.len();
+                table.put(*hash, key, text);
+            }
+            table.settle().unwrap();
+        }
+        let cached: usize = tables.iter().map(|table| table.memory_bytes(|_, text| text.capacity())).sum();
+        let database = property("rocksdb.size-all-mem-tables") + property("rocksdb.block-cache-usage");
+        most = most.max(cached + usize::try_from(database).unwrap());
+    }
+    assert!(written > 5 * MEMORY, "{written} bytes of state");
+    assert!(most < MEMORY + BATCH, "{most} bytes of memory");
+    assert!(most > MEMORY / 4, "{most} bytes of memory: most of it is for nothing");
 }
