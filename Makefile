@@ -93,6 +93,7 @@ mutants: setup ## Known bugs put back one by one: which invariant finds each, wi
 	}
 	is_found_by sink-commits-at-barrier what_is_restored_goes_on_exactly_where_the_checkpoint_was
 	is_found_by source-offset-off-by-one what_is_restored_goes_on_exactly_where_the_checkpoint_was
+	is_found_by foreign-key-group what_is_restored_goes_on_exactly_where_the_checkpoint_was
 	is_found_by in-flight-forgotten what_was_in_flight_at_an_unaligned_checkpoint_comes_again
 
 chaos-mutants: setup ## Known bugs put back in real processes, one by one: does the checker named for each find it?

@@ -90,6 +90,8 @@ mutants! {
     SourceOffsetOffByOne = "source-offset-off-by-one",
     /// An unaligned checkpoint leaves out what was in flight.
     InFlightForgotten = "in-flight-forgotten",
+    /// A key group starts from the state of the one before it.
+    ForeignKeyGroup = "foreign-key-group",
     /// A leader answers reads from what it has applied, without asking a quorum whether it still leads.
     ReadsWithoutQuorum = "reads-without-quorum",
 }
@@ -106,7 +108,10 @@ impl Mutant {
     /// Whether it lies in the tasks themselves: a simulation of the control plane has others.
     #[must_use]
     pub fn is_of_the_tasks(self) -> bool {
-        matches!(self, Self::SinkCommitsAtBarrier | Self::SourceOffsetOffByOne | Self::InFlightForgotten)
+        matches!(
+            self,
+            Self::SinkCommitsAtBarrier | Self::SourceOffsetOffByOne | Self::InFlightForgotten | Self::ForeignKeyGroup
+        )
     }
 }
 

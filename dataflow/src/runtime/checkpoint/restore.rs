@@ -8,6 +8,7 @@ use tidemill_model::checkpoint::{StateHandle, SubtaskState};
 #[cfg(feature = "rocksdb")]
 use tidemill_model::id::SubtaskIndex;
 use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
+use tidemill_model::mutant::{self, Mutant};
 use tidemill_storage::JobStorage;
 
 use super::{Error, StateName, waiting_runtime};
@@ -152,8 +153,10 @@ impl Restored {
         for snapshot in &self.snapshots {
             match snapshot.content(id, types)? {
                 Some(ContentIndex::Keyed(groups)) => {
-                    for group in groups.iter().filter(|group| range.contains(KeyGroup(group.group))) {
-                        let section = self.read(snapshot, id, group.location)?;
+                    let groups: Vec<_> = groups.iter().filter(|group| range.contains(KeyGroup(group.group))).collect();
+                    for index in 0..groups.len() {
+                        let foreign = usize::from(mutant::active(Mutant::ForeignKeyGroup));
+                        let section = self.read(snapshot, id, groups[index.saturating_sub(foreign)].location)?;
                         take(&section).map_err(|source| Error::Record { state: StateName(id.clone()), source })?;
                     }
                 }
