@@ -192,7 +192,7 @@ impl<T, R: PlainReader<T>, N: Push<T>> SourceTask<T, R, N> {
             self.context.confirm(checkpoint);
         }
         if let Some(checkpoint) = self.context.wanted_trigger() {
-            self.context.keep_value(self.context.first_uid().state(POSITION), &self.reader.position())?;
+            self.context.keep_value(self.context.first_uid().state(POSITION), self.reader.position());
             self.next.control(Control::Barrier(checkpoint))?;
             self.context.barrier_passed(checkpoint);
         }

@@ -10,8 +10,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use tidemill::{
-    Aggregate, Collector, Environment, KeyedContext, KeyedProcessFunction, StateRegistry, UserError, ValueState,
+    Aggregate, Collector, Data, Environment, KeyedContext, KeyedProcessFunction, StateRegistry, UserError, ValueState,
     WatermarkStrategy, Windows,
 };
 
@@ -61,13 +62,69 @@ pub fn expected(count: u64) -> Vec<String> {
     lines
 }
 
-/// Counts the records of each key.
-#[derive(Clone, Default)]
-struct Counts {
-    seen: ValueState<u64>,
+/// How the job keeps what it counts: programs change.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Version {
+    /// The first program.
+    First,
+    /// A later one, whose types have grown.
+    Grown,
+    /// One whose types have nothing to do with those before.
+    Other,
 }
 
-impl KeyedProcessFunction<u64, Order> for Counts {
+/// A number that grows by one.
+trait Count: Data + Default {
+    fn next(&mut self) -> u64;
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Seen {
+    count: u32,
+}
+
+impl Count for Seen {
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count.into()
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct SeenOrders {
+    #[serde(default)]
+    since_then: u64,
+    #[serde(alias = "count")]
+    orders: u64,
+}
+
+impl Count for SeenOrders {
+    fn next(&mut self) -> u64 {
+        self.since_then += 1;
+        self.orders += 1;
+        self.orders
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Unrelated {
+    count: Vec<String>,
+}
+
+impl Count for Unrelated {
+    fn next(&mut self) -> u64 {
+        self.count.push(String::new());
+        self.count.len() as u64
+    }
+}
+
+/// Counts the records of each key.
+#[derive(Clone)]
+struct Counts<C> {
+    seen: ValueState<C>,
+}
+
+impl<C: Count> KeyedProcessFunction<u64, Order> for Counts<C> {
     type Out = String;
 
     fn open(&mut self, states: &mut StateRegistry<'_, u64>) -> Result<(), UserError> {
@@ -81,9 +138,9 @@ impl KeyedProcessFunction<u64, Order> for Counts {
         context: &mut KeyedContext<'_, u64>,
         out: &mut Collector<String>,
     ) -> Result<(), UserError> {
-        let seen = self.seen.get(context).copied().unwrap_or(0) + 1;
+        let mut seen = self.seen.get(context).cloned().unwrap_or_default();
+        out.emit(format!("count {key} {}", seen.next()));
         self.seen.set(context, seen);
-        out.emit(format!("count {key} {seen}"));
         Ok(())
     }
 }
@@ -140,12 +197,32 @@ impl FromStr for Pace {
 /// How much event time the first lines are: fewer of them than there are in a file.
 const FIRST_MS: i64 = 15_000;
 
-/// Runs the job, at that pace until the file `release` is there.
+/// Runs a version of the job, at that pace until the file `release` is there.
 ///
 /// # Errors
 ///
 /// The job failed.
-pub fn run(env: &Environment, input: &Path, pace: Pace, output: PathBuf, release: PathBuf) -> Result<()> {
+pub fn run(
+    env: &Environment,
+    version: Version,
+    input: &Path,
+    pace: Pace,
+    (output, release): (PathBuf, PathBuf),
+) -> Result<()> {
+    match version {
+        Version::First => run_counting::<Seen>(env, input, pace, output, release),
+        Version::Grown => run_counting::<SeenOrders>(env, input, pace, output, release),
+        Version::Other => run_counting::<Unrelated>(env, input, pace, output, release),
+    }
+}
+
+fn run_counting<C: Count>(
+    env: &Environment,
+    input: &Path,
+    pace: Pace,
+    output: PathBuf,
+    release: PathBuf,
+) -> Result<()> {
     let (mut lines_released, mut results_released, results_release) = (false, pace.results.is_zero(), release.clone());
     let slow = move |line: String| {
         if !results_released {
@@ -172,7 +249,8 @@ pub fn run(env: &Environment, input: &Path, pace: Pace, output: PathBuf, release
         .assign_timestamps_and_watermarks(WatermarkStrategy::monotonous(|order: &Order| order.0))
         .uid("times")
         .share();
-    let counts = orders.stream().key_by(|order| order.1).process(Counts::default()).uid("counts");
+    let counts =
+        orders.stream().key_by(|order| order.1).process(Counts::<C> { seen: ValueState::default() }).uid("counts");
     let windows = orders
         .stream()
         .key_by(|order| order.1)

@@ -30,6 +30,7 @@ pub struct OrdersCluster {
     program: PathBuf,
     lines: u64,
     pace: &'static str,
+    version: &'static str,
     /// Where checkpoints are kept.
     checkpoints: String,
     task_managers: u32,
@@ -43,7 +44,15 @@ impl OrdersCluster {
     /// When the input cannot be written.
     pub fn new(cluster: TestCluster, program: &str, task_managers: u32, lines: u64) -> Result<Self> {
         let checkpoints = cluster.path("checkpoints").to_str().context("a UTF-8 path")?.to_owned();
-        let orders = Self { cluster, program: PathBuf::from(program), lines, pace: PACE, checkpoints, task_managers };
+        let orders = Self {
+            cluster,
+            program: PathBuf::from(program),
+            lines,
+            pace: PACE,
+            version: "first",
+            checkpoints,
+            task_managers,
+        };
         orders::write_input(Path::new(&orders.text("in")?), lines, 8)?;
         Ok(orders)
     }
@@ -52,6 +61,12 @@ impl OrdersCluster {
     #[must_use]
     pub fn at(self, pace: &'static str) -> Self {
         Self { pace, ..self }
+    }
+
+    /// The same with another [`Version`](orders::Version) of the program.
+    #[must_use]
+    pub fn with(self, version: &'static str) -> Self {
+        Self { version, ..self }
     }
 
     /// The same with its checkpoints elsewhere.
@@ -78,7 +93,7 @@ impl OrdersCluster {
         let directory = format!("execution.checkpointing.dir={}", self.checkpoints);
         let (input, output, release) = (self.text("in")?, self.text(output)?, self.text("release")?);
         let parallelism = parallelism.to_string();
-        let mut arguments = vec!["orders", &input, self.pace, &output, &release, "-p", &parallelism];
+        let mut arguments = vec!["orders", &input, self.pace, &output, &release, self.version, "-p", &parallelism];
         let settings = SETTINGS.iter().copied().chain([directory.as_str()]).chain(more.iter().copied());
         arguments.extend(settings.flat_map(|setting| ["-D", setting]));
         self.cluster.submit(&self.program, &arguments).await

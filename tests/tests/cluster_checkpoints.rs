@@ -140,7 +140,7 @@ async fn a_savepoint_is_gone_on_from_with_another_parallelism_and_on_another_bac
     let orders = OrdersCluster::new(cluster, JOB, 2, lines)?;
     let client = orders.cluster.client();
     let mut savepoint: Option<String> = None;
-    for (number, (parallelism, backend)) in [(2, &[][..]), (4, ON_DISK), (1, ON_DISK)].into_iter().enumerate() {
+    for (number, (parallelism, backend)) in [(2, &[][..]), (4, ON_DISK), (1, &[])].into_iter().enumerate() {
         let output = format!("out-{number}");
         let from = savepoint.iter().map(|path| format!("execution.state-recovery.path={path}")).collect::<Vec<_>>();
         let from: Vec<&str> = from.iter().map(String::as_str).chain(backend.iter().copied()).collect();

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of the format; a snapshot of another one is refused.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Which operator's state, by the operator's uid and the state's name in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,8 +41,19 @@ pub struct StateIndex {
     pub id: StateId,
     /// The Rust types that it is made of, to be compared with the program's.
     pub types: Vec<String>,
+    /// How its values are encoded.
+    pub form: Form,
     /// Where it lies.
     pub content: ContentIndex,
+}
+
+/// How values are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Form {
+    /// As records are on the wire: for the program that wrote them.
+    Wire,
+    /// With the names and shapes of their fields: for later versions of their types, too.
+    Described,
 }
 
 /// Where a state lies.
@@ -168,10 +179,10 @@ mod tests {
         let files = vec![StoredFile { name: "000008.sst".to_owned(), location }];
         let store = ContentIndex::Store(StoreIndex { next_state: 4, files });
         let states = vec![
-            StateIndex { id: id("sums"), types: vec!["u64".to_owned()], content: keyed },
-            StateIndex { id: id("offset"), types: Vec::new(), content: value },
-            StateIndex { id: id("counts"), types: Vec::new(), content: ContentIndex::Stored(3) },
-            StateIndex { id: StateId::store(), types: Vec::new(), content: store },
+            StateIndex { id: id("sums"), types: vec!["u64".to_owned()], form: Form::Wire, content: keyed },
+            StateIndex { id: id("offset"), types: Vec::new(), form: Form::Described, content: value },
+            StateIndex { id: id("counts"), types: Vec::new(), form: Form::Wire, content: ContentIndex::Stored(3) },
+            StateIndex { id: StateId::store(), types: Vec::new(), form: Form::Wire, content: store },
         ];
         SnapshotIndex { finished: false, states }
     }
@@ -181,7 +192,7 @@ mod tests {
     fn the_format_of_an_index_does_not_change() {
         let bytes = index().encode().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        expect!["01000405636f756e740473756d730103753634000107090102ac02effdb6f50d05636f756e74066f666673657400010202ac02effdb6f50d05636f756e7406636f756e747300020300062473746f7265000304010a3030303030382e7373740102ac02effdb6f50d"].assert_eq(&hex);
+        expect!["02000405636f756e740473756d73010375363400000107090102ac02effdb6f50d05636f756e74066f66667365740001010202ac02effdb6f50d05636f756e7406636f756e74730000020300062473746f726500000304010a3030303030382e7373740102ac02effdb6f50d"].assert_eq(&hex);
         assert_eq!(SnapshotIndex::decode(&bytes).unwrap(), index());
     }
 

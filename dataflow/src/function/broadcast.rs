@@ -3,8 +3,9 @@
 use tidemill_model::key::Key;
 
 use super::{Collector, Either, KeyedContext, ProcessContext, ProcessFunction, Timer};
+use crate::engine::snapshot::Form;
 use crate::key_selector::KeySelector;
-use crate::record::{Data, decode_value, encode_value};
+use crate::record::Data;
 use crate::runtime::sink::{Subtask, UserError};
 use crate::state::StateRegistry;
 
@@ -160,13 +161,14 @@ impl<T, R, F: BroadcastProcessFunction<T, R>> ProcessFunction<Either<T, R>> for 
     }
 
     fn snapshot(&self) -> Result<Option<Vec<u8>>, UserError> {
-        Ok(Some(encode_value(&self.state)?.to_vec()))
+        // A savepoint may be of this, too.
+        Ok(Some(Form::Described.encode(&self.state)?.to_vec()))
     }
 
     fn restore(&mut self, mut snapshots: Vec<Vec<u8>>) -> Result<(), UserError> {
         // Every sub-task had the same.
         if let Some(state) = snapshots.pop() {
-            self.state = decode_value(&state)?;
+            self.state = Form::Described.decode(&state)?;
         }
         Ok(())
     }

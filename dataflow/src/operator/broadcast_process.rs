@@ -141,7 +141,7 @@ where
     fn control(&mut self, control: Control) -> Result<(), Stopped> {
         if matches!(control, Control::Barrier(_)) {
             let runtime = &self.host.runtime;
-            runtime.task.keep_value(runtime.state(BROADCAST), &self.state)?;
+            runtime.task.keep_value(runtime.state(BROADCAST), self.state.clone());
         }
         let state = &self.state;
         self.host.control(control, |function, timer, context, out| function.on_timer(timer, state, context, out))

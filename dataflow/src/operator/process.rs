@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use tidemill_model::execution::{Failure, FailureKind};
 
 use crate::engine::snapshot::StateId;
@@ -37,7 +38,7 @@ impl<P: Pipe, F: ProcessFunction<P::Out>> Pipe for Process<P, F> {
         let subtask = Subtask { index: context.subtask().0, parallelism: context.parallelism() };
         blame(&operator, || function.open(subtask)).map_err(|error| user_failure(context, &operator, &error))?;
         let state = context.operator_uid(self.operator).state(FUNCTION);
-        let kept = context.everybodys_values::<Vec<u8>>(&state)?;
+        let kept: Vec<Vec<u8>> = context.everybodys_values::<Bytes>(&state)?.into_iter().map(Vec::from).collect();
         if !kept.is_empty() {
             blame(&operator, || function.restore(kept)).map_err(|error| user_failure(context, &operator, &error))?;
         }
@@ -88,10 +89,11 @@ impl<T, F: ProcessFunction<T>, N: Push<F::Out>> ProcessOperator<T, F, N> {
             return Ok(());
         }
         let kept = blame(&self.operator, || self.function.snapshot());
-        match kept.map_err(|error| self.context.fail(user_failure(&self.context, &self.operator, &error)))? {
-            Some(kept) => self.context.keep_value(self.state.clone(), &kept),
-            None => Ok(()),
+        let failed = |error| self.context.fail(user_failure(&self.context, &self.operator, &error));
+        if let Some(kept) = kept.map_err(failed)? {
+            self.context.keep_value(self.state.clone(), Bytes::from(kept));
         }
+        Ok(())
     }
 
     /// Calls the function, and sends on what it emitted.

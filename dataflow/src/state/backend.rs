@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemill_model::key::{Key, KeyHash};
 
-use super::{FrozenState, KeyedTable};
+use super::{FrozenState, KeyedTable, Section};
 use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
 
@@ -53,11 +53,11 @@ pub trait StateTable<K, V>: 'static {
     /// All values as they are now.
     fn freeze(&mut self) -> Box<dyn FrozenState>;
 
-    /// Takes in a section of a snapshot: keys of other sub-tasks are left out.
+    /// Takes in a section of a snapshot, of a key group that the sub-task has.
     ///
     /// # Errors
     /// The section is of other types, or damaged.
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error>;
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error>;
 }
 
 /// The entries of one map state in one sub-task, by key and the user's second key.
@@ -105,11 +105,11 @@ pub trait MapTable<K, U, V>: 'static {
     /// All entries as they are now.
     fn freeze(&mut self) -> Box<dyn FrozenState>;
 
-    /// Takes in a section of a snapshot: keys of other sub-tasks are left out.
+    /// Takes in a section of a snapshot, of a key group that the sub-task has.
     ///
     /// # Errors
     /// The section is of other types, or damaged.
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error>;
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error>;
 }
 
 impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
@@ -149,7 +149,7 @@ impl<K: Key, V: Data> StateTable<K, V> for KeyedTable<K, V> {
         KeyedTable::freeze(self)
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         self.restore_section(section)
     }
 }
@@ -211,7 +211,7 @@ impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for KeyedTable<K, BTreeMa
         KeyedTable::freeze(self)
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         self.restore_section(section)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! section := chunk*            one for each key group
-//! chunk   := length (u32, little-endian) | encoded list of (key, value)
+//! chunk   := length (u32, little-endian) | encoded list of (key, value), in the section's form
 //! ```
 
 use std::sync::Arc;
@@ -10,9 +10,11 @@ use std::sync::Arc;
 use tidemill_model::key::Key;
 use tidemill_model::key_group::KeyGroup;
 
+use super::kept::Section;
 use super::stored::StoredState;
 use super::table::Table;
-use crate::record::{self, Data, decode_value, encode_value};
+use crate::engine::snapshot::Form;
+use crate::record::{self, Data};
 
 /// How many entries are encoded together: enough that the encoder's set-up costs nothing beside them.
 const ENTRIES_PER_CHUNK: usize = 1024;
@@ -29,11 +31,11 @@ pub trait FrozenState: Send {
     /// The key groups in order, each with its version.
     fn groups(&self) -> Vec<(KeyGroup, u64)>;
 
-    /// Appends the entries of the group at this place of [`groups`](Self::groups); answers how many there are.
+    /// Appends the entries of the group at this place of [`groups`](Self::groups) in a form; answers how many there are.
     ///
     /// # Errors
     /// A key or value cannot be encoded.
-    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error>;
+    fn encode(&self, index: usize, form: Form, section: &mut Vec<u8>) -> Result<u64, record::Error>;
 
     /// Where the values are in the files of the sub-task's store, of which a checkpoint can keep copies instead.
     fn stored(&self) -> Option<&StoredState> {
@@ -59,14 +61,15 @@ impl<K: Key, V: Data> FrozenState for FrozenTable<K, V> {
         (self.first..).map(KeyGroup).zip(self.groups.iter().map(|(version, _)| *version)).collect()
     }
 
-    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error> {
-        encode_entries(self.groups[index].1.iter().map(|(_, key, value)| (key, value)), section)
+    fn encode(&self, index: usize, form: Form, section: &mut Vec<u8>) -> Result<u64, record::Error> {
+        encode_entries(self.groups[index].1.iter().map(|(_, key, value)| (key, value)), form, section)
     }
 }
 
 /// Appends entries to a section; answers how many there were.
 pub(crate) fn encode_entries<'a, K: Key, V: Data>(
     entries: impl Iterator<Item = (&'a K, &'a V)>,
+    form: Form,
     section: &mut Vec<u8>,
 ) -> Result<u64, record::Error> {
     let mut entries = entries.peekable();
@@ -74,7 +77,7 @@ pub(crate) fn encode_entries<'a, K: Key, V: Data>(
     while entries.peek().is_some() {
         let chunk: Vec<(&K, &V)> = entries.by_ref().take(ENTRIES_PER_CHUNK).collect();
         count += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        let bytes = encode_value::<Vec<(&K, &V)>>(&chunk)?;
+        let bytes = form.encode::<Vec<(&K, &V)>>(&chunk)?;
         let length = u32::try_from(bytes.len()).map_err(|_| record::Error::Encode {
             record_type: std::any::type_name::<(K, V)>(),
             reason: format!("{} values take {} bytes, at most 4 GiB can be kept together", chunk.len(), bytes.len()),
@@ -86,20 +89,27 @@ pub(crate) fn encode_entries<'a, K: Key, V: Data>(
 }
 
 /// Shows each entry of a section.
+///
+/// # Errors
+/// The bytes are something else, or a key does not belong into the section.
 pub(crate) fn decode_entries<K: Key, V: Data>(
-    mut section: &[u8],
+    section: &Section,
     mut entry: impl FnMut(K, V),
 ) -> Result<(), record::Error> {
-    while !section.is_empty() {
+    let mut left = section.bytes.as_ref();
+    while !left.is_empty() {
         let truncated = || record::Error::Decode {
             record_type: std::any::type_name::<(K, V)>(),
             reason: "the section ends within a chunk".to_owned(),
         };
-        let (length, rest) = section.split_first_chunk::<LENGTH_BYTES>().ok_or_else(truncated)?;
+        let (length, rest) = left.split_first_chunk::<LENGTH_BYTES>().ok_or_else(truncated)?;
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let (chunk, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
-        decode_value::<Vec<(K, V)>>(chunk)?.into_iter().for_each(|(key, value)| entry(key, value));
-        section = rest;
+        for (key, value) in section.form.decode::<Vec<(K, V)>>(chunk)? {
+            section.check(&key)?;
+            entry(key, value);
+        }
+        left = rest;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use tidemill_model::key::Key;
 use tidemill_model::key_group::KeyGroup;
 
 use super::frozen::{FrozenState, encode_entries};
+use crate::engine::snapshot::Form;
 use crate::engine::timers::TimerQueue;
 use crate::record;
 use crate::runtime::task::TaskContext;
@@ -38,7 +39,7 @@ impl<K: Key> FrozenState for FrozenTimers<K> {
         (self.first..).map(KeyGroup).zip(self.groups.iter().map(|_| self.version)).collect()
     }
 
-    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error> {
-        encode_entries(self.groups[index].iter().map(|(key, time)| (key, time)), section)
+    fn encode(&self, index: usize, form: Form, section: &mut Vec<u8>) -> Result<u64, record::Error> {
+        encode_entries(self.groups[index].iter().map(|(key, time)| (key, time)), form, section)
     }
 }

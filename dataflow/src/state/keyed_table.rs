@@ -12,10 +12,10 @@ use tidemill_model::execution::Failure;
 use tidemill_model::key::{Key, KeyHash};
 use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
 
-use super::FrozenState;
 use super::cache::Cache;
 use super::frozen::{FrozenTable, decode_entries};
 use super::table::{Place, Table};
+use super::{FrozenState, Section};
 use crate::engine::snapshot::StateId;
 use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
@@ -109,12 +109,6 @@ impl<K, V> Groups<K, V> {
     #[inline(always)]
     pub(super) fn table(&self, hash: KeyHash) -> &Table<K, V> {
         self.groups[self.index(hash)].table()
-    }
-
-    /// Whether the group of a hash is one of them.
-    fn owns(&self, hash: KeyHash) -> bool {
-        let group = KeyGroup::of(hash, self.max_parallelism).0;
-        group.checked_sub(self.first).and_then(|index| self.groups.get(usize::try_from(index).ok()?)).is_some()
     }
 }
 
@@ -319,23 +313,18 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
         Box::new(FrozenTable::new(*first, groups.iter_mut().map(Group::share).collect()))
     }
 
-    /// Takes in a section of a snapshot; keys of other sub-tasks' key groups are left out.
-    pub(crate) fn restore_section(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    /// Takes in a section of a snapshot.
+    pub(crate) fn restore_section(&mut self, section: &Section) -> Result<(), record::Error> {
         let groups = &mut self.groups;
         let Some(cache) = &mut self.cache else {
             return decode_entries(section, |key: K, value| {
                 let hash = key.key_hash();
-                if groups.owns(hash) {
-                    groups.table_mut(hash).put(hash, key, value);
-                }
+                groups.table_mut(hash).put(hash, key, value);
             });
         };
         let mut entries = Vec::new();
         decode_entries(section, |key: K, value| {
-            let hash = key.key_hash();
-            if groups.owns(hash) {
-                entries.push((hash, key, value));
-            }
+            entries.push((key.key_hash(), key, value));
         })?;
         cache.take_in(entries);
         Ok(())

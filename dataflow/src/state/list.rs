@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use tidemill_model::key::{Key, KeyHash};
 
-use super::FrozenState;
 use super::store::{AnyState, Tables};
 use super::time_to_live::Expiry;
 use super::value::ValueTable;
+use super::{FrozenState, Section};
 use crate::record::{self, Data, Timestamp};
 use crate::runtime::sink::UserError;
 
@@ -124,7 +124,7 @@ impl<K: Key, T: Data> AnyState<K> for ListTable<K, T> {
         self.lists.freeze()
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         self.lists.restore(section)
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use tidemill_model::key::{Key, KeyHash};
 
-use super::FrozenState;
 use super::backend::MapTable;
 use super::store::{AnyState, Tables};
 use super::time_to_live::{Expiry, Timed};
+use super::{FrozenState, Section};
 use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
 
@@ -43,7 +43,7 @@ impl<K: Key, U: Ord + Data, V: Data> AnyState<K> for Maps<K, U, V> {
         self.0.freeze()
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         self.0.restore(section)
     }
 }
@@ -129,7 +129,7 @@ impl<K: Key, U: Ord + Data, V: Data> MapTable<K, U, V> for TtlMap<K, U, V> {
         self.entries.freeze()
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         self.entries.restore(section)
     }
 }

@@ -2,9 +2,9 @@
 
 use tidemill_model::key::{Key, KeyHash};
 
-use super::FrozenState;
 use super::store::AnyState;
 use super::value::ValueTable;
+use super::{FrozenState, Section};
 use crate::function::Aggregate;
 use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
@@ -63,7 +63,7 @@ impl<K: Key, V: Data, F: 'static> AnyState<K> for Merging<K, V, F> {
         self.values.freeze()
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         self.values.restore(section)
     }
 }

@@ -7,7 +7,6 @@ use tidemill_model::key::{Key, KeyHash};
 #[cfg(test)]
 use tidemill_model::key_group::KeyGroupRange;
 
-use super::FrozenState;
 use super::descriptor::{StateDescriptor, StateKind, StateSchema};
 use super::handles::{AggregatingState, ListState, MapState, ReducingState, ValueState};
 use super::list::ListTable;
@@ -17,6 +16,7 @@ use super::merging::{Merging, Reduce};
 use super::rocks::tests::TestStore;
 use super::time_to_live::Expiry;
 use super::value::ValueTable;
+use super::{FrozenState, Section};
 use super::{KeyedTable, TimeToLive};
 use crate::engine::snapshot::StateId;
 use crate::function::Aggregate;
@@ -48,7 +48,7 @@ pub(super) trait AnyState<K>: Any {
     fn freeze(&mut self) -> Box<dyn FrozenState>;
 
     /// Takes in a section of a snapshot.
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error>;
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error>;
 }
 
 /// Makes the table of a state, on whichever back-end.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidemill_model::key::KeyHash;
 
-use super::FrozenState;
 use super::backend::StateTable;
+use super::{FrozenState, Section};
 use crate::record::{self, Data, Timestamp};
 use crate::runtime::clock::ProcessingClock;
 use crate::runtime::sink::UserError;
@@ -150,7 +150,7 @@ impl<K: 'static, V: Data, B: StateTable<K, Timed<V>>> StateTable<K, V> for TtlTa
         self.table.freeze()
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         self.table.restore(section)
     }
 }

@@ -5,7 +5,7 @@ use tidemill_model::key::{Key, KeyHash};
 use super::backend::StateTable;
 use super::store::AnyState;
 use super::time_to_live::{Expiry, TtlTable};
-use super::{FrozenState, KeyedTable};
+use super::{FrozenState, KeyedTable, Section};
 use crate::record::{self, Data};
 use crate::runtime::sink::UserError;
 
@@ -104,7 +104,7 @@ impl<K: Key, V: Data> AnyState<K> for ValueTable<K, V> {
         }
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         match self {
             Self::Plain(table) => table.restore_section(section),
             Self::Other(table) => table.restore(section),

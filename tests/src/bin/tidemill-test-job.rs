@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use tidemill::Environment;
 use tidemill_tests::{every_operator, orders};
 
@@ -58,7 +59,9 @@ fn main() -> Result<()> {
         "groups" => groups(&env),
         "leak" => leak(&env),
         "orders" => {
-            orders::run(&env, Path::new(argument(1)?), argument(2)?.parse()?, argument(3)?.into(), argument(4)?.into())
+            let version = ValueEnum::from_str(argument(5)?, false).map_err(anyhow::Error::msg)?;
+            let places = (argument(3)?.into(), argument(4)?.into());
+            orders::run(&env, version, Path::new(argument(1)?), argument(2)?.parse()?, places)
         }
         "moody" => every_operator::run_moody(&env, number(1)?),
         other => bail!("unknown mode {other:?}"),

@@ -27,7 +27,7 @@ use tidemill_storage::{CheckpointStorage, JobStorage};
 
 use crate::engine::snapshot::StateId;
 use crate::runtime::executor::ExecutorEvent;
-use crate::state::FrozenState;
+use crate::state::{FrozenState, FrozenValue};
 
 pub(crate) use notices::Notices;
 pub(crate) use restore::{Earlier, EarlierState, Restored};
@@ -53,9 +53,15 @@ pub(crate) enum Error {
     #[error("restore {state}: {reason}")]
     Content { state: StateName, reason: String },
     #[error(
-        "restore {state}: the checkpoint has it of {old:?}, the program wants {new:?}; give the new state another name"
+        "restore {state}: the checkpoint has it of {old:?}, the program wants {new:?}; give the new state another name, or \
+         start from a savepoint, in which types may have grown"
     )]
     Types { state: StateName, old: Vec<String>, new: Vec<String> },
+    #[error(
+        "restore {state}: it was kept as {old:?} and cannot be read as {new:?}: {source}; give fields that are new a \
+         #[serde(default)], or the new state another name"
+    )]
+    Evolution { state: StateName, old: Vec<String>, new: Vec<String>, source: Box<crate::record::Error> },
     #[error(
         "restore vertex of operator {operator:?}: the savepoint distributes keys among {old} key groups, the program among \
          {new}; set the same maximum parallelism"
@@ -99,6 +105,7 @@ impl Error {
             | Self::Record { .. }
             | Self::Content { .. }
             | Self::Types { .. }
+            | Self::Evolution { .. }
             | Self::InFlight { .. }
             | Self::OtherBackend { .. }
             | Self::KeyGroups { .. } => FailureKind::InvalidInput,
@@ -144,8 +151,10 @@ pub(crate) struct StatePart {
 pub(crate) enum Content {
     /// Values by key.
     Keyed(Box<dyn FrozenState>),
-    /// One value of the whole sub-task, encoded.
-    Value(Bytes),
+    /// One value of the whole sub-task.
+    Value(Box<dyn FrozenValue>),
+    /// What was in flight to the sub-task, as it is on the wire.
+    InFlight(Bytes),
 }
 
 /// The checkpoints of one sub-task: what it hears, and where it leaves its snapshots.

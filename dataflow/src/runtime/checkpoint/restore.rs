@@ -12,10 +12,11 @@ use tidemill_model::mutant::{self, Mutant};
 use tidemill_storage::JobStorage;
 
 use super::{Error, StateName, waiting_runtime};
-use crate::engine::snapshot::{ContentIndex, Location, SnapshotIndex, StateId};
+use crate::engine::snapshot::{ContentIndex, Form, Location, SnapshotIndex, StateId, StateIndex};
 #[cfg(feature = "rocksdb")]
-use crate::engine::snapshot::{StateIndex, StoreIndex, StoredFile};
+use crate::engine::snapshot::{StoreIndex, StoredFile};
 use crate::record;
+use crate::state::{KeptValue, Section};
 
 /// Up to which size what a handle stands for is read at once and kept; of what is larger, a part at a time.
 const WHOLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -51,13 +52,16 @@ struct Snapshot {
 
 impl Snapshot {
     /// Where a state lies that is of these types now.
-    fn content(&self, id: &StateId, types: &[&str]) -> Result<Option<&ContentIndex>, Error> {
+    ///
+    /// # Errors
+    /// It was of others, in the form that says nothing of them.
+    fn content(&self, id: &StateId, types: &[&str]) -> Result<Option<(Form, &ContentIndex)>, Error> {
         let Some(state) = self.index.state(id) else { return Ok(None) };
-        if state.types != types {
+        if state.form == Form::Wire && state.types != types {
             let new = types.iter().map(|name| (*name).to_owned()).collect();
             return Err(Error::Types { state: StateName(id.clone()), old: state.types.clone(), new });
         }
-        Ok(Some(&state.content))
+        Ok(Some((state.form, &state.content)))
     }
 }
 
@@ -139,7 +143,7 @@ impl Restored {
         !self.snapshots.is_empty() && self.snapshots.iter().all(|snapshot| snapshot.index.finished)
     }
 
-    /// Shows the sections of a keyed state in these key groups, of which one at a time is in memory.
+    /// Shows the sections of a keyed state in these key groups, of so many, of which one at a time is in memory.
     ///
     /// # Errors
     /// They cannot be read, the state was of another kind, or `take` does not understand one.
@@ -147,29 +151,41 @@ impl Restored {
         &self,
         id: &StateId,
         types: &[&str],
-        range: &KeyGroupRange,
-        take: &mut dyn FnMut(&[u8]) -> Result<(), record::Error>,
+        (range, max_parallelism): (&KeyGroupRange, u32),
+        take: &mut dyn FnMut(&Section) -> Result<(), record::Error>,
     ) -> Result<(), Error> {
         for snapshot in &self.snapshots {
             match snapshot.content(id, types)? {
-                Some(ContentIndex::Keyed(groups)) => {
+                Some((form, ContentIndex::Keyed(groups))) => {
                     let groups: Vec<_> = groups.iter().filter(|group| range.contains(KeyGroup(group.group))).collect();
-                    for index in 0..groups.len() {
+                    for (index, group) in groups.iter().enumerate() {
                         let foreign = usize::from(mutant::active(Mutant::ForeignKeyGroup));
-                        let section = self.read(snapshot, id, groups[index.saturating_sub(foreign)].location)?;
-                        take(&section).map_err(|source| Error::Record { state: StateName(id.clone()), source })?;
+                        let bytes = self.read(snapshot, id, groups[index.saturating_sub(foreign)].location)?;
+                        let section = Section { form, group: KeyGroup(group.group), max_parallelism, bytes };
+                        take(&section).map_err(|source| self.unreadable(id, types, source))?;
                     }
                 }
-                Some(ContentIndex::Value(_) | ContentIndex::Store(_)) => {
+                Some((_, ContentIndex::Value(_) | ContentIndex::Store(_))) => {
                     return Err(other_kind(id, "a value of the sub-task", "values by key"));
                 }
                 // They came with the store.
-                Some(ContentIndex::Stored(_)) if self.store_is_open.get() => {}
-                Some(ContentIndex::Stored(_)) => return Err(Error::OtherBackend { state: StateName(id.clone()) }),
+                Some((_, ContentIndex::Stored(_))) if self.store_is_open.get() => {}
+                Some((_, ContentIndex::Stored(_))) => return Err(Error::OtherBackend { state: StateName(id.clone()) }),
                 None => {}
             }
         }
         Ok(())
+    }
+
+    /// Why a state in the described form could not be read: which types it was of, and which the program wants.
+    pub(crate) fn unreadable(&self, id: &StateId, types: &[&str], source: crate::record::Error) -> Error {
+        let described = |state: &&StateIndex| state.form == Form::Described;
+        let old = self.snapshots.iter().filter_map(|snapshot| snapshot.index.state(id)).find(described);
+        let (state, new) = (StateName(id.clone()), types.iter().map(|name| (*name).to_owned()).collect());
+        match old {
+            Some(old) => Error::Evolution { state, old: old.types.clone(), new, source: Box::new(source) },
+            None => Error::Record { state, source },
+        }
     }
 
     /// The stores of sub-tasks that had some of these key groups; what is in them need not be shown as sections then.
@@ -220,7 +236,7 @@ impl Restored {
     ///
     /// # Errors
     /// They cannot be read, or the state was of another kind.
-    pub(crate) fn values(&self, id: &StateId, types: &[&str]) -> Result<Vec<Bytes>, Error> {
+    pub(crate) fn values(&self, id: &StateId, types: &[&str]) -> Result<Vec<KeptValue>, Error> {
         self.snapshots.iter().try_for_each(|snapshot| snapshot.content(id, types).map(|_| ()))?;
         self.values_of_any_type(id)
     }
@@ -229,7 +245,7 @@ impl Restored {
     ///
     /// # Errors
     /// They cannot be read, or the state was of another kind.
-    pub(crate) fn everybodys_values(&self, id: &StateId, types: &[&str]) -> Result<Vec<Bytes>, Error> {
+    pub(crate) fn everybodys_values(&self, id: &StateId, types: &[&str]) -> Result<Vec<KeptValue>, Error> {
         self.snapshots.iter().try_for_each(|snapshot| snapshot.content(id, types).map(|_| ()))?;
         self.values_of(id, self.snapshots.iter())
     }
@@ -238,16 +254,22 @@ impl Restored {
     ///
     /// # Errors
     /// They cannot be read, or the state was of another kind.
-    pub(crate) fn values_of_any_type(&self, id: &StateId) -> Result<Vec<Bytes>, Error> {
+    pub(crate) fn values_of_any_type(&self, id: &StateId) -> Result<Vec<KeptValue>, Error> {
         self.values_of(id, self.snapshots.iter().filter(|snapshot| self.owns(snapshot)))
     }
 
-    fn values_of<'a>(&self, id: &StateId, snapshots: impl Iterator<Item = &'a Snapshot>) -> Result<Vec<Bytes>, Error> {
+    fn values_of<'a>(
+        &self,
+        id: &StateId,
+        snapshots: impl Iterator<Item = &'a Snapshot>,
+    ) -> Result<Vec<KeptValue>, Error> {
         let mut values = Vec::new();
         for snapshot in snapshots {
-            match snapshot.index.state(id).map(|state| &state.content) {
-                Some(ContentIndex::Value(location)) => values.push(self.read(snapshot, id, *location)?),
-                Some(ContentIndex::Keyed(_) | ContentIndex::Stored(_) | ContentIndex::Store(_)) => {
+            match snapshot.index.state(id).map(|state| (state.form, &state.content)) {
+                Some((form, ContentIndex::Value(location))) => {
+                    values.push(KeptValue { form, bytes: self.read(snapshot, id, *location)? });
+                }
+                Some((_, ContentIndex::Keyed(_) | ContentIndex::Stored(_) | ContentIndex::Store(_))) => {
                     return Err(other_kind(id, "values by key", "a value of the sub-task"));
                 }
                 None => {}
@@ -303,7 +325,6 @@ fn other_kind(id: &StateId, found: &str, wanted: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::snapshot::StateIndex;
     use tidemill_storage::CheckpointStorage;
 
     #[test]
@@ -316,7 +337,8 @@ mod tests {
             let bytes = vec![subtask];
             let location = Location { handle: 1, offset: 0, length: 1, checksum: crc32fast::hash(&bytes) };
             let types = vec!["u8".to_owned()];
-            let states = vec![StateIndex { id: id.clone(), types, content: ContentIndex::Value(location) }];
+            let states =
+                vec![StateIndex { id: id.clone(), types, form: Form::Wire, content: ContentIndex::Value(location) }];
             let index = SnapshotIndex { finished: false, states }.encode().unwrap();
             let state = SubtaskState(vec![StateHandle::Inline(index), StateHandle::Inline(bytes)]);
             EarlierState { subtask: u32::from(subtask), state }
@@ -327,7 +349,7 @@ mod tests {
                 let restored = Restored::open(earlier.clone(), &storage, (subtask, parallelism)).unwrap();
                 restored.values(&id, &["u8"]).unwrap()
             };
-            let mut owned: Vec<Bytes> = (0..parallelism).flat_map(of).collect();
+            let mut owned: Vec<Bytes> = (0..parallelism).flat_map(of).map(|value| value.bytes).collect();
             owned.sort();
             assert_eq!(owned, [vec![0], vec![1], vec![2]], "among {parallelism}");
         }

@@ -12,7 +12,7 @@ use tidemill_model::id::ExecutionVertexId;
 use super::Error;
 use super::file::{CheckpointFile, INLINE_BYTES_MAX};
 use super::subtask::Place;
-use crate::engine::snapshot::{ContentIndex, Location, StateId, StateIndex, StoreIndex, StoredFile};
+use crate::engine::snapshot::{ContentIndex, Form, Location, StateId, StateIndex, StoreIndex, StoredFile};
 use crate::state::StoreFiles;
 
 /// How many files are written at once, each of which is in memory meanwhile.
@@ -76,7 +76,7 @@ impl Kept {
             files.push(StoredFile { name: name.clone(), location });
         }
         let content = ContentIndex::Store(StoreIndex { next_state: self.next_state, files });
-        Ok(StateIndex { id: StateId::store(), types: Vec::new(), content })
+        Ok(StateIndex { id: StateId::store(), types: Vec::new(), form: Form::Wire, content })
     }
 
     /// Where the tables are, for a later snapshot.

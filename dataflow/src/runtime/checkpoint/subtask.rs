@@ -9,7 +9,7 @@ use tidemill_model::id::ExecutionVertexId;
 
 use super::file::{CheckpointFile, INLINE_BYTES_MAX, Range};
 use super::{Content, Error, StateName, StatePart, store};
-use crate::engine::snapshot::{ContentIndex, GroupIndex, Location, SnapshotIndex, StateId, StateIndex};
+use crate::engine::snapshot::{ContentIndex, Form, GroupIndex, Location, SnapshotIndex, StateId, StateIndex};
 use crate::state::{FrozenState, LaterFiles};
 
 /// The most ranges of older files that a snapshot may consist of; with more, everything is written anew. It bounds the
@@ -57,6 +57,15 @@ impl Occasion {
     fn keeps_files(self) -> bool {
         self == Self::Barrier(CheckpointKind::Periodic)
     }
+
+    /// How values are encoded. What is left at the end stays as it is for the program that wrote it: few savepoints have
+    /// some, and every job that ends waits for it.
+    fn form(self) -> Form {
+        match self {
+            Self::Barrier(CheckpointKind::Savepoint) => Form::Described,
+            Self::Barrier(CheckpointKind::Periodic) | Self::End => Form::Wire,
+        }
+    }
 }
 
 /// The snapshot of one sub-task while it is written.
@@ -78,6 +87,8 @@ struct Writing<'a> {
 const NEW: u32 = 1;
 
 /// Writes the snapshot of a sub-task; answers it and what a later one may build on.
+///
+/// In the described form it is whole, and nothing builds on it: all that it points to would be in the other one.
 pub(super) async fn write(
     vertex: ExecutionVertexId,
     parts: &[StatePart],
@@ -86,7 +97,7 @@ pub(super) async fn write(
     file: &mut CheckpointFile,
 ) -> Result<(SubtaskState, Base), Error> {
     let reused = |base: &Base| parts.iter().map(|part| base.reusable(part)).sum::<usize>();
-    let base = base.filter(|base| reused(base) <= OLDER_RANGES_MAX);
+    let base = base.filter(|base| occasion.form() == Form::Wire && reused(base) <= OLDER_RANGES_MAX);
     let range = Range::begin(file);
     let mut writing = Writing {
         vertex,
@@ -130,21 +141,28 @@ impl Base {
 
 impl Writing<'_> {
     async fn part(&mut self, part: &StatePart) -> Result<(), Error> {
-        let content = match &part.content {
-            Content::Value(bytes) => {
-                let offset = self.range.length();
-                self.range.buffer().extend_from_slice(bytes);
-                self.range.settle(self.file).await?;
-                ContentIndex::Value(new_location(offset, bytes))
+        let form = self.occasion.form();
+        let (form, content) = match &part.content {
+            Content::Value(value) => {
+                let failed = |source| Error::Record { state: StateName(part.id.clone()), source };
+                (form, self.value(&value.encode(form).map_err(failed)?).await?)
             }
+            Content::InFlight(bytes) => (Form::Wire, self.value(bytes).await?),
             Content::Keyed(frozen) if let Some(stored) = frozen.stored().filter(|_| self.occasion.keeps_files()) => {
                 self.store.get_or_insert_with(|| LaterFiles::clone(&stored.files));
-                ContentIndex::Stored(stored.number)
+                (Form::Wire, ContentIndex::Stored(stored.number))
             }
-            Content::Keyed(frozen) => ContentIndex::Keyed(self.keyed(&part.id, frozen.as_ref()).await?),
+            Content::Keyed(frozen) => (form, ContentIndex::Keyed(self.keyed(&part.id, frozen.as_ref()).await?)),
         };
-        self.states.push(StateIndex { id: part.id.clone(), types: part.types.clone(), content });
+        self.states.push(StateIndex { id: part.id.clone(), types: part.types.clone(), form, content });
         Ok(())
+    }
+
+    async fn value(&mut self, bytes: &[u8]) -> Result<ContentIndex, Error> {
+        let offset = self.range.length();
+        self.range.buffer().extend_from_slice(bytes);
+        self.range.settle(self.file).await?;
+        Ok(ContentIndex::Value(new_location(offset, bytes)))
     }
 
     async fn keyed(&mut self, id: &StateId, frozen: &dyn FrozenState) -> Result<Vec<GroupIndex>, Error> {
@@ -161,7 +179,7 @@ impl Writing<'_> {
             }
             let (offset, begin) = (self.range.length(), self.range.buffer().len());
             let keys = frozen
-                .encode(index, self.range.buffer())
+                .encode(index, self.occasion.form(), self.range.buffer())
                 .map_err(|source| Error::Record { state: StateName(id.clone()), source })?;
             if keys > 0 {
                 let location = new_location(offset, &self.range.buffer()[begin..]);
@@ -184,7 +202,10 @@ impl Writing<'_> {
                 groups[entry].location.offset = offset;
             }
         }
-        let mut base = base_of(&self.states, &self.versions, &handles);
+        let mut base = match self.occasion.form() {
+            Form::Wire => base_of(&self.states, &self.versions, &handles),
+            Form::Described => Base::default(),
+        };
         if let Some(store) = self.store.take() {
             let files = store.get().ok_or_else(|| Error::Store("its files were not set aside".to_owned()))?;
             let files = files.as_ref().map_err(|reason| Error::Store(reason.clone()))?;

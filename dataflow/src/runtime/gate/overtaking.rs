@@ -52,7 +52,7 @@ impl Overtaking {
             if mutant::active(Mutant::InFlightForgotten) {
                 continue;
             }
-            let (id, content) = (context.in_flight_state(edge), Content::Value(in_flight.into_bytes()));
+            let (id, content) = (context.in_flight_state(edge), Content::InFlight(in_flight.into_bytes()));
             parts.push(StatePart { id, types: vec![std::any::type_name::<T>().to_owned()], content });
         }
         context.leave_snapshot(checkpoint, parts);

@@ -61,7 +61,7 @@ const COLLECTED: &str = "collected";
 
 /// Encoded records, in a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Collected(Vec<u8>);
+struct Collected(Bytes);
 
 /// What one sub-task has gathered.
 pub struct CollectWriter<T> {
@@ -126,7 +126,7 @@ impl<T: Data> Push<T> for CollectWriter<T> {
             if !self.batch.is_empty() {
                 self.encode()?;
             }
-            self.context.keep_value(self.state.clone(), &Collected(self.bytes.to_vec()))?;
+            self.context.keep_value(self.state.clone(), Collected(Bytes::copy_from_slice(&self.bytes)));
         }
         if ends {
             let records = std::mem::take(&mut self.bytes).freeze();

@@ -16,7 +16,7 @@ use super::staged::{self, StagedOutput, StagedPosition};
 use crate::engine::snapshot::StateId;
 use crate::flow::{OperatorIndex, OutputIndex};
 use crate::push::{Push, Stopped, blame_on};
-use crate::record::{Control, Data, Timestamp, decode_value};
+use crate::record::{Control, Data, Timestamp};
 use crate::runtime::checkpoint::Restored;
 use crate::runtime::task::TaskContext;
 
@@ -86,7 +86,7 @@ impl FileOutput {
             .values(state, &[std::any::type_name::<PartsState>()])
             .map_err(|error| failure(error.kind(), format!("publish {}: {error}", output.folder.display())))?;
         for value in values {
-            let parts: PartsState = decode_value(&value).map_err(|error| {
+            let parts: PartsState = value.decode().map_err(|error| {
                 failure(FailureKind::InvalidInput, format!("publish {}: {error}", output.folder.display()))
             })?;
             for prepared in parts.prepared.into_committed() {
@@ -127,12 +127,14 @@ impl Files {
     }
 
     /// Leaves what a restart has to know.
-    fn keep(&self, state: &StateId, context: &TaskContext) -> Result<(), Stopped> {
+    fn keep(&self, state: &StateId, context: &TaskContext) {
         match self {
             Self::Staged { path, length, .. } => {
-                context.keep_value(state.clone(), &StagedPosition { part: path.clone(), length: *length })
+                context.keep_value(state.clone(), StagedPosition { part: path.clone(), length: *length });
             }
-            Self::Rolling(parts) => parts.state().map_or(Ok(()), |parts| context.keep_value(state.clone(), &parts)),
+            Self::Rolling(parts) => {
+                parts.state().into_iter().for_each(|parts| context.keep_value(state.clone(), parts));
+            }
         }
     }
 
@@ -240,7 +242,8 @@ impl<T, F> FileWriter<T, F> {
             let committed = parts.commit(checkpoint.unwrap_or(u64::MAX));
             self.check(committed)?;
         }
-        self.files.keep(&self.state, &self.context)
+        self.files.keep(&self.state, &self.context);
+        Ok(())
     }
 
     fn check(&self, result: Result<(), staged::Error>) -> Result<(), Stopped> {

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tidemill_failpoint::FailPoint;
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::JobId;
@@ -13,8 +12,9 @@ use crate::engine::snapshot::StateId;
 use crate::engine::transactions::Transactions;
 use crate::flow::OperatorIndex;
 use crate::push::{Push, Stopped, blame, showing};
-use crate::record::{Control, Data, Timestamp, decode_value};
+use crate::record::{Control, Data, Timestamp};
 use crate::runtime::task::TaskContext;
+use crate::state::KeptValue;
 
 /// Which try of which sub-task writes: what it opens carries this, so that what others left can be told from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub trait TransactionalSink<T>: Clone + Send + Sync + 'static {
 }
 
 /// Commits what a sub-task had prepared when it finished.
-pub(crate) type Committer = Arc<dyn Fn(&Bytes) -> Result<(), UserError> + Send + Sync>;
+pub(crate) type Committer = Arc<dyn Fn(&KeptValue) -> Result<(), UserError> + Send + Sync>;
 
 /// The sink that writes through a user's transactions.
 #[derive(Clone)]
@@ -110,9 +110,9 @@ impl<F> TransactionSink<F> {
     where
         F: TransactionalSink<T>,
     {
-        Arc::new(move |state: &Bytes| {
+        Arc::new(move |state: &KeptValue| {
             let mut function = function.clone();
-            let transactions: Transactions<F::Transaction> = decode_value(state)?;
+            let transactions: Transactions<F::Transaction> = state.decode()?;
             transactions.iter().try_for_each(|transaction| function.commit(transaction))
         })
     }
@@ -185,7 +185,8 @@ impl<T: Data, F: TransactionalSink<T>> TransactionWriter<T, F> {
                 None => self.prepared.prepared_last(transaction),
             }
         }
-        self.context.keep_value(self.state.clone(), &self.prepared)
+        self.context.keep_value(self.state.clone(), self.prepared.clone());
+        Ok(())
     }
 
     fn commit(&mut self, transactions: Vec<F::Transaction>) -> Result<(), Stopped> {

@@ -168,7 +168,7 @@ impl<S: Source> EnumeratorTask<S> {
             let enumerator = &self.enumerator;
             let state = blame(&self.operator, || enumerator.state());
             let position: Position<S::Enumerator> = (state, self.found.iter().cloned().collect(), self.done);
-            self.context.keep_value(self.context.first_uid().state(POSITION), &position)?;
+            self.context.keep_value(self.context.first_uid().state(POSITION), position);
             self.say(Control::Barrier(checkpoint))?;
             self.context.barrier_passed(checkpoint);
         }

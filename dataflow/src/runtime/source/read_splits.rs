@@ -167,7 +167,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             let open = self.open.iter().map(|split| &split.reader);
             let mut splits: Vec<S::Split> = blame(&self.operator, || open.map(SplitReader::split).collect());
             splits.extend(self.input.next().splits.iter().cloned());
-            self.context.keep_value(self.context.first_uid().state(SPLITS), &splits)?;
+            self.context.keep_value(self.context.first_uid().state(SPLITS), splits);
         }
         self.target.say(vec![Control::Barrier(checkpoint)])?;
         self.context.barrier_passed(checkpoint);

@@ -47,8 +47,8 @@ impl TaskContext {
     pub(super) fn restored_in_flight<T>(&self, edge: u32) -> Result<BTreeMap<u32, Vec<WireElement>>, Failure> {
         let id = self.in_flight_state(edge);
         let mut channels: BTreeMap<u32, Vec<WireElement>> = BTreeMap::new();
-        for bytes in self.restored_bytes::<T>(&id)? {
-            let elements = InFlight::decode(&bytes).map_err(|error| {
+        for value in self.kept_values::<T>(&id)? {
+            let elements = InFlight::decode(&value.bytes).map_err(|error| {
                 let state = StateName(id.clone());
                 self.restore_failure(&Error::Content { state, reason: error.to_string() })
             })?;

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use bytes::Bytes;
 use crossbeam_channel::bounded;
 use tidemill_failpoint::FailPoint;
 use tidemill_model::checkpoint::{CheckpointOutcome, CheckpointReport, CheckpointingMode, SubtaskState};
@@ -13,12 +12,11 @@ use tidemill_storage::JobStorage;
 use super::TaskContext;
 use crate::engine::snapshot::StateId;
 use crate::flow::OperatorIndex;
-use crate::push::Stopped;
-use crate::record::{Data, Timestamp, decode_value, encode_value};
+use crate::record::{Data, Timestamp};
 use crate::runtime::checkpoint::{
     Content, Earlier, Error, Message, Notices, Restored, StateName, StatePart, TaskCheckpoints,
 };
-use crate::state::FrozenState;
+use crate::state::{Frozen, FrozenState, KeptValue, Section};
 
 /// By what an operator's state is found again: its uid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,19 +147,9 @@ impl TaskContext {
     }
 
     /// Leaves a value of the whole sub-task for the snapshot of the barrier that is passing, or for its last one.
-    ///
-    /// # Errors
-    /// It cannot be encoded.
-    pub(crate) fn keep_value<T: Data>(&self, id: StateId, value: &T) -> Result<(), Stopped> {
-        let bytes = encode_value(value)
-            .map_err(|source| self.state_failed(&Error::Record { state: StateName(id.clone()), source }))?;
-        self.keep_bytes::<T>(id, bytes);
-        Ok(())
-    }
-
-    /// Leaves a value that is encoded.
-    pub(crate) fn keep_bytes<T>(&self, id: StateId, bytes: Bytes) {
-        self.keep(StatePart { id, types: owned(&[std::any::type_name::<T>()]), content: Content::Value(bytes) });
+    pub(crate) fn keep_value<T: Data>(&self, id: StateId, value: T) {
+        let content = Content::Value(Box::new(Frozen(value)));
+        self.keep(StatePart { id, types: owned(&[std::any::type_name::<T>()]), content });
     }
 
     fn keep(&self, part: StatePart) {
@@ -252,21 +240,17 @@ impl TaskContext {
         &self,
         id: &StateId,
         types: &[&str],
-        mut take: impl FnMut(&[u8]) -> Result<(), crate::record::Error>,
+        mut take: impl FnMut(&Section) -> Result<(), crate::record::Error>,
     ) -> Result<(), Failure> {
         let restored = self.inner.restored.borrow();
         let Some(restored) = restored.as_ref() else { return Ok(()) };
-        let taken = restored.sections(id, types, &self.key_groups(), &mut take);
-        taken.map_err(|error| self.restore_failure(&error))
+        let place = (&self.key_groups(), self.max_parallelism());
+        restored.sections(id, types, place, &mut take).map_err(|error| self.restore_failure(&error))
     }
 
     /// The values of a state of the whole sub-task, one from each sub-task whose work this one goes on with.
     pub(crate) fn restored_values<T: Data>(&self, id: &StateId) -> Result<Vec<T>, Failure> {
-        let decode = |bytes: Bytes| {
-            decode_value(&bytes)
-                .map_err(|source| self.restore_failure(&Error::Record { state: StateName(id.clone()), source }))
-        };
-        self.restored_bytes::<T>(id)?.into_iter().map(decode).collect()
+        self.decode_all(id, &self.kept_values::<T>(id)?)
     }
 
     /// The values that all earlier sub-tasks had, for each of those that there are now.
@@ -274,15 +258,16 @@ impl TaskContext {
         let restored = self.inner.restored.borrow();
         let Some(restored) = restored.as_ref() else { return Ok(Vec::new()) };
         let values = restored.everybodys_values(id, &[std::any::type_name::<T>()]);
-        let decode = |bytes: Bytes| {
-            decode_value(&bytes)
-                .map_err(|source| self.restore_failure(&Error::Record { state: StateName(id.clone()), source }))
-        };
-        values.map_err(|error| self.restore_failure(&error))?.into_iter().map(decode).collect()
+        self.decode_all(id, &values.map_err(|error| self.restore_failure(&error))?)
     }
 
-    /// The same, still encoded.
-    pub(crate) fn restored_bytes<T>(&self, id: &StateId) -> Result<Vec<Bytes>, Failure> {
+    fn decode_all<T: Data>(&self, id: &StateId, values: &[KeptValue]) -> Result<Vec<T>, Failure> {
+        let types = [std::any::type_name::<T>()];
+        values.iter().map(|value| value.decode().map_err(|source| self.unreadable(id, &types, source))).collect()
+    }
+
+    /// What was kept of whole sub-tasks that is this one's now, still encoded.
+    pub(super) fn kept_values<T>(&self, id: &StateId) -> Result<Vec<KeptValue>, Failure> {
         let restored = self.inner.restored.borrow();
         let Some(restored) = restored.as_ref() else { return Ok(Vec::new()) };
         restored.values(id, &[std::any::type_name::<T>()]).map_err(|error| self.restore_failure(&error))
@@ -294,8 +279,13 @@ impl TaskContext {
     }
 
     #[cold]
-    fn state_failed(&self, error: &Error) -> Stopped {
-        self.fail(self.failure(error.kind(), None, format!("take a snapshot: {error}")))
+    fn unreadable(&self, id: &StateId, types: &[&str], source: crate::record::Error) -> Failure {
+        let restored = self.inner.restored.borrow();
+        let error = match restored.as_ref() {
+            Some(restored) => restored.unreadable(id, types, source),
+            None => Error::Record { state: StateName(id.clone()), source },
+        };
+        self.restore_failure(&error)
     }
 }
 

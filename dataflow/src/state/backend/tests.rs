@@ -10,10 +10,12 @@ use tidemill_model::id::SubtaskIndex;
 use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
 
 use super::*;
+use crate::engine::snapshot::Form;
 use crate::record::{decode, encode};
 use crate::runtime::clock::ProcessingClock;
 use crate::state::TimeToLive;
 use crate::state::frozen::{decode_entries, encode_entries};
+use crate::state::kept::tests::sections;
 #[cfg(feature = "rocksdb")]
 use crate::state::rocks::tests::TestStore;
 use crate::state::time_to_live::{Expiry, Timed, TtlTable};
@@ -69,8 +71,8 @@ impl<V: Data> FrozenState for FrozenBytes<V> {
         (0..GROUPS).map(|group| (KeyGroup(group), 0)).collect()
     }
 
-    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error> {
-        encode_entries(self.0[index].iter().map(|(key, value)| (key, value)), section)
+    fn encode(&self, index: usize, form: Form, section: &mut Vec<u8>) -> Result<u64, record::Error> {
+        encode_entries(self.0[index].iter().map(|(key, value)| (key, value)), form, section)
     }
 }
 
@@ -124,7 +126,7 @@ impl<V: Data> StateTable<u64, V> for BytesTable<V> {
         Box::new(FrozenBytes((0..GROUPS).map(of).collect()))
     }
 
-    fn restore(&mut self, section: &[u8]) -> Result<(), record::Error> {
+    fn restore(&mut self, section: &Section) -> Result<(), record::Error> {
         decode_entries(section, |key: u64, value: V| self.put(key.key_hash(), &key, value))
     }
 }
@@ -170,9 +172,8 @@ fn check(table: &mut dyn StateTable<u64, u64>, restored: &mut dyn StateTable<u64
     let frozen = table.freeze();
     passed();
     let mut kept = 0;
-    for index in 0..frozen.groups().len() {
-        let mut section = Vec::new();
-        kept += frozen.encode(index, &mut section).unwrap();
+    for (section, entries) in sections(frozen.as_ref(), Form::Wire, GROUPS) {
+        kept += entries;
         restored.restore(&section).unwrap();
     }
     assert_eq!(kept, oracle.len() as u64);

@@ -11,6 +11,7 @@ use tidemill_model::key_group::KeyGroup;
 use super::key::{KEY_BYTES, end_of, hash_of, key};
 use super::options::options;
 use super::store::{BATCH_BYTES, FAMILY, RocksStore};
+use crate::engine::snapshot::Form;
 use crate::record::{self, Data, decode_value, encode_value};
 use crate::runtime::sink::UserError;
 use crate::state::cache::Disk;
@@ -167,7 +168,7 @@ struct FrozenRocks<K, V> {
 }
 
 impl<K: Key, V: Data> FrozenRocks<K, V> {
-    fn encode_group(&self, group: KeyGroup, section: &mut Vec<u8>) -> Result<u64, UserError> {
+    fn encode_group(&self, group: KeyGroup, form: Form, section: &mut Vec<u8>) -> Result<u64, UserError> {
         let mut opened = self.opened.borrow_mut();
         let db = match &*opened {
             Some(db) => db,
@@ -182,7 +183,7 @@ impl<K: Key, V: Data> FrozenRocks<K, V> {
         let end = (end.0 < self.max_parallelism).then(|| end.first_hash(self.max_parallelism));
         let (mut waiting, mut count, mut failed) = (Vec::new(), 0, None);
         let mut flush = |waiting: &mut Vec<(K, V)>| {
-            count += encode_entries(waiting.iter().map(|(key, value)| (key, value)), section)?;
+            count += encode_entries(waiting.iter().map(|(key, value)| (key, value)), form, section)?;
             waiting.clear();
             Ok::<(), record::Error>(())
         };
@@ -206,8 +207,8 @@ impl<K: Key, V: Data> FrozenState for FrozenRocks<K, V> {
         self.groups.iter().map(|group| (*group, self.version)).collect()
     }
 
-    fn encode(&self, index: usize, section: &mut Vec<u8>) -> Result<u64, record::Error> {
-        self.encode_group(self.groups[index], section).map_err(|error| record::Error::Decode {
+    fn encode(&self, index: usize, form: Form, section: &mut Vec<u8>) -> Result<u64, record::Error> {
+        self.encode_group(self.groups[index], form, section).map_err(|error| record::Error::Decode {
             record_type: std::any::type_name::<(K, V)>(),
             reason: error.to_string(),
         })

@@ -8,9 +8,11 @@ use tidemill_model::key::Key;
 use tidemill_model::key_group::KeyGroupRange;
 
 use super::*;
+use crate::engine::snapshot::Form;
 use crate::engine::snapshot::StateId;
 use crate::record::Data;
 use crate::state::frozen::decode_entries;
+use crate::state::kept::tests::sections;
 use crate::state::{FrozenState, KeyedTable};
 
 const GROUPS: u32 = 16;
@@ -69,9 +71,7 @@ fn on_disk<V: Data>(store: &std::rc::Rc<RocksStore>, name: &str) -> KeyedTable<u
 /// The entries of a frozen state, by key.
 fn entries<V: Data>(frozen: &dyn FrozenState) -> BTreeMap<u64, V> {
     let mut all = BTreeMap::new();
-    for index in 0..frozen.groups().len() {
-        let mut section = Vec::new();
-        let count = frozen.encode(index, &mut section).unwrap();
+    for (section, count) in sections(frozen, Form::Described, GROUPS) {
         let before = all.len();
         decode_entries(&section, |key: u64, value: V| drop(all.insert(key, value))).unwrap();
         assert_eq!((all.len() - before) as u64, count);
@@ -169,17 +169,17 @@ fn a_frozen_store_stays_as_it_was_and_goes_with_its_files() {
 }
 
 #[test]
-fn sections_of_the_heap_are_taken_in_without_the_keys_of_others() {
+fn sections_of_the_heap_are_taken_in() {
     let (folder, half) = (TempDir::new().unwrap(), range(1, 2));
     let mut heap = KeyedTable::of(&range(0, 1), GROUPS);
     (0..3000u64).for_each(|key| heap.put(key.key_hash(), &key, key));
     let store = store(&folder.path().join("state"), &half);
     let mut table = on_disk::<u64>(&store, "numbers");
     let frozen = heap.freeze();
-    for index in 0..frozen.groups().len() {
-        let mut section = Vec::new();
-        frozen.encode(index, &mut section).unwrap();
-        table.restore_section(&section).unwrap();
+    for (section, _) in sections(frozen.as_ref(), Form::Wire, GROUPS) {
+        if half.contains(section.group) {
+            table.restore_section(&section).unwrap();
+        }
     }
     for key in 0..3000u64 {
         let owned = half.contains(tidemill_model::key_group::KeyGroup::of(key.key_hash(), GROUPS));

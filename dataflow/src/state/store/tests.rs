@@ -9,7 +9,9 @@ use tidemill_model::id::SubtaskIndex;
 use tidemill_model::key_group::KeyGroup;
 
 use super::*;
+use crate::engine::snapshot::Form;
 use crate::state::decode_entries;
+use crate::state::kept::tests::sections;
 
 const GROUPS: u32 = 16;
 
@@ -81,7 +83,8 @@ fn freeze(store: &mut StateStore<u64>) -> Box<dyn FrozenState> {
 fn held(store: &mut StateStore<u64>) -> usize {
     let frozen = freeze(store);
     let groups = 0..frozen.groups().len();
-    usize::try_from(groups.map(|group| frozen.encode(group, &mut Vec::new()).unwrap()).sum::<u64>()).unwrap()
+    usize::try_from(groups.map(|group| frozen.encode(group, Form::Wire, &mut Vec::new()).unwrap()).sum::<u64>())
+        .unwrap()
 }
 
 #[test]
@@ -259,15 +262,9 @@ fn a_frozen_group_stays_as_it_was() {
             table.put(key.key_hash(), &key, "changed".to_owned());
         }
         let mut seen = BTreeMap::new();
-        for (index, (group, version)) in frozen.groups().into_iter().enumerate() {
-            assert_eq!(version, 0);
-            let mut section = Vec::new();
-            frozen.encode(index, &mut section).unwrap();
-            let entry = |key: u64, value: String| {
-                assert_eq!(KeyGroup::of(key.key_hash(), GROUPS), group);
-                seen.insert(key, value);
-            };
-            decode_entries(&section, entry).unwrap();
+        assert!(frozen.groups().iter().all(|(_, version)| *version == 0));
+        for (section, _) in sections(frozen.as_ref(), Form::Wire, GROUPS) {
+            decode_entries(&section, |key: u64, value: String| drop(seen.insert(key, value))).unwrap();
         }
         assert_eq!(seen, (0..100u64).map(|key| (key, key.to_string())).collect());
     }

@@ -13,7 +13,7 @@ use super::super::subtask::{self, Base, Occasion};
 use super::super::{Content, Restored, StatePart};
 use super::*;
 use crate::state::rocks::tests::TestStore;
-use crate::state::{KeyedTable, decode_entries};
+use crate::state::{KeyedTable, Section, decode_entries};
 
 const GROUPS: u32 = 16;
 const KEYS: u64 = 20_000;
@@ -67,8 +67,8 @@ impl Bench {
         let restored = Restored::of_one(state, &self.storage).unwrap();
         let mut entries = BTreeMap::new();
         let all = KeyGroupRange::of(SubtaskIndex(0), 1, GROUPS);
-        let mut take = |section: &[u8]| decode_entries(section, |key, text| drop(entries.insert(key, text)));
-        restored.sections(&id(), &["text"], &all, &mut take).unwrap();
+        let mut take = |section: &Section| decode_entries(section, |key, text| drop(entries.insert(key, text)));
+        restored.sections(&id(), &["text"], (&all, GROUPS), &mut take).unwrap();
         entries
     }
 

@@ -86,7 +86,7 @@ fn stuck(sink: Stuck, emitted: &Arc<AtomicU64>) -> Flow {
 fn records_in_flight(restored: &Restored) -> usize {
     let ids: Vec<StateId> = restored.states().filter(|id| id.name.starts_with("in flight from")).cloned().collect();
     let values = ids.iter().flat_map(|id| restored.values_of_any_type(id).unwrap());
-    let elements = values.flat_map(|bytes| InFlight::decode(&bytes).unwrap());
+    let elements = values.flat_map(|value| InFlight::decode(&value.bytes).unwrap());
     let count = |element| {
         let WireElement::Batch(batch) = element else { panic!("no {element:?} was sent") };
         decode_batch::<u64>(&batch).unwrap().records.len()
