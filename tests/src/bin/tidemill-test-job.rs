@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use tidemill::Environment;
+use tidemill::{Collector, Environment, KeyedContext, KeyedProcessFunction, StateRegistry, UserError, ValueState};
 use tidemill_tests::{every_operator, orders};
 
 /// How many numbers wait for a gate: more than there are sub-tasks.
@@ -58,6 +58,7 @@ fn main() -> Result<()> {
         "operators" => every_operator::run(&env, number(1)?, argument(2)?.into()),
         "groups" => groups(&env),
         "leak" => leak(&env),
+        "large" => large(&env, number(1)?, argument(2)?.into()),
         "orders" => {
             let version = ValueEnum::from_str(argument(5)?, false).map_err(anyhow::Error::msg)?;
             let places = (argument(3)?.into(), argument(4)?.into());
@@ -138,6 +139,45 @@ fn leak(env: &Environment) -> Result<()> {
         .discard();
     env.execute("leak")?;
     Ok(())
+}
+
+/// A kilobyte for each key, for ever; each process makes a file of its own in `output` when it first has output.
+fn large(env: &Environment, keys: u64, output: PathBuf) -> Result<()> {
+    let mut is_first = true;
+    let write = move |_: u64| {
+        if std::mem::take(&mut is_first) {
+            // A measurement without output would not go on.
+            let _ = std::fs::File::create_new(output.join(std::process::id().to_string()));
+        }
+    };
+    env.generate_sequence(0.., Some(50_000)).key_by(move |n: &u64| *n % keys).process(Large::default()).for_each(write);
+    env.execute("large")?;
+    Ok(())
+}
+
+#[derive(Clone, Default)]
+struct Large {
+    kilobyte: ValueState<String>,
+}
+
+impl KeyedProcessFunction<u64, u64> for Large {
+    type Out = u64;
+
+    fn open(&mut self, states: &mut StateRegistry<'_, u64>) -> Result<(), UserError> {
+        self.kilobyte = states.value("kilobyte")?;
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        n: u64,
+        context: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<u64>,
+    ) -> Result<(), UserError> {
+        self.kilobyte.set(context, format!("{n:01000}"));
+        out.emit(n);
+        Ok(())
+    }
 }
 
 /// The operator's name differs from process to process, and with it the graph.

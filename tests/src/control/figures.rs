@@ -4,28 +4,34 @@ use std::fmt;
 
 /// Repetitions of one figure, in milliseconds or a second's count.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Figures {
+pub struct Figures {
     sorted: Vec<f64>,
 }
 
 impl Figures {
-    pub(super) fn add(&mut self, value: f64) {
+    /// One more.
+    pub fn add(&mut self, value: f64) {
         let place = self.sorted.partition_point(|known| *known < value);
         self.sorted.insert(place, value);
     }
 
     /// The value below which this share of all values lies.
-    pub(super) fn quantile(&self, share: f64) -> f64 {
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> f64 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in the list")]
         let place = (share * self.sorted.len() as f64) as usize;
         self.sorted.get(place.min(self.sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
     }
 
-    pub(super) fn median(&self) -> f64 {
+    /// The one in the middle.
+    #[must_use]
+    pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
 
-    pub(super) fn count(&self) -> usize {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
         self.sorted.len()
     }
 }

@@ -5,7 +5,7 @@ mod agents;
 mod etcd;
 mod events;
 mod failover;
-mod figures;
+pub mod figures;
 mod jobs;
 mod soak;
 mod submissions;
