@@ -20,7 +20,12 @@ fn run(folder: &Path, end: End, settings: &[&str]) -> Result<(), Error> {
     let settings = settings.iter().copied().chain(usual).chain([directory.as_str()]);
     let env = Environment::with_arguments(settings.flat_map(|setting| ["-D", setting]))?;
     let folder = folder.to_owned();
-    env.generate_sequence(0..40_000, Some(100_000))
+    let numbers = match end {
+        End::AfterAllNumbers => 40_000,
+        // However late the checkpoints are.
+        End::ByPanic => u64::MAX,
+    };
+    env.generate_sequence(0..numbers, Some(100_000))
         .uid("numbers")
         .map(|number| (number % 5_000, 1_u64))
         .uid("ones")
