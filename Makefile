@@ -117,7 +117,7 @@ bench: build-release ## The workloads W1, W2, W5, W6 beside a hand-written loop;
 bench-control: build-release ## Leader kills, submissions beside etcd, the takeover of 1,000 jobs; REPETITIONS=20.
 	scripts/bench_control.sh --repetitions $(or $(REPETITIONS),20)
 
-bench-checkpoints: build-release ## What checkpoints cost: W2 and W6 with and without, at a million and ten million keys; REPETITIONS=5.
+bench-checkpoints: build-release ## What checkpoints cost (W2 and W6 with and without), and how soon a killed job is back; REPETITIONS=5.
 	scripts/bench_checkpoints.sh
 
 soak-elections: build-release ## Leader changes while executors have all cores busy; SECONDS=600.
