@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use tidemill::cli::local_cluster::ProcessName;
-use tidemill::job_client::JobDetails;
+use tidemill::job_client::{AttemptDetails, JobDetails};
 use tidemill_model::id::{CheckpointId, JobId};
 use tidemill_model::job::JobStatus;
 use tidemill_tests::cluster::{TestCluster, until};
@@ -99,6 +99,43 @@ impl Windows {
         self.until_checkpoint(job, before.latest_checkpoint).await?;
         Ok(())
     }
+
+    /// Everything is gone that could still know what the leader was about to do: all task managers are killed with it.
+    async fn crash_leader_and_task_managers(&mut self, job: JobId, point: &str) -> Result<()> {
+        let before = self.until_checkpoint(job, None).await?;
+        let leader = self.orders.cluster.leader().await?;
+        set_fail_point(&self.orders.cluster, leader, point, "3*off->1*abort")?;
+        let processes = &self.orders.cluster.processes;
+        until(point, || async { processes.pid(leader).is_none().then_some(()) }).await?;
+        self.kill_task_managers().await?;
+        self.orders.cluster.processes.start_process(leader).await?;
+        self.until_checkpoint(job, before.latest_checkpoint).await?;
+        Ok(())
+    }
+
+    /// Task managers are killed while the sub-tasks on them are about to read what they start from.
+    async fn kill_task_managers_during_restore(&mut self, job: JobId) -> Result<()> {
+        let before = self.until_checkpoint(job, None).await?;
+        self.set_in_executors(&before, "restore.pre", "sleep(600000)").await?;
+        let restores = |details: &JobDetails| {
+            let waits = |attempt: &AttemptDetails| attempt.report.state.name() == "INITIALIZING";
+            details.restarts > before.restarts && details.attempts.iter().any(waits)
+        };
+        self.orders.cluster.until_job(job, "sub-tasks are being restored", restores).await?;
+        self.kill_task_managers().await?;
+        self.until_checkpoint(job, before.latest_checkpoint).await?;
+        Ok(())
+    }
+
+    async fn kill_task_managers(&mut self) -> Result<()> {
+        for name in task_managers() {
+            self.orders.cluster.processes.kill(name).await?;
+        }
+        for name in task_managers() {
+            self.orders.cluster.processes.start_process(name).await?;
+        }
+        Ok(())
+    }
 }
 
 #[tokio::test]
@@ -117,6 +154,30 @@ async fn crashes_at_each_point_of_a_checkpoint_lose_and_repeat_nothing() -> Resu
     println!("{} crashes, {} checkpoints restored", windows.crashes, windows.restored.len());
     ensure!(windows.crashes >= 20 && windows.restored.len() >= 15, "{} of {:?}", windows.crashes, windows.restored);
     windows.orders.release()?;
+    windows.orders.check_result(submitted, "out").await
+}
+
+#[tokio::test]
+async fn task_managers_killed_in_each_window_together_with_the_leader_lose_and_repeat_nothing() -> Result<()> {
+    let mut windows = Windows::start(100_000).await?;
+    let submitted = windows.orders.submit("out", 4, &[]).await?;
+    let job = submitted.job;
+    for point in ["ckpt.pre_commit", "ckpt.post_commit"] {
+        println!("the leader crashes at {point}, and the task managers with it");
+        windows.crash_leader_and_task_managers(job, point).await?;
+    }
+    windows.kill_task_managers_during_restore(job).await?;
+    ensure!(windows.restored.len() >= 3, "each time a checkpoint is restored: {:?}", windows.restored);
+    // The end takes long enough to be hit.
+    let details = windows.until_checkpoint(job, None).await?;
+    windows.set_in_executors(&details, "sink.commit.pre", "sleep(1000)").await?;
+    windows.orders.release()?;
+    let committing = |details: &JobDetails| matches!(details.status, JobStatus::Committing);
+    windows.orders.cluster.until_job(job, "the job commits", committing).await?;
+    let leader = windows.orders.cluster.leader().await?;
+    windows.orders.cluster.processes.kill(leader).await?;
+    windows.kill_task_managers().await?;
+    windows.orders.cluster.processes.start_process(leader).await?;
     windows.orders.check_result(submitted, "out").await
 }
 
