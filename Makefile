@@ -92,6 +92,8 @@ mutants: setup ## Known bugs put back one by one: which invariant finds each, wi
 	    echo "$$1 is found by the test $$2"
 	}
 	is_found_by sink-commits-at-barrier what_is_restored_goes_on_exactly_where_the_checkpoint_was
+	is_found_by sink-aborts-on-checkpoint-abort what_is_restored_goes_on_exactly_where_the_checkpoint_was
+	is_found_by rename-without-sync no_part_is_renamed_before_it_is_on_the_disk
 	is_found_by source-offset-off-by-one what_is_restored_goes_on_exactly_where_the_checkpoint_was
 	is_found_by foreign-key-group what_is_restored_goes_on_exactly_where_the_checkpoint_was
 	is_found_by in-flight-forgotten what_was_in_flight_at_an_unaligned_checkpoint_comes_again

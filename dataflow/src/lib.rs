@@ -9,6 +9,8 @@ pub mod format;
 pub mod function;
 pub mod harness;
 pub mod key_selector;
+#[cfg(test)]
+mod known_bug;
 pub mod operator;
 pub mod pipe;
 pub mod push;

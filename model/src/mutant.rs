@@ -88,6 +88,8 @@ mutants! {
     SinkCommitsAtBarrier = "sink-commits-at-barrier",
     /// A source goes on one byte behind the place that it had read to.
     SourceOffsetOffByOne = "source-offset-off-by-one",
+    /// A sink renames files whose content may not be on the disk yet.
+    RenameWithoutSync = "rename-without-sync",
     /// An unaligned checkpoint leaves out what was in flight.
     InFlightForgotten = "in-flight-forgotten",
     /// A key group starts from the state of the one before it.
@@ -110,7 +112,11 @@ impl Mutant {
     pub fn is_of_the_tasks(self) -> bool {
         matches!(
             self,
-            Self::SinkCommitsAtBarrier | Self::SourceOffsetOffByOne | Self::InFlightForgotten | Self::ForeignKeyGroup
+            Self::SinkCommitsAtBarrier
+                | Self::SourceOffsetOffByOne
+                | Self::RenameWithoutSync
+                | Self::InFlightForgotten
+                | Self::ForeignKeyGroup
         )
     }
 }

@@ -38,6 +38,11 @@ impl<X> Transactions<X> {
         self.0.drain(..count).map(|(_, transaction)| transaction).collect()
     }
 
+    /// Takes out those that wait for this checkpoint: what a sink must not do, whatever becomes of the checkpoint.
+    pub fn forget(&mut self, checkpoint: u64) {
+        self.0.retain(|(waits_for, _)| *waits_for != checkpoint);
+    }
+
     /// All of a snapshot: the checkpoint that it belongs to is committed, and every transaction in it with it.
     #[must_use]
     pub fn into_committed(self) -> Vec<X> {

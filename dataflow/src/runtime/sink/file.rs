@@ -10,9 +10,9 @@ use std::rc::Rc;
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::mutant::{self, Mutant};
 
-use super::Sink;
 use super::rolling::{PartsState, PreparedPart, RollingOutput, RollingParts};
 use super::staged::{self, StagedOutput, StagedPosition};
+use super::{Sink, durable};
 use crate::engine::snapshot::StateId;
 use crate::flow::{OperatorIndex, OutputIndex};
 use crate::push::{Push, Stopped, blame_on};
@@ -121,7 +121,9 @@ impl Files {
     /// Makes durable what is written: up to a barrier, or to the end of input.
     fn prepare(&mut self, checkpoint: Option<u64>) -> Result<(), staged::Error> {
         match self {
-            Self::Staged { path, file, .. } => file.sync_all().map_err(|source| write_error(path, source)),
+            Self::Staged { path, file, .. } => {
+                durable::sync_file(file, path).map_err(|source| write_error(path, source))
+            }
             Self::Rolling(parts) => parts.prepare(checkpoint),
         }
     }
@@ -236,6 +238,9 @@ impl<T, F> FileWriter<T, F> {
     #[cold]
     fn prepare(&mut self, checkpoint: Option<u64>) -> Result<(), Stopped> {
         self.write_out()?;
+        if let (true, Some(parts)) = (mutant::active(Mutant::SinkAbortsOnCheckpointAbort), self.files.rolling()) {
+            parts.forget(self.context.aborted());
+        }
         let prepared = self.files.prepare(checkpoint);
         self.check(prepared)?;
         if let (true, Some(parts)) = (mutant::active(Mutant::SinkCommitsAtBarrier), self.files.rolling()) {

@@ -3,6 +3,7 @@
 mod collect;
 mod csv;
 mod discard;
+mod durable;
 mod file;
 mod function;
 mod print;

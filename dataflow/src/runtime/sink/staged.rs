@@ -20,105 +20,21 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, XattrFlags, getxattr, renameat_with, setxattr};
+use rustix::fs::{RenameFlags, XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tidemill_failpoint::FailPoint;
-use tidemill_model::execution::FailureKind;
 use tidemill_model::id::{AttemptNumber, JobId, SubtaskIndex};
+
+use super::durable;
+
+mod error;
+
+pub use error::Error;
+use error::io_error;
 
 /// The extended attribute that names the job of a published output.
 const JOB_ATTRIBUTE: &str = "user.tidemill.job";
-
-/// What went wrong with an output.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something is in the output's place.
-    #[error("write {path}: it exists already; remove it, choose another path, or ask for overwrite()")]
-    Exists {
-        /// The place.
-        path: PathBuf,
-    },
-    /// Overwriting would delete files that no sink wrote.
-    #[error(
-        "overwrite {path}: it holds {entry:?}, which is no part of an earlier output; remove it yourself if you mean it"
-    )]
-    ForeignContent {
-        /// The place.
-        path: PathBuf,
-        /// The name of a foreign entry.
-        entry: String,
-    },
-    /// The path names no file.
-    #[error("write {path:?}: the path has no file name")]
-    NoFileName {
-        /// The path.
-        path: PathBuf,
-    },
-    /// What a checkpoint says was written is not there.
-    #[error(
-        "restore {path}: it is shorter than the {length} bytes that the checkpoint has of it; it was damaged since"
-    )]
-    ShortPart {
-        /// An earlier attempt's file.
-        path: PathBuf,
-        /// How many bytes it should have.
-        length: u64,
-    },
-    /// A part that a checkpoint has prepared is neither hidden nor published.
-    #[error("publish {path}: it is gone, and was not published; the records in it are lost")]
-    LostPart {
-        /// The hidden part.
-        path: PathBuf,
-    },
-    /// Parts of the output are not here.
-    #[error(
-        "publish {path}: {found} of {wanted} parts are here; the path must be on a file system that all task managers share"
-    )]
-    MissingParts {
-        /// The place.
-        path: PathBuf,
-        /// How many parts there are.
-        found: u32,
-        /// How many there should be.
-        wanted: u32,
-    },
-    /// The file system refused.
-    #[error("{action} {path}: {source}")]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-impl Error {
-    /// What sort of failure it is for a task.
-    #[must_use]
-    pub fn kind(&self) -> FailureKind {
-        match self {
-            Self::Exists { .. }
-            | Self::ForeignContent { .. }
-            | Self::NoFileName { .. }
-            | Self::ShortPart { .. }
-            | Self::LostPart { .. }
-            | Self::MissingParts { .. } => FailureKind::InvalidInput,
-            Self::Io { source, .. } => {
-                use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-                let hopeless = matches!(source.kind(), NotADirectory | PermissionDenied | ReadOnlyFilesystem);
-                if hopeless { FailureKind::InvalidInput } else { FailureKind::Io }
-            }
-        }
-    }
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
-}
 
 /// An output and whether it may replace what is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -315,7 +231,7 @@ impl StagedOutput {
     }
 
     fn rename(&self, from: &Path, flags: RenameFlags) -> Result<(), Error> {
-        match renameat_with(CWD, from, CWD, &self.path, flags) {
+        match durable::rename(from, &self.path, flags) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(Error::Exists { path: self.path.clone() }),
             Err(error) => Err(io_error("publish", &self.path)(error.into())),
@@ -353,7 +269,8 @@ fn gather(job: JobId, places: &Places, assembly: &Path, attempts: &[AttemptNumbe
         let (staged, place) = (places.staging(job, attempt).join(part.to_string()), assembly.join(part.to_string()));
         if staged.is_file() {
             fs::create_dir_all(assembly).map_err(io_error("create folder", assembly))?;
-            fs::rename(&staged, &place).map_err(io_error("assemble", &place))?;
+            let moved = durable::rename(&staged, &place, RenameFlags::empty());
+            moved.map_err(|error| io_error("assemble", &place)(error.into()))?;
         }
         found += u32::from(place.is_file());
     }
@@ -393,7 +310,7 @@ fn remove_mark(mark: &Path) -> Result<(), Error> {
 }
 
 fn sync_folder(folder: &Path) -> Result<(), Error> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
+    durable::sync_folder(folder).map_err(io_error("sync", folder))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tidemill_model::job::{RuntimeMode, StateBackend};
 use tidemill_storage::CheckpointStorage;
 
 use super::*;
+use crate::known_bug;
 use crate::runtime::checkpoint::Restored;
 use crate::runtime::source::{FileSplits, NoTimes, TextSource, add_source};
 
@@ -141,7 +142,7 @@ impl Job {
     }
 }
 
-fn command(action: CheckpointAction, id: u64, deployment: &JobDeployment) -> CheckpointCommand {
+pub(super) fn command(action: CheckpointAction, id: u64, deployment: &JobDeployment) -> CheckpointCommand {
     CheckpointCommand { action, checkpoint: CheckpointId(id), attempts: deployment.start.clone() }
 }
 
@@ -175,7 +176,7 @@ fn acknowledged(
     states
 }
 
-fn finish(
+pub(super) fn finish(
     executor: &Executor,
     events: &Receiver<ExecutorEvent>,
     deployment: &JobDeployment,
@@ -206,14 +207,6 @@ fn without_failure() -> Vec<String> {
     job.published()
 }
 
-/// Puts the bug back that the environment names, in builds that have bugs to put back.
-fn put_bug_back() {
-    #[cfg(feature = "mutants")]
-    if let Ok(name) = std::env::var(tidemill_model::mutant::VARIABLE) {
-        tidemill_model::mutant::activate(name.parse().unwrap());
-    }
-}
-
 /// Whether each line is there at least as often as without failures.
 fn nothing_is_lost(published: &[String], expected: &[String]) -> bool {
     let mut published = published.iter();
@@ -224,7 +217,7 @@ fn nothing_is_lost(published: &[String], expected: &[String]) -> bool {
 fn what_is_restored_goes_on_exactly_where_the_checkpoint_was() {
     let expected = without_failure();
     assert_eq!(expected.len(), 160_000);
-    put_bug_back();
+    known_bug::put_back();
     let job = job(CheckpointingMode::ExactlyOnce, None);
     let outcome = with_failures(&job);
     assert!(outcome.published == expected, "the output is that of a run without failures");
@@ -234,7 +227,7 @@ fn what_is_restored_goes_on_exactly_where_the_checkpoint_was() {
 #[test]
 fn what_was_in_flight_at_an_unaligned_checkpoint_comes_again() {
     let expected = without_failure();
-    put_bug_back();
+    known_bug::put_back();
     // At once, and when some barriers have come.
     for after in [Duration::ZERO, Duration::from_millis(20)] {
         let job = job(CheckpointingMode::ExactlyOnce, Some(after));

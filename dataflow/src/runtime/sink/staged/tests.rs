@@ -2,7 +2,11 @@
 
 use std::io::Write;
 
+use expect_test::expect;
+use tidemill_model::execution::FailureKind;
+
 use super::*;
+use crate::runtime::sink::durable::record;
 
 fn job(number: u8) -> JobId {
     format!("{number:032x}").parse().unwrap()
@@ -230,4 +234,21 @@ fn an_abort_is_harmless_when_there_is_nothing() {
 fn a_path_without_a_name_is_refused() {
     let output = StagedOutput { path: "..".into(), overwrite: true };
     assert!(output.abort(job(1)).unwrap_err().to_string().contains("no file name"));
+}
+
+#[test]
+fn an_output_appears_under_its_name_when_its_parts_have_theirs_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = output(folder.path(), false);
+    stage(&output, job(1), FIRST, &["a", "b"]);
+    record::take(folder.path());
+    output.commit(job(1), &[FIRST; 2]).unwrap();
+    expect![[r#"
+        rename .out.tidemill-00000000000000000000000000000001-0/1 to .out.tidemill-00000000000000000000000000000001-commit/1
+        rename .out.tidemill-00000000000000000000000000000001-0/2 to .out.tidemill-00000000000000000000000000000001-commit/2
+        sync folder .out.tidemill-00000000000000000000000000000001-commit
+        rename .out.tidemill-00000000000000000000000000000001-commit to out
+        sync folder
+        sync folder
+    "#]].assert_eq(&record::take(folder.path()));
 }
