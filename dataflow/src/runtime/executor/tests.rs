@@ -197,6 +197,7 @@ fn a_restart_publishes_its_own_output_and_leaves_no_part_behind() {
 
 mod aligned;
 mod async_calls;
+mod at_least_once;
 mod blocked;
 mod checkpoints;
 mod unaligned;
