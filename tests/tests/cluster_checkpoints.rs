@@ -22,10 +22,6 @@ const KILLS: usize = 26;
 /// How many checkpoints are restored, at least.
 const RESTORES: usize = 20;
 
-/// The same for state on disk, whose tasks are those of the other tests but for the store.
-const KILLS_ON_DISK: usize = 9;
-const RESTORES_ON_DISK: usize = 6;
-
 /// State on disk, with so little memory that most of it is there.
 const ON_DISK: &[&str] = &["state.backend.type=rocksdb", "state.backend.rocksdb.memory.fixed-per-slot=1 mb"];
 
@@ -134,7 +130,7 @@ impl Killer {
 }
 
 #[tokio::test]
-async fn a_savepoint_is_gone_on_from_with_another_parallelism_and_on_another_back_end() -> Result<()> {
+async fn a_savepoint_is_gone_on_from_with_another_parallelism_on_another_back_end_and_back() -> Result<()> {
     let cluster = TestCluster::start(1, 2, 4, &[]).await?;
     let lines = 60_000;
     let orders = OrdersCluster::new(cluster, JOB, 2, lines)?;
@@ -206,7 +202,7 @@ async fn killed_at_any_moment_a_job_commits_each_result_once() -> Result<()> {
 
 #[tokio::test]
 async fn killed_at_any_moment_a_job_with_its_state_on_disk_commits_each_result_once() -> Result<()> {
-    killed_at_any_moment(4, ON_DISK, (KILLS_ON_DISK, RESTORES_ON_DISK)).await
+    killed_at_any_moment(4, ON_DISK, (KILLS, RESTORES)).await
 }
 
 #[tokio::test]
