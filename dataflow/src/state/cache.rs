@@ -90,8 +90,10 @@ impl CacheMemory {
 pub(crate) struct Cache<K, V> {
     disk: Box<dyn Disk<K, V>>,
     resident: Table<KeyHash, Residency>,
-    /// Invariant: exactly the hashes that are marked as changed.
+    /// Invariant: all hashes that are marked as changed, and some that were, of which there are no more than
+    /// `stale` says.
     changed: Vec<KeyHash>,
+    stale: usize,
     /// About how much memory the resident hashes take.
     bytes: usize,
     memory: Rc<CacheMemory>,
@@ -117,6 +119,7 @@ impl<K: Key, V: Data> Cache<K, V> {
             disk,
             resident: Table::with_slots(64),
             changed: Vec::new(),
+            stale: 0,
             bytes: 0,
             memory: Rc::clone(memory),
             hand: 0,
@@ -127,6 +130,10 @@ impl<K: Key, V: Data> Cache<K, V> {
 
     /// Whether entries point to memory of their own.
     const ON_HEAP: bool = std::mem::needs_drop::<(K, V)>();
+
+    /// Which part of the memory is made free when it is full: little, so that nobody waits for long, or more, where all
+    /// that was changed is written for it.
+    const EVICTED_PART: usize = if Self::ON_HEAP { 8 } else { 32 };
 
     /// The slots of a hash, of which tables have up to twice as many as entries.
     const SLOT_BYTES: usize = 2 * (Table::<K, V>::slot_bytes() + Table::<KeyHash, Residency>::slot_bytes());
@@ -215,16 +222,17 @@ impl<K: Key, V: Data> Cache<K, V> {
         changed.sort_unstable();
         let mut entries: Vec<(&K, &V)> = Vec::new();
         for hash in changed.drain(..) {
+            let residency = self.resident.get_mut(hash, |other| *other == hash);
+            let Some(residency) = residency.filter(|residency| residency.changed) else { continue };
             entries.clear();
             entries.extend(groups.table(hash).of_hash(hash));
             let heap_bytes = Self::heap_bytes(self.disk.write(hash, &entries));
-            let Some(residency) = self.resident.get_mut(hash, |other| *other == hash) else { continue };
             let before = std::mem::replace(&mut residency.heap_bytes, heap_bytes);
             residency.changed = false;
             self.bytes = (self.bytes + heap_bytes as usize).saturating_sub(before as usize);
         }
         self.disk.commit();
-        self.changed = changed;
+        (self.changed, self.stale) = (changed, 0);
     }
 
     /// Lets go of what was not used for long, if memory is short.
@@ -238,9 +246,13 @@ impl<K: Key, V: Data> Cache<K, V> {
     #[cold]
     #[inline(never)]
     fn evict(&mut self, groups: &mut Groups<K, V>) {
-        self.write_back(groups);
+        if Self::ON_HEAP {
+            // How much they really take is known then.
+            self.write_back(groups);
+        }
         let share = self.memory.share();
-        let (bytes, goal) = (&mut self.bytes, share - share / 8);
+        let goal = share - share / Self::EVICTED_PART;
+        let (bytes, disk, stale) = (&mut self.bytes, &mut self.disk, &mut self.stale);
         // Once around, everything is unused.
         let mut left = 2 * self.resident.slot_count();
         while *bytes > goal && left > 0 {
@@ -250,11 +262,24 @@ impl<K: Key, V: Data> Cache<K, V> {
                 if *bytes <= goal || std::mem::take(&mut residency.used) {
                     return true;
                 }
-                groups.table_mut(*hash).retain_hash(*hash, &mut |_, _| false);
+                let table = groups.table_mut(*hash);
+                if residency.changed {
+                    disk.write(*hash, &table.of_hash(*hash).collect::<Vec<_>>());
+                    *stale += 1;
+                }
+                table.retain_hash(*hash, &mut |_, _| false);
                 *bytes = bytes.saturating_sub(Self::SLOT_BYTES + residency.heap_bytes as usize);
                 false
             });
             self.hand = next.unwrap_or(0);
+        }
+        self.disk.commit();
+        if self.stale > self.changed.len() / 2 {
+            let resident = &self.resident;
+            self.changed.retain(|hash| resident.get(*hash, |other| other == hash).is_some_and(|kept| kept.changed));
+            self.changed.sort_unstable();
+            self.changed.dedup();
+            self.stale = 0;
         }
     }
 
