@@ -23,7 +23,7 @@ endef
 define RUN_FAILPOINT_TESTS
 cargo build --workspace --bins --features tidemill-tests/failpoints
 TIDEMILL_BIN_DIR="$(CARGO_TARGET_DIR)/debug" cargo test -p tidemill-failpoint -p tidemill-tests \
-  --features tidemill-failpoint/failpoints,tidemill-tests/failpoints --lib --test cluster_failpoints --test cluster_checkpoint_windows
+  --features tidemill-failpoint/failpoints,tidemill-tests/failpoints --lib --test cluster_failpoints --test cluster_checkpoint_windows --test cluster_sinks
 endef
 
 help: ## This list.

@@ -12,6 +12,7 @@ use super::checkpoints::CheckpointsCommand;
 use super::error::Error;
 use super::member_arguments::{AddCommand, MembersCommand, RemoveCommand, ReplaceCommand, TransferLeaderCommand};
 use super::savepoints::{SavepointCommand, StopJobCommand};
+use super::sinks::SinksCommand;
 use super::task_manager_arguments::TaskManagerCommand;
 use crate::job_client::Consistency;
 
@@ -72,6 +73,9 @@ pub(super) enum Command {
     Savepoint(SavepointCommand),
     /// Show a job's checkpoints: which are kept, what is under way, why the last one failed, each sub-task's part.
     Checkpoints(CheckpointsCommand),
+    /// Show what sinks have written and not yet published.
+    #[command(subcommand, arg_required_else_help = true)]
+    Sinks(SinksCommand),
     /// Stop a job at a savepoint from which another can go on, or as if its sources had ended.
     Stop(StopJobCommand),
     /// Cancel a job; its unfinished output is removed.

@@ -24,6 +24,9 @@ pub(super) enum Error {
     /// There is nothing to fall back to.
     #[error(transparent)]
     FallBack(Box<job_client::FallBackError>),
+    /// It is not known what sinks have open.
+    #[error(transparent)]
+    PendingSinks(Box<job_client::PendingSinksError>),
     /// A savepoint cannot be read.
     #[error(transparent)]
     Storage(Box<tidemill_storage::Error>),
@@ -73,6 +76,12 @@ impl From<job_client::FallBackError> for Error {
     }
 }
 
+impl From<job_client::PendingSinksError> for Error {
+    fn from(error: job_client::PendingSinksError) -> Self {
+        Self::PendingSinks(Box::new(error))
+    }
+}
+
 impl From<tidemill_storage::Error> for Error {
     fn from(error: tidemill_storage::Error) -> Self {
         Self::Storage(Box::new(error))
@@ -92,6 +101,7 @@ impl Error {
             Self::Client(_)
             | Self::Savepoint(_)
             | Self::FallBack(_)
+            | Self::PendingSinks(_)
             | Self::Storage(_)
             | Self::Snapshot(_)
             | Self::LocalCluster(_)

@@ -12,6 +12,7 @@ mod member_arguments;
 mod members;
 mod program;
 mod savepoints;
+mod sinks;
 mod task_manager_arguments;
 mod task_managers;
 #[cfg(test)]
@@ -63,6 +64,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         Command::Savepoint(command) => block_on(savepoints::run(given, command)),
         Command::Stop(command) => block_on(savepoints::stop(given, command)),
+        Command::Sinks(command) => block_on(sinks::run(given, command)),
         Command::Checkpoints(command) => block_on(checkpoints::run(given, command)),
         Command::Cancel(command) => block_on(jobs::cancel(command.cluster.resolve(given)?, command.job, command.wait)),
     }

@@ -216,7 +216,7 @@ impl JobClient {
 
 impl JobSavepoint {
     /// The job's folder in the checkpoint storage.
-    fn storage(&self) -> Result<JobStorage, SavepointError> {
+    pub(super) fn storage(&self) -> Result<JobStorage, SavepointError> {
         let job = self.job;
         let Some(directory) = &self.directory else { return Err(SavepointError::NoCheckpoints { job }) };
         let storage = CheckpointStorage::open(directory)

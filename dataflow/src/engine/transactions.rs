@@ -53,6 +53,11 @@ impl<X> Transactions<X> {
     pub fn iter(&self) -> impl Iterator<Item = &X> {
         self.0.iter().map(|(_, transaction)| transaction)
     }
+
+    /// Those that are prepared, and for which checkpoint each waits; none: for the end of the job.
+    pub fn waiting(&self) -> impl Iterator<Item = (Option<u64>, &X)> {
+        self.0.iter().map(|(waits_for, transaction)| ((*waits_for != FINAL).then_some(*waits_for), transaction))
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +72,8 @@ mod tests {
         }
         transactions.prepared_last("d");
         assert_eq!(transactions.iter().count(), 4);
+        let waiting: Vec<_> = transactions.waiting().collect();
+        assert_eq!(waiting, [(Some(1), &"a"), (Some(2), &"b"), (Some(3), &"c"), (None, &"d")]);
         // Checkpoint 1 came to nothing.
         assert_eq!(transactions.take_committed(2), ["a", "b"]);
         assert_eq!(transactions.take_committed(2), Vec::<&str>::new());

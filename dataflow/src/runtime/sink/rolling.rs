@@ -112,6 +112,16 @@ pub(crate) struct PartsState {
     next_number: u64,
 }
 
+impl PartsState {
+    /// The parts that wait, each by the path at which it will appear, and for which checkpoint; none: for the end.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Option<u64>, String)> {
+        self.prepared.waiting().flat_map(|(waits_for, parts)| {
+            let what = |part: &PreparedPart| format!("{}, now {}", part.folder.join(&part.name).display(), part.hidden);
+            parts.iter().map(move |part| (waits_for, what(part)))
+        })
+    }
+}
+
 /// When parts appear.
 enum Publishing {
     /// As soon as they are complete.

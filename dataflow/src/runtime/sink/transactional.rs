@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tidemill_failpoint::FailPoint;
 use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::JobId;
@@ -79,6 +80,11 @@ pub trait TransactionalSink<T>: Clone + Send + Sync + 'static {
     /// It could not be; the task fails, and the commit is repeated after its restart.
     fn commit(&mut self, transaction: &Self::Transaction) -> Result<(), UserError>;
 
+    /// By what an operator finds a prepared transaction at the destination: `tidemill sinks pending` shows it.
+    fn describe(&self, _transaction: &Self::Transaction) -> String {
+        String::new()
+    }
+
     /// Called after a restart, when the transactions of the restored checkpoint have been committed: takes back all that
     /// earlier attempts of this sub-task began and did not commit.
     ///
@@ -120,6 +126,14 @@ impl<F> TransactionSink<F> {
 
 /// The name of the state that prepared transactions are in.
 pub(crate) const TRANSACTIONS: &str = "transactions";
+
+/// The name of the state that tells of them whoever does not know their type.
+pub(super) const OPEN: &str = "open transactions";
+
+/// Prepared transactions in words, each with the checkpoint that it waits for; none: the end of the job. No restart needs
+/// them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct OpenTransactions(pub(super) Vec<(Option<u64>, String)>);
 
 /// The transactions of one sub-task.
 pub struct TransactionWriter<T, F: TransactionalSink<T>> {
@@ -186,6 +200,13 @@ impl<T: Data, F: TransactionalSink<T>> TransactionWriter<T, F> {
             }
         }
         self.context.keep_value(self.state.clone(), self.prepared.clone());
+        let (function, prepared) = (&self.function, &self.prepared);
+        let described = blame(&self.operator, || {
+            let describe = |(waits_for, transaction)| (waits_for, function.describe(transaction));
+            Ok(OpenTransactions(prepared.waiting().map(describe).collect()))
+        });
+        let open = StateId { name: OPEN.to_owned(), ..self.state.clone() };
+        self.context.keep_value(open, described.map_err(|error| self.fail(&error))?);
         Ok(())
     }
 
