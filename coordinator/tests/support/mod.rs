@@ -32,6 +32,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// One coordinator's place: a directory and ports that stay over restarts.
 pub struct Place {
     pub name: String,
+    /// Where others reach it.
+    pub host: &'static str,
     pub dir: TempDir,
     /// Bound and never listening: nobody else is given the ports while the coordinator is stopped.
     reserved: Arc<[TcpSocket; 2]>,
@@ -55,7 +57,12 @@ fn reserve() -> TcpSocket {
 impl Place {
     pub fn new(name: &str) -> Self {
         let reserved = Arc::new([reserve(), reserve()]);
-        Self { name: name.to_owned(), dir: tempfile::tempdir().expect("a temporary folder"), reserved }
+        Self {
+            name: name.to_owned(),
+            host: "127.0.0.1",
+            dir: tempfile::tempdir().expect("a temporary folder"),
+            reserved,
+        }
     }
 
     fn port(&self, index: usize) -> u16 {
@@ -63,7 +70,7 @@ impl Place {
     }
 
     pub fn raft_address(&self) -> String {
-        format!("127.0.0.1:{}", self.port(1))
+        format!("{}:{}", self.host, self.port(1))
     }
 
     pub fn client_address(&self) -> String {
@@ -73,14 +80,14 @@ impl Place {
     /// Another directory behind the same addresses.
     pub fn with_other_dir(&self) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        Self { name: self.name.clone(), dir, reserved: self.reserved.clone() }
+        Self { name: self.name.clone(), host: self.host, dir, reserved: self.reserved.clone() }
     }
 
     pub fn settings(&self, join: Vec<String>, snapshot_every: u64) -> CoordinatorSettings {
         CoordinatorSettings {
             name: Some(self.name.clone()),
             bind_host: "127.0.0.1".to_owned(),
-            host: "127.0.0.1".to_owned(),
+            host: self.host.to_owned(),
             client_port: self.port(0),
             raft_port: self.port(1),
             http_port: 0,
