@@ -94,6 +94,8 @@ points! {
     LeaderStartPreRecover = "leader.start.pre_recover";
     /// A submission is applied, and neither the job's master nor the client knows it.
     JobSubmitPostPropose = "job.submit.post_propose";
+    /// A job's master is about to look at the time.
+    JobMasterTick = "job.master.tick";
     /// A task manager is about to say hello.
     TaskManagerRegisterPre = "tm.register.pre";
     /// A leader is about to ask for a checkpoint.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tidemill_coordinator::engine::replicated::{ClusterState, Command, CommandBody, Response};
-use tidemill_model::id::LeaderEpoch;
+use tidemill_model::id::{JobId, LeaderEpoch};
 use tidemill_model::time::Timestamp;
 
 use super::client::{Reply, Request};
@@ -32,7 +32,7 @@ const RETRY: Time = 20 * MILLISECOND;
 #[derive(Debug, Clone)]
 pub(crate) enum Proposer {
     Leadership,
-    Master { epoch: LeaderEpoch },
+    Master { epoch: LeaderEpoch, job: JobId },
     Operator { epoch: LeaderEpoch },
     Client { epoch: LeaderEpoch, request: Box<Request> },
 }
@@ -99,6 +99,13 @@ impl Coordinator {
             slow: false,
             random,
         }
+    }
+
+    /// Whether a job's masters have proposed something that has no answer yet.
+    pub(super) fn is_undecided(&self, epoch: LeaderEpoch, job: JobId) -> bool {
+        let own =
+            |proposer: &Proposer| matches!(proposer, Proposer::Master { epoch: e, job: j } if (*e, *j) == (epoch, job));
+        self.waiting.values().any(|waiting| own(&waiting.proposer))
     }
 
     /// What is in memory is lost; the state is made again from the log as it is known to be committed.
@@ -321,7 +328,9 @@ impl World {
                 self.reply_to(&request, Reply::Applied(response));
             }
             // A proposal without an answer ends the leadership, and only the next one reads what came of it.
-            (Proposer::Master { epoch } | Proposer::Operator { epoch }, None) => self.end_leadership_of(node, epoch),
+            (Proposer::Master { epoch, .. } | Proposer::Operator { epoch }, None) => {
+                self.end_leadership_of(node, epoch)
+            }
             (Proposer::Client { epoch, request }, None) => {
                 self.end_leadership_of(node, epoch);
                 self.reply_to(&request, Reply::Again(None));

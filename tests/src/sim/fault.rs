@@ -39,6 +39,8 @@ enum Kind {
     Lossy,
     ResetStream,
     JumpWallClock,
+    /// A job's master begins again.
+    PanicMaster,
     OfWorker(WorkerKind),
 }
 
@@ -53,7 +55,7 @@ enum WorkerKind {
     FailTask,
 }
 
-const COORDINATOR_FAULTS: [(Kind, u64); 14] = [
+const COORDINATOR_FAULTS: [(Kind, u64); 15] = [
     (Kind::CrashCoordinator, 10),
     (Kind::CrashLeader, 16),
     (Kind::CrashAllCoordinators, 3),
@@ -68,6 +70,7 @@ const COORDINATOR_FAULTS: [(Kind, u64); 14] = [
     (Kind::Lossy, 8),
     (Kind::ResetStream, 12),
     (Kind::JumpWallClock, 4),
+    (Kind::PanicMaster, 8),
 ];
 
 const WORKER_FAULTS: [(WorkerKind, u64); 6] = [
@@ -218,6 +221,10 @@ impl World {
             Kind::JumpWallClock => {
                 let node = self.some_coordinator();
                 self.coordinators[node].life.clock.behind_ms = self.nemesis.random.below(60_000);
+            }
+            Kind::PanicMaster => {
+                let (node, chance) = (self.some_leader(), self.nemesis.random.below(u64::MAX));
+                self.panic_master(node, chance);
             }
             Kind::OfWorker(kind) => self.disturb_workers(kind, length),
         }

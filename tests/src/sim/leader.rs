@@ -10,7 +10,7 @@ use tidemill_coordinator::engine::leader::{
     DetectorSettings, JobMaster, JobMasterAction, JobMasterEvent, JobMasterSettings, ResourceManager,
     ResourceManagerEvent, SessionId,
 };
-use tidemill_coordinator::engine::replicated::CommandBody;
+use tidemill_coordinator::engine::replicated::{CommandBody, JobState};
 use tidemill_model::id::{JobId, LeaderEpoch, TaskManagerId};
 use tidemill_model::slot::SlotId;
 
@@ -43,6 +43,8 @@ struct Master {
     /// The state that it started from was applied up to here.
     started_at: u64,
     mailbox: VecDeque<Mail>,
+    /// It has not begun again yet.
+    panicked: bool,
 }
 
 /// The engines of one leadership and their mailboxes.
@@ -156,6 +158,9 @@ impl World {
         if !self.coordinators[node].life.is(boot) {
             return;
         }
+        if !self.is_up(node, epoch, actor) {
+            return self.after(MILLISECOND, Event::ActorWakes { node, boot, epoch, actor });
+        }
         let mut turns = 1 + self.random.below(8);
         loop {
             let Some(leadership) = self.coordinators[node].leadership(epoch) else { return };
@@ -263,14 +268,7 @@ impl World {
     /// One job master for each unfinished job of the replicated state.
     fn synchronize(&mut self, node: Node, epoch: LeaderEpoch) {
         let coordinator = &mut self.coordinators[node];
-        let now = coordinator.life.clock.instant(self.now);
-        let started_at = coordinator.applied;
         let Shell::Leading(leadership) = &mut coordinator.shell else { return };
-        let settings = JobMasterSettings {
-            reconcile_timeout: self.plan.reconcile_timeout,
-            history_size: HISTORY,
-            late_writes: LATE_WRITES,
-        };
         let missing: Vec<_> = coordinator
             .state
             .unfinished()
@@ -279,19 +277,54 @@ impl World {
             .collect();
         for job in missing {
             let id = job.spec.id;
-            let Some(leadership) = self.coordinators[node].leadership(epoch) else { return };
-            let master = Master { engine: JobMaster::new(settings, job, now), started_at, mailbox: VecDeque::new() };
-            leadership.masters.insert(id, master);
-            // It is known to the resource manager once it has started, and not before.
-            self.post(
-                node,
-                epoch,
-                Actor::ResourceManager,
-                Mail::Resources(ResourceManagerEvent::JobStarted { job: id }),
-            );
-            self.post(node, epoch, Actor::Master(id), Mail::Master(JobMasterEvent::Started));
+            self.start_master(node, epoch, job, VecDeque::new());
             self.tick_later(node, epoch, Actor::Master(id));
         }
+    }
+
+    fn start_master(&mut self, node: Node, epoch: LeaderEpoch, job: JobState, mailbox: VecDeque<Mail>) {
+        let coordinator = &mut self.coordinators[node];
+        let (id, now, started_at) = (job.spec.id, coordinator.life.clock.instant(self.now), coordinator.applied);
+        let settings = JobMasterSettings {
+            reconcile_timeout: self.plan.reconcile_timeout,
+            history_size: HISTORY,
+            late_writes: LATE_WRITES,
+        };
+        let Some(leadership) = coordinator.leadership(epoch) else { return };
+        let master = Master { engine: JobMaster::new(settings, job, now), started_at, mailbox, panicked: false };
+        leadership.masters.insert(id, master);
+        // It is known to the resource manager once it has started, and not before.
+        self.post(node, epoch, Actor::ResourceManager, Mail::Resources(ResourceManagerEvent::JobStarted { job: id }));
+        self.step_master(node, epoch, id, JobMasterEvent::Started);
+    }
+
+    /// A master panics over a message: whatever was first in its mailbox.
+    pub(super) fn panic_master(&mut self, node: Node, chance: u64) {
+        let Shell::Leading(leadership) = &mut self.coordinators[node].shell else { return };
+        let count = leadership.masters.len().max(1) as u64;
+        let chosen = usize::try_from(chance % count).expect("below a number of jobs");
+        if let Some(master) = leadership.masters.values_mut().nth(chosen) {
+            master.panicked = true;
+            master.mailbox.pop_front();
+        }
+    }
+
+    /// Whether an actor handles messages. A master that has panicked begins again with the rest of its mailbox, once all
+    /// that its former self proposed is decided.
+    fn is_up(&mut self, node: Node, epoch: LeaderEpoch, actor: Actor) -> bool {
+        let Actor::Master(job) = actor else { return true };
+        let coordinator = &mut self.coordinators[node];
+        let undecided = coordinator.is_undecided(epoch, job);
+        let state = coordinator.state.jobs.get(&job).cloned();
+        let Some(leadership) = coordinator.leadership(epoch) else { return true };
+        let Some(master) = leadership.masters.get_mut(&job).filter(|master| master.panicked) else { return true };
+        if undecided {
+            return false;
+        }
+        let mailbox = std::mem::take(&mut master.mailbox);
+        let Some(state) = state else { return leadership.masters.remove(&job).is_none() };
+        self.start_master(node, epoch, state, mailbox);
+        true
     }
 
     fn step_master(&mut self, node: Node, epoch: LeaderEpoch, job: JobId, event: JobMasterEvent) {
@@ -301,7 +334,7 @@ impl World {
         for action in master.engine.step(now, event) {
             match action {
                 JobMasterAction::Propose(body) => {
-                    self.propose(node, epoch, body, Proposer::Master { epoch });
+                    self.propose(node, epoch, body, Proposer::Master { epoch, job });
                 }
                 JobMasterAction::RequestSlots { request, requirements, former } => {
                     let event = ResourceManagerEvent::SlotsRequested { job, request, requirements, former };

@@ -51,10 +51,13 @@ impl World {
                 let Grant { job, request, slots } = grant;
                 self.tell(node, epoch, job, JobMasterEvent::SlotsGranted { request, slots, locations });
             }
+            ResourceManagerAction::SlotsHeld { job, slots, last_request } => {
+                self.tell(node, epoch, job, JobMasterEvent::SlotsHeld { slots, last_request });
+            }
             ResourceManagerAction::Straggled { job } => {
                 let jobs = &self.coordinators[node].state.jobs;
                 if jobs.get(&job).is_some_and(JobState::cleans_up_after_stragglers) {
-                    self.propose(node, epoch, CommandBody::RecordStraggler { job }, Proposer::Master { epoch });
+                    self.propose(node, epoch, CommandBody::RecordStraggler { job }, Proposer::Master { epoch, job });
                 }
             }
             ResourceManagerAction::ProbePort { task_manager, data_address } => {

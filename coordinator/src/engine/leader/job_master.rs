@@ -129,6 +129,7 @@ impl JobMaster {
             JobMasterEvent::SlotsGranted { request, slots, locations } => {
                 self.slots_granted(request, &slots, locations, &mut actions);
             }
+            JobMasterEvent::SlotsHeld { slots, last_request } => self.slots_held(slots, last_request, &mut actions),
             JobMasterEvent::AttemptChanged { task_manager, report } => {
                 self.attempt_changed(task_manager, report, &mut actions);
             }

@@ -283,6 +283,8 @@ impl ResourceManager {
         let draining = |&task_manager| ResourceManagerAction::DrainingChanged { job, task_manager, draining: true };
         actions.extend(self.draining.iter().map(draining));
         if self.jobs.contains_key(&job) {
+            let (slots, last_request) = self.pool.begin_again(job);
+            actions.push(ResourceManagerAction::SlotsHeld { job, slots, last_request });
             return self.have_reported_again(now, actions);
         }
         self.jobs.insert(job, BTreeSet::new());

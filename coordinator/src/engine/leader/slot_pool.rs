@@ -133,6 +133,19 @@ impl SlotPool {
         self.untried = (self.untried + 1).min(self.waiting.len());
     }
 
+    /// A job's master begins anew and has asked for nothing yet: what the job holds, each slot with the request that brought
+    /// it, and the last request known.
+    pub fn begin_again(&mut self, job: JobId) -> (BTreeMap<SlotId, SlotRequestId>, SlotRequestId) {
+        let own = |holder: &Allocation| (holder.job == job).then_some(holder.request);
+        let held = self.allocated.iter().filter_map(|(&slot, holder)| Some((slot, own(holder)?)));
+        let held: BTreeMap<SlotId, SlotRequestId> = held.collect();
+        let waited = self.waiting.iter().filter_map(|waiting| own(&waiting.asking));
+        let last = held.values().copied().chain(waited).max().unwrap_or_default();
+        self.waiting.retain(|waiting| waiting.asking.job != job);
+        self.untried = self.untried.min(self.waiting.len());
+        (held, last)
+    }
+
     /// A job gives back slots that it has no use for, each by the request that brought it: a slot that has come to it anew
     /// meanwhile, with its task manager, is its own still.
     pub fn give_back(&mut self, job: JobId, slots: &BTreeMap<SlotId, SlotRequestId>) {

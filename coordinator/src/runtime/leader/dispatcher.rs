@@ -13,7 +13,7 @@ use tidemill_model::id::JobId;
 use tokio::sync::mpsc;
 
 use super::context::{LeaderContext, MAILBOX_CAPACITY};
-use super::job_master::{self, Decided, JobMasterActor, deliver};
+use super::job_master::{self, Decided, JobMasterActor, Undecided, deliver};
 use super::resource_manager::{self, ResourceManagerActor};
 use crate::engine::leader::JobMasterEvent;
 use crate::engine::replicated::CommandBody;
@@ -88,6 +88,7 @@ impl Dispatcher {
             context: self.context.clone(),
             dispatcher: me.clone(),
             resource_manager: self.resource_manager.clone(),
+            undecided: Undecided::default(),
         };
         let master = JobMasterActor::supervise(me, arguments)
             .restart_policy(RestartPolicy::Transient)

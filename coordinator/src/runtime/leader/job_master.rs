@@ -10,6 +10,7 @@ use tidemill_event_log::{EventLog, manifest_sha};
 use tidemill_failpoint::FailPoint;
 use tidemill_model::event::Event;
 use tidemill_model::id::JobId;
+use tokio::sync::watch;
 
 use super::context::{LeaderContext, MAILBOX_CAPACITY};
 use super::dispatcher::{self, Dispatcher};
@@ -27,6 +28,34 @@ pub(super) struct Arguments {
     pub(super) context: Arc<LeaderContext>,
     pub(super) dispatcher: ActorRef<Dispatcher>,
     pub(super) resource_manager: ActorRef<ResourceManagerActor>,
+    pub(super) undecided: Undecided,
+}
+
+/// What a job's masters have proposed and no answer has come to. One that is restarted begins only when there is nothing:
+/// it would decide the same once more, and both would be lawful.
+#[derive(Clone, Default)]
+pub(super) struct Undecided(Arc<watch::Sender<usize>>);
+
+/// One proposal, until it is dropped.
+struct Proposed(Undecided);
+
+impl Undecided {
+    fn begin(&self) -> Proposed {
+        self.0.send_modify(|count| *count += 1);
+        Proposed(self.clone())
+    }
+
+    /// A proposal without an answer ends the leadership, and the masters with it.
+    async fn settled(&self) {
+        // The sender lives as long as this.
+        drop(self.0.subscribe().wait_for(|count| *count == 0).await);
+    }
+}
+
+impl Drop for Proposed {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// One job's master: owns its engine and carries out what it wants.
@@ -56,6 +85,7 @@ impl Actor for JobMasterActor {
     type Error = Infallible;
 
     async fn on_start(arguments: Arguments, me: ActorRef<Self>) -> Result<Self, Infallible> {
+        arguments.undecided.settled().await;
         let context = &arguments.context;
         let (started_at, job) = context.job(arguments.job);
         let job = job.expect("the dispatcher starts masters of jobs that are in the state");
@@ -66,9 +96,9 @@ impl Actor for JobMasterActor {
                 .tell(resource_manager::JobStarted { job: arguments.job, master: me.clone() })
                 .try_send(),
         );
-        deliver(me.tell(Happened(JobMasterEvent::Started)).try_send());
         let mut actor = Self { arguments, engine, started_at, ticks: None };
-        actor.keep_time(&me);
+        // Before what its former self has left in the mailbox.
+        actor.step(JobMasterEvent::Started, &me);
         Ok(actor)
     }
 }
@@ -100,6 +130,9 @@ impl Message<Happened> for JobMasterActor {
     type Reply = ();
 
     async fn handle(&mut self, Happened(event): Happened, context: &mut Context<Self, ()>) {
+        if event == JobMasterEvent::Tick {
+            FailPoint::JobMasterTick.hit();
+        }
         self.step(event, context.actor_ref());
     }
 }
@@ -155,7 +188,8 @@ impl JobMasterActor {
                 if matches!(body, CommandBody::CompleteCheckpoint { .. }) {
                     FailPoint::CheckpointPreCommit.hit();
                 }
-                spawn("propose", propose(self.arguments.context.clone(), body));
+                let proposed = self.arguments.undecided.begin();
+                spawn("propose", propose(self.arguments.context.clone(), body, proposed));
             }
             JobMasterAction::RequestSlots { request, requirements, former } => {
                 let requested = resource_manager::RequestSlots { job, request, requirements, former };
@@ -235,7 +269,7 @@ fn note_deleted(events: &EventLog, job: JobId, garbage: &Garbage) {
 }
 
 #[tracing::instrument(skip_all, fields(leader_epoch = %context.epoch, command = body.name()))]
-async fn propose(context: Arc<LeaderContext>, body: CommandBody) {
+async fn propose(context: Arc<LeaderContext>, body: CommandBody, _proposed: Proposed) {
     // The dispatcher hears of it when it is applied. Without an answer the leadership ends, and what came of the proposal
     // is for the next one to see.
     if let Err(error) = context.propose(body).await {

@@ -168,6 +168,9 @@ impl ResourceManagerActor {
                 let Grant { job, request, slots } = grant;
                 self.tell(job, JobMasterEvent::SlotsGranted { request, slots, locations });
             }
+            ResourceManagerAction::SlotsHeld { job, slots, last_request } => {
+                self.tell(job, JobMasterEvent::SlotsHeld { slots, last_request });
+            }
             ResourceManagerAction::Straggled { job } => {
                 let state = self.context.log.state();
                 if state.read(|state| state.jobs.get(&job).is_some_and(JobState::cleans_up_after_stragglers)) {

@@ -60,6 +60,13 @@ pub enum JobMasterEvent {
         /// Where they are.
         locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
     },
+    /// Its former self has panicked: these slots are the job's, whatever that one knew of them.
+    SlotsHeld {
+        /// Which, each with the request that brought it.
+        slots: BTreeMap<SlotId, SlotRequestId>,
+        /// The last request that its former self made, as far as it is known.
+        last_request: SlotRequestId,
+    },
     /// An attempt changed its state.
     AttemptChanged {
         /// Where.

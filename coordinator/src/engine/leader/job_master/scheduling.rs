@@ -86,6 +86,15 @@ impl Slots {
         }
     }
 
+    /// What a master that begins anew holds: what is scheduled in slots that are the job's still. Whatever it asked for in
+    /// the meantime is asked for again, by a greater number than its former self used.
+    fn hold_again(&mut self, slots: BTreeMap<SlotId, SlotRequestId>, last_request: SlotRequestId) {
+        self.held.retain(|_, slot| slots.contains_key(slot));
+        self.owned = slots;
+        self.last_request = self.last_request.max(last_request);
+        self.requested = None;
+    }
+
     /// Whether there are slots in which nothing is scheduled.
     pub(super) fn hold_in_vain(&self, schedule: Option<&Schedule>) -> bool {
         let scheduled = scheduled_slots(schedule);
@@ -135,6 +144,16 @@ impl JobMaster {
         actions: &mut Vec<JobMasterAction>,
     ) {
         self.slots.granted(request, slots, locations);
+        self.return_surplus(actions);
+    }
+
+    pub(super) fn slots_held(
+        &mut self,
+        slots: BTreeMap<SlotId, SlotRequestId>,
+        last_request: SlotRequestId,
+        actions: &mut Vec<JobMasterAction>,
+    ) {
+        self.slots.hold_again(slots, last_request);
         self.return_surplus(actions);
     }
 

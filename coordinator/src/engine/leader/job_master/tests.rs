@@ -6,6 +6,7 @@ mod cleaning;
 mod ending;
 mod regions;
 mod relocation;
+mod restarting;
 mod scheduling;
 mod slot_sharing;
 mod stopping;

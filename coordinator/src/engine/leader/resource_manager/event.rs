@@ -159,6 +159,16 @@ pub enum ResourceManagerAction {
         /// Where they are.
         locations: BTreeMap<TaskManagerId, TaskManagerLocation>,
     },
+    /// Tell a job's master that has begun anew what the job holds: its former self may have been given slots in which
+    /// nothing is scheduled.
+    SlotsHeld {
+        /// The job.
+        job: JobId,
+        /// Its slots, each with the request that brought it.
+        slots: BTreeMap<SlotId, SlotRequestId>,
+        /// The last request that its former self made, as far as it is known.
+        last_request: SlotRequestId,
+    },
     /// A task manager has something of a job that nobody looks after any more: if it has ended and keeps no checkpoint,
     /// its folder is to be emptied once more.
     Straggled {

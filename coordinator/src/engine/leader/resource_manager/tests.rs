@@ -251,7 +251,8 @@ fn the_restarted_master_of_a_job_learns_what_runs_from_fresh_reports_only() {
     let running = report(attempt(&spec(5), 0, 0, 0), ExecutionState::Running);
     manager.step(at(0), reported(1, vec![running.clone()]));
     let again = manager.step(at(1), Event::JobStarted { job: job_id(5) });
-    assert_eq!(again, vec![Action::Close { session: SessionId(1) }]);
+    let none = Action::SlotsHeld { job: job_id(5), slots: [].into(), last_request: SlotRequestId(0) };
+    assert_eq!(again, vec![none, Action::Close { session: SessionId(1) }]);
     manager.step(at(2), hello(1, 2));
     assert_eq!(
         manager.step(at(3), reported(2, vec![running.clone()])),
@@ -295,4 +296,22 @@ fn a_job_whose_groups_need_more_slots_than_there_are_waits_with_the_reason_until
     };
     assert_eq!(actions, vec![registered(task_manager(2), vec![]), granted]);
     assert!(manager.waiting().is_empty());
+}
+
+#[test]
+fn the_restarted_master_of_a_job_is_told_which_slots_it_has_and_waits_for_none() {
+    let mut manager = manager();
+    manager.step(at(0), Event::JobStarted { job: job_id(5) });
+    manager.step(at(0), hello(1, 1));
+    manager.step(at(0), reported(1, vec![]));
+    manager.step(at(0), request(5, &[("default", 1)]));
+    let more = SlotRequirements([(SlotSharingGroup("default".into()), 9)].into());
+    let job = job_id(5);
+    let more = Event::SlotsRequested { job, request: SlotRequestId(2), requirements: more, former: vec![] };
+    manager.step(at(0), more);
+    assert_eq!(manager.waiting().len(), 1);
+    let again = manager.step(at(1), Event::JobStarted { job });
+    let slots = [(SlotId { task_manager: task_manager(1).id, index: 0 }, SlotRequestId(1))].into();
+    assert_eq!(again[0], Action::SlotsHeld { job, slots, last_request: SlotRequestId(2) });
+    assert_eq!(manager.waiting().len(), 0);
 }
