@@ -40,7 +40,7 @@ impl fmt::Display for Failure {
 /// What sort of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// The user's code panicked: it would do so again on the same records.
+    /// The user's code panicked: it would do so again on the same records. Or the job's master did, again and again.
     Panic,
     /// An input or output of the job is not usable, such as a missing file or an output that exists.
     InvalidInput,

@@ -126,3 +126,37 @@ async fn a_task_manager_that_cannot_say_hello_goes_on_trying() -> Result<()> {
     assert_eq!((attempts(&after), after.restarts), (attempts(&before), 0));
     check_result(&cluster, job).await
 }
+
+#[tokio::test]
+async fn a_job_s_master_that_panics_begins_again_and_disturbs_nothing() -> Result<()> {
+    let cluster = TestCluster::start(3, 2, 1, &[]).await?;
+    let job = submit(&cluster).await?;
+    let before = cluster.until_flowing(job.job, 1_000).await?;
+    let epoch = cluster.leader_status().await?.epoch;
+    set_fail_point(&cluster, cluster.leader().await?, "job.master.tick", "3*panic")?;
+    job.go_on()?;
+    let after = cluster.until_flowing(job.job, before.records_in + 1).await?;
+    assert_eq!((attempts(&after), after.restarts), (attempts(&before), 0));
+    check_result(&cluster, job).await?;
+    assert_eq!(cluster.leader_status().await?.epoch, epoch, "nobody else was concerned");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_whose_master_panics_again_and_again_fails_with_words_and_leaves_its_slots_to_others() -> Result<()> {
+    let cluster = TestCluster::start(3, 2, 1, &[]).await?;
+    let job = submit(&cluster).await?;
+    cluster.until_flowing(job.job, 1_000).await?;
+    let epoch = cluster.leader_status().await?.epoch;
+    set_fail_point(&cluster, cluster.leader().await?, "job.master.tick", "6*panic")?;
+    let failed = cluster.until_job(job.job, "the job fails", |details| details.status.is_terminal()).await?;
+    let causes: Vec<&str> = failed.history.iter().filter_map(|entry| Some(&*entry.cause.as_ref()?.message)).collect();
+    assert_eq!(failed.status.name(), "FAILED", "{causes:?}");
+    assert!(causes.iter().any(|cause| cause.contains("its master on the leading coordinator panicked")), "{causes:?}");
+    drop(job);
+    let next = cluster.submit_held(Path::new(JOB), "other", NUMBERS).await?;
+    cluster.until_flowing(next.job, 1_000).await?;
+    assert_eq!(next.release().await?.code, Some(0));
+    assert_eq!(cluster.leader_status().await?.epoch, epoch, "nobody else was concerned");
+    Ok(())
+}

@@ -1,26 +1,29 @@
 //! The actor that keeps one job master for each unfinished job of the replicated state.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kameo::actor::{ActorRef, Spawn, WeakActorRef};
-use kameo::error::Infallible;
+use kameo::actor::{ActorId, ActorRef, Spawn, WeakActorRef};
+use kameo::error::{ActorStopReason, Infallible, PanicError};
 use kameo::message::{Context, Message};
 use kameo::supervision::RestartPolicy;
 use kameo::{Actor, mailbox};
+use tidemill_model::execution::{Failure, FailureKind};
 use tidemill_model::id::JobId;
+use tidemill_model::job::JobStatus;
 use tokio::sync::mpsc;
 
 use super::context::{LeaderContext, MAILBOX_CAPACITY};
 use super::job_master::{self, Decided, JobMasterActor, Undecided, deliver};
 use super::resource_manager::{self, ResourceManagerActor};
 use crate::engine::leader::JobMasterEvent;
-use crate::engine::replicated::CommandBody;
+use crate::engine::replicated::{CommandBody, Response};
 use crate::runtime::replicated_log::AppliedCommand;
 use crate::runtime::spawn::spawn;
 
-/// A job master that panics more often than this within [`RESTART_WINDOW`] stays down until the next leadership.
+/// A job master that panics more often than this within [`RESTART_WINDOW`] fails its job, and no other.
 const RESTART_LIMIT: u32 = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(10);
 
@@ -60,7 +63,23 @@ impl Actor for Dispatcher {
         Ok(dispatcher)
     }
 
-    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: kameo::error::ActorStopReason) -> Result<(), Infallible> {
+    /// `job-isolation`: a master that panics again and again costs its own job only. The job is failed, and a last master
+    /// sees to it that its tasks end; if that one cannot do it either, it stays down until the next leadership.
+    async fn on_link_died(
+        &mut self,
+        _: WeakActorRef<Self>,
+        id: ActorId,
+        reason: ActorStopReason,
+    ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
+        let job = self.masters.iter().find(|(_, master)| master.id() == id).map(|(&job, _)| job);
+        if let (Some(job), ActorStopReason::Panicked(panic)) = (job, reason) {
+            self.masters.remove(&job);
+            self.give_up(job, &panic);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), Infallible> {
         self.masters.values().for_each(ActorRef::kill);
         Ok(())
     }
@@ -98,6 +117,26 @@ impl Dispatcher {
         tracing::debug!(job_id = %job, leader_epoch = %self.context.epoch, "job master started");
         self.masters.insert(job, master);
     }
+
+    fn give_up(&self, job: JobId, panic: &PanicError) {
+        let reason = panic.with_str(str::to_owned).unwrap_or_else(|| "a panic without words".to_owned());
+        tracing::error!(job_id = %job, leader_epoch = %self.context.epoch, reason, "job master gives up");
+        let (_, state) = self.context.job(job);
+        // What commits goes on committing, under the next leadership.
+        let fails = |status| matches!(status, JobStatus::Created | JobStatus::Running | JobStatus::Restarting);
+        if state.is_some_and(|state| fails(state.status)) {
+            let message = format!(
+                "its master on the leading coordinator panicked {} times within {} s, at last with: {reason}; see that \
+                 coordinator's log",
+                RESTART_LIMIT + 1,
+                RESTART_WINDOW.as_secs()
+            );
+            let cause = Failure { kind: FailureKind::Panic, vertex: None, operator: None, message };
+            let context = self.context.clone();
+            // Without an answer the leadership ends.
+            spawn("propose", async move { drop(context.propose(CommandBody::FailJob { job, cause }).await) });
+        }
+    }
 }
 
 impl Message<Submitted> for Dispatcher {
@@ -124,7 +163,7 @@ impl Message<Find> for Dispatcher {
 impl Message<AppliedCommand> for Dispatcher {
     type Reply = ();
 
-    async fn handle(&mut self, command: AppliedCommand, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, command: AppliedCommand, context: &mut Context<Self, ()>) {
         let AppliedCommand { index, epoch, body, now, response } = command;
         if epoch != self.context.epoch {
             return;
@@ -134,9 +173,20 @@ impl Message<AppliedCommand> for Dispatcher {
             return deliver(self.resource_manager.tell(changed).try_send());
         }
         // One that has no master yet will be started from a state that contains this.
-        if let Some(master) = body.job().and_then(|job| self.masters.get(&job)) {
-            let event = JobMasterEvent::Applied { body, stamp: now, response };
-            deliver(master.tell(Decided { index, event }).try_send());
+        match (body.job(), &body) {
+            (Some(job), CommandBody::FailJob { .. })
+                if response == Response::Done && !self.masters.contains_key(&job) =>
+            {
+                let me = context.actor_ref().clone();
+                self.start(job, &me).await;
+            }
+            (Some(job), _) => {
+                if let Some(master) = self.masters.get(&job) {
+                    let event = JobMasterEvent::Applied { body, stamp: now, response };
+                    deliver(master.tell(Decided { index, event }).try_send());
+                }
+            }
+            (None, _) => {}
         }
     }
 }
