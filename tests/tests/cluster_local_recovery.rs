@@ -1,5 +1,7 @@
 //! What is started again where it ran has its state from there.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +23,18 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Damages what is there; a checkpoint that is not needed any more may be deleted meanwhile.
+fn damage(files: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+    for path in files {
+        match OpenOptions::new().write(true).truncate(true).open(path) {
+            Ok(mut file) => file.write_all(b"damaged")?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn state_is_read_from_the_machine_s_own_copy_and_from_the_storage_when_that_is_damaged() -> Result<()> {
     let cluster = TestCluster::start(1, 1, 2, &["execution.state-recovery.from-local=true"]).await?;
@@ -38,16 +52,12 @@ async fn state_is_read_from_the_machine_s_own_copy_and_from_the_storage_when_tha
     let before = orders.until_checkpoint(job, None).await?;
     let before = orders.until_checkpoint(job, before.latest_checkpoint).await?;
     // Without the copies nothing could be restored.
-    for file in files(&remote) {
-        std::fs::write(file, "damaged")?;
-    }
+    damage(files(&remote))?;
     kill_process(before.attempts[0].process_id.context("an executor")?)?;
     let restored = orders.until_checkpoint(job, before.latest_checkpoint).await?;
     ensure!(restored.restored_checkpoint >= before.latest_checkpoint && restored.restarts == 1, "{restored:?}");
     // Without the storage nothing could be restored.
-    for file in copies() {
-        std::fs::write(file, "damaged")?;
-    }
+    damage(copies())?;
     kill_process(restored.attempts[0].process_id.context("an executor")?)?;
     let again = orders.until_checkpoint(job, restored.latest_checkpoint).await?;
     ensure!(again.restored_checkpoint >= restored.latest_checkpoint && again.restarts == 2, "{again:?}");
