@@ -61,7 +61,7 @@ run w6-rocksdb w6 --seconds 15 "${rocksdb[@]}" &
 watch_sizes $!
 wait $!
 
-recovery=$("$target/release/tidemill-bench-recovery" --repetitions $((2 * repetitions)) | tee /dev/stderr |
+recovery=$("$target/release/tidemill-bench-recovery" --repetitions $((2 * repetitions)) | tee >(cat >&2) |
     sed -n 's/^summary: //p')
 
 # The median of a figure of the runs of a name.

@@ -150,7 +150,13 @@ fn large(env: &Environment, keys: u64, output: PathBuf) -> Result<()> {
             let _ = std::fs::File::create_new(output.join(std::process::id().to_string()));
         }
     };
-    env.generate_sequence(0.., Some(50_000)).key_by(move |n: &u64| *n % keys).process(Large::default()).for_each(write);
+    env.generate_sequence(0.., Some(50_000))
+        .uid("numbers")
+        .key_by(move |n: &u64| *n % keys)
+        .process(Large::default())
+        .uid("large")
+        .for_each(write)
+        .uid("output");
     env.execute("large")?;
     Ok(())
 }
