@@ -61,7 +61,9 @@ run w6-rocksdb w6 --seconds 15 "${rocksdb[@]}" &
 watch_sizes $!
 wait $!
 
-recovery=$("$target/release/tidemill-bench-recovery" --repetitions $((2 * repetitions)) | tee >(cat >&2) |
+# The pause that the default begins with; it grows with each failure.
+pause=(-D restart-strategy.type=fixed-delay -D restart-strategy.fixed-delay.attempts=1000 -D restart-strategy.fixed-delay.delay="100 ms")
+recovery=$("$target/release/tidemill-bench-recovery" "${pause[@]}" --repetitions $((2 * repetitions)) | tee >(cat >&2) |
     sed -n 's/^summary: //p')
 
 # The median of a figure of the runs of a name.
