@@ -11,6 +11,7 @@ use tidemill_model::id::{ExecutionAttemptId, JobId};
 use tidemill_proto::pb::coordinator_message::Message as FromLeader;
 use tidemill_proto::pb::task_manager_client::TaskManagerClient;
 use tidemill_proto::pb::task_manager_message::Message as ToLeader;
+use tidemill_proto::version::PROTOCOL_VERSION;
 use tidemill_proto::{convert, pb};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -51,6 +52,7 @@ impl Agents {
                     slots,
                     slot_memory_bytes: 1 << 20,
                     process_id: std::process::id(),
+                    protocol_version: PROTOCOL_VERSION,
                     ..pb::Hello::default()
                 },
                 attempts: BTreeMap::new(),
