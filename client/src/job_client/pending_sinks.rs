@@ -1,6 +1,6 @@
 //! What a job's sinks have prepared and not committed, as far as the cluster knows.
 
-use tidemill_dataflow::engine::snapshot::{ContentIndex, Location, SnapshotIndex, StateIndex};
+use tidemill_dataflow::engine::snapshot::{ContentIndex, SnapshotIndex, StateIndex};
 use tidemill_dataflow::runtime::sink::{PendingTransaction, pending_transactions};
 use tidemill_model::checkpoint::{RestoreFrom, SubtaskState};
 use tidemill_model::id::{CheckpointId, ExecutionVertexId, JobId};
@@ -134,16 +134,13 @@ async fn of_subtask(
     let index = SnapshotIndex::decode(&storage.read(first).await.map_err(unread)?);
     let mut found = Vec::new();
     for state in index.map_err(|error| garbled(error.to_string()))?.states {
-        let StateIndex { content: ContentIndex::Value(Location { handle, offset, length, .. }), .. } = state else {
-            continue;
-        };
-        let handle = usize::try_from(handle).ok().and_then(|handle| handles.get(handle));
-        let handle = handle.ok_or_else(|| garbled("its table of contents is damaged".to_owned()))?;
-        let bytes = storage.read(handle).await.map_err(unread)?;
-        let range = usize::try_from(offset).ok().zip(usize::try_from(offset.saturating_add(length)).ok());
-        let value = range.and_then(|(begin, end)| bytes.get(begin..end));
+        let StateIndex { content: ContentIndex::Value(location), .. } = &state else { continue };
+        let whole = usize::try_from(location.handle).ok().and_then(|handle| handles.get(handle));
+        let value = whole.and_then(|whole| location.within(whole));
         let value = value.ok_or_else(|| garbled("its table of contents is damaged".to_owned()))?;
-        let transactions = pending_transactions(&state, value).map_err(|error| garbled(error.to_string()))?;
+        // The value alone: keyed state of any size may lie beside it.
+        let value = storage.read(&value).await.map_err(unread)?;
+        let transactions = pending_transactions(&state, &value).map_err(|error| garbled(error.to_string()))?;
         let of_sink = |transaction| PendingSink { vertex, operator: state.id.operator.clone(), transaction };
         found.extend(transactions.into_iter().flatten().map(of_sink));
     }

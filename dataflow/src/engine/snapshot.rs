@@ -4,6 +4,7 @@
 //! written for this checkpoint, and ranges of older checkpoints' files that hold key groups that have not changed since.
 
 use serde::{Deserialize, Serialize};
+use tidemill_model::checkpoint::StateHandle;
 
 /// The version of the format; a snapshot of another one is refused.
 const VERSION: u8 = 2;
@@ -111,6 +112,29 @@ pub struct Location {
     pub checksum: u32,
 }
 
+impl Location {
+    /// The handle of this range alone, where `whole` is what its handle stands for; none: that has no such range.
+    #[must_use]
+    pub fn within(&self, whole: &StateHandle) -> Option<StateHandle> {
+        let end = self.offset.checked_add(self.length).filter(|end| *end <= whole.size_bytes())?;
+        if self.length == 0 {
+            return Some(StateHandle::Inline(Vec::new()));
+        }
+        Some(match whole {
+            StateHandle::Inline(bytes) => {
+                let (begin, end) = (usize::try_from(self.offset).ok()?, usize::try_from(end).ok()?);
+                StateHandle::Inline(bytes.get(begin..end)?.to_vec())
+            }
+            StateHandle::File { path, offset, .. } => StateHandle::File {
+                path: path.clone(),
+                offset: offset.checked_add(self.offset)?,
+                length: self.length,
+                checksum: self.checksum,
+            },
+        })
+    }
+}
+
 /// Why a table of contents cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -194,6 +218,21 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         expect!["02000405636f756e740473756d73010375363400000107090102ac02effdb6f50d05636f756e74066f66667365740001010202ac02effdb6f50d05636f756e7406636f756e74730000020300062473746f726500000304010a3030303030382e7373740102ac02effdb6f50d"].assert_eq(&hex);
         assert_eq!(SnapshotIndex::decode(&bytes).unwrap(), index());
+    }
+
+    #[test]
+    fn a_range_of_a_handle_is_a_handle_and_nothing_lies_beyond_it() {
+        let location = |offset, length| Location { handle: 1, offset, length, checksum: 7 };
+        let inline = StateHandle::Inline(vec![1, 2, 3]);
+        assert_eq!(location(1, 2).within(&inline), Some(StateHandle::Inline(vec![2, 3])));
+        let file = StateHandle::File { path: "4/a".to_owned(), offset: 10, length: 3, checksum: 9 };
+        let part = StateHandle::File { path: "4/a".to_owned(), offset: 11, length: 2, checksum: 7 };
+        assert_eq!(location(1, 2).within(&file), Some(part));
+        for whole in [&inline, &file] {
+            assert_eq!(location(3, 0).within(whole), Some(StateHandle::Inline(Vec::new())));
+            assert_eq!(location(2, 2).within(whole), None);
+            assert_eq!(location(u64::MAX, 1).within(whole), None);
+        }
     }
 
     #[test]

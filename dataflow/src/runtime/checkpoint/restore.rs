@@ -288,12 +288,8 @@ impl Restored {
             None => {
                 let index = usize::try_from(location.handle).ok();
                 let handle = index.and_then(|index| snapshot.handles.get(index)).ok_or_else(|| beyond(id))?;
-                if let StateHandle::File { path, offset, length, .. } = handle
-                    && *length > WHOLE_BYTES_MAX
-                {
-                    let Location { offset: begin, length, checksum, .. } = location;
-                    let (path, offset) = (path.clone(), offset.saturating_add(begin));
-                    return read(&self.storage, &StateHandle::File { path, offset, length, checksum });
+                if handle.size_bytes() > WHOLE_BYTES_MAX {
+                    return read(&self.storage, &location.within(handle).ok_or_else(|| beyond(id))?);
                 }
                 let whole = read(&self.storage, handle)?;
                 snapshot.read.borrow_mut().insert(location.handle, whole.clone());
