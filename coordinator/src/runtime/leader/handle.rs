@@ -129,25 +129,7 @@ impl LeaderHandle {
     ///
     /// When the job is unknown or ending otherwise, or there is no answer.
     pub async fn cancel(&self, job: JobId) -> Result<u64, Error> {
-        let Decided { response, log_index, .. } = self.propose(CommandBody::CancelJob { job }).await?;
-        match response {
-            Response::Done => Ok(log_index),
-            Response::UnknownJob => Err(Error::UnknownJob(job)),
-            Response::Refused { status } => {
-                Err(Error::Refused { message: format!("cancel job {job}: it is {status} and cannot be cancelled") })
-            }
-            response @ (Response::Started(_)
-            | Response::Lingered
-            | Response::Stale { .. }
-            | Response::Submitted { .. }
-            | Response::Conflict
-            | Response::Expired
-            | Response::Chaos(_)
-            | Response::Superseded
-            | Response::BlobMissing(_)) => {
-                Err(Error::Refused { message: format!("cancel job {job}: unexpected answer: {response}") })
-            }
-        }
+        self.order(job, ("cancel", "cannot be cancelled"), CommandBody::CancelJob { job }).await
     }
 
     /// Has a job stopped, later, without losing what it has done; answers when that wish is committed, with the place in
@@ -160,13 +142,19 @@ impl LeaderHandle {
         if how == StopMode::Suspend {
             self.takes_checkpoints(job)?;
         }
-        let Decided { response, log_index, .. } = self.propose(CommandBody::StopJob { job, how }).await?;
+        self.order(job, ("stop", "cannot be stopped any more"), CommandBody::StopJob { job, how }).await
+    }
+
+    /// Has an order to a job decided; answers with its place in the log. It is named by what it does, and by what a job
+    /// that is ending says.
+    async fn order(&self, job: JobId, (verb, refusal): (&str, &str), body: CommandBody) -> Result<u64, Error> {
+        let Decided { response, log_index, .. } = self.propose(body).await?;
         match response {
             Response::Done => Ok(log_index),
             Response::UnknownJob => Err(Error::UnknownJob(job)),
-            Response::Refused { status } => Err(Error::Refused {
-                message: format!("stop job {job}: it is {status} and cannot be stopped any more"),
-            }),
+            Response::Refused { status } => {
+                Err(Error::Refused { message: format!("{verb} job {job}: it is {status} and {refusal}") })
+            }
             response @ (Response::Started(_)
             | Response::Lingered
             | Response::Stale { .. }
@@ -176,7 +164,7 @@ impl LeaderHandle {
             | Response::Chaos(_)
             | Response::Superseded
             | Response::BlobMissing(_)) => {
-                Err(Error::Refused { message: format!("stop job {job}: unexpected answer: {response}") })
+                Err(Error::Refused { message: format!("{verb} job {job}: unexpected answer: {response}") })
             }
         }
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use crc32fast::Hasher;
 use futures::{StreamExt, TryStreamExt};
 use tidemill_model::checkpoint::StateHandle;
 use tidemill_model::id::ExecutionVertexId;
@@ -54,9 +53,7 @@ async fn write(local: &Path, file: CheckpointFile) -> Result<StateHandle, Error>
     if bytes.len() <= INLINE_BYTES_MAX {
         return Ok(StateHandle::Inline(bytes.into()));
     }
-    let mut hasher = Hasher::new();
-    hasher.update(&bytes);
-    let (length, checksum) = (u64::try_from(bytes.len()).unwrap_or(u64::MAX), hasher.finalize());
+    let (length, checksum) = (u64::try_from(bytes.len()).unwrap_or(u64::MAX), crc32fast::hash(&bytes));
     let path = file.write_whole(bytes).await?;
     Ok(StateHandle::File { path, offset: 0, length, checksum })
 }
