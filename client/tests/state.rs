@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidemill::{
@@ -10,6 +11,7 @@ use tidemill::{
     KeyedBroadcastProcessFunction, KeyedContext, KeyedProcessFunction, ListState, MapState, OutputTag, ProcessContext,
     ReducingState, StateDescriptor, StateRegistry, TimeToLive, Timer, UserError, ValueState,
 };
+use tidemill_model::id::JobId;
 
 fn environment(parallelism: u32, mode: &str) -> Environment {
     environment_with(parallelism, mode, &[])
@@ -150,7 +152,9 @@ fn every_kind_of_state<const KEYS: u64>(settings: &[&str]) {
         let env = environment_with(parallelism, "streaming", settings);
         let numbers = env.generate_sequence(0..COUNT, None).key_by(|number| number % KEYS);
         let known = numbers.process(KnowAll { expiring, ..KnowAll::default() }).collect();
-        let mut known = env.execute("all").unwrap().collected(&known).unwrap();
+        let result = env.execute("all").unwrap();
+        assert_eq!(folders_of(result.job_id()), Vec::<PathBuf>::new());
+        let mut known = result.collected(&known).unwrap();
         known.sort();
         assert_eq!(known.len() as u64, KEYS);
         for (key, (found, count, last_three, digits, largest, sum)) in (0..KEYS).zip(known) {
@@ -165,6 +169,14 @@ fn every_kind_of_state<const KEYS: u64>(settings: &[&str]) {
             }
         }
     }
+}
+
+/// Folders with state of an embedded job.
+fn folders_of(job: JobId) -> Vec<PathBuf> {
+    let of_job = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("state-{job}-")))
+    };
+    std::fs::read_dir(std::env::temp_dir()).unwrap().map(|entry| entry.unwrap().path()).filter(of_job).collect()
 }
 
 #[test]

@@ -63,7 +63,12 @@ async fn run_cluster(spec: JobSpec, flow: Arc<Flow>) -> Result<JobOutcome, Error
         end = wait_for_end(&*log, job) => Some(end),
         () = task_manager.cut_off() => None,
     };
-    task_manager.stop();
+    let tasks = task_manager.stop();
+    if end.is_some() {
+        // All have reported their end, and are about to close what they have open. RocksDB does not survive the end of
+        // the process in the middle of that, and would leave its files.
+        tasks.wait();
+    }
     // The last chance: there is no later leader.
     if end.is_some() && tokio::time::timeout(CLEANING_MAX, wait_until_clean(&*log, job)).await.is_err() {
         tracing::warn!(job_id = %job, "files of the job's checkpoints are left");

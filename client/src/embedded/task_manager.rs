@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_utils::sync::WaitGroup;
 use sha2::{Digest, Sha256};
 use tidemill_coordinator::engine::leader::{
     AddressedCommand, FinalizationKind, FinalizationReport, TaskManagerCommand, TaskManagerHello, TaskManagerMessage,
@@ -60,6 +61,7 @@ pub(super) struct EmbeddedTaskManager {
     thread: std::thread::JoinHandle<()>,
     /// Its sender goes with the session.
     session: oneshot::Receiver<()>,
+    tasks: WaitGroup,
 }
 
 impl EmbeddedTaskManager {
@@ -106,9 +108,11 @@ impl EmbeddedTaskManager {
         let (job, runtime) = (spec.id, Handle::current());
         let settings = spec.settings.clone();
         let generations = BTreeMap::new();
-        let agent = Agent { id, job, flow, settings, memory, inbox, runtime, events, generations };
+        let tasks = WaitGroup::new();
+        let threads = tasks.clone();
+        let agent = Agent { id, job, flow, settings, memory, inbox, runtime, events, generations, threads };
         let thread = spawn_thread("tidemill-embedded-agent", move || agent.run(&received))?;
-        Ok(Self { inputs, thread, session })
+        Ok(Self { inputs, thread, session, tasks })
     }
 
     /// Waits until the leader has ended the session, which it does only when something in it has panicked.
@@ -117,13 +121,15 @@ impl EmbeddedTaskManager {
         let _ = (&mut self.session).await;
     }
 
-    /// Ends the thread, and with it whatever still runs.
-    pub(super) fn stop(self) {
+    /// Ends the thread and tells whatever still runs to end; the threads of tasks have ended once the result does not
+    /// wait any more.
+    pub(super) fn stop(self) -> WaitGroup {
         // It has ended already when the leadership has.
         let _ = self.inputs.send(Input::Stop);
         if self.thread.join().is_err() {
             tracing::error!("the embedded task manager panicked");
         }
+        self.tasks
     }
 }
 
@@ -142,6 +148,7 @@ struct Agent {
     events: Sender<ExecutorEvent>,
     /// By attempt number: a failover replaces one region's attempts, and those of others go on.
     generations: BTreeMap<AttemptNumber, Generation>,
+    threads: WaitGroup,
 }
 
 /// The attempts of one number.
@@ -228,12 +235,13 @@ impl Agent {
     /// The generation of this attempt number; others go on beside it.
     fn generation(&mut self, attempt: AttemptNumber) -> &mut Generation {
         let (job, id) = (self.job, self.id);
-        let (flow, events, settings) = (&self.flow, &self.events, &self.settings);
+        let (flow, events, settings, threads) = (&self.flow, &self.events, &self.settings, &self.threads);
         self.generations.entry(attempt).or_insert_with(|| {
             let executor = Executor::new(job, flow.clone(), id, Arc::new(NoNetwork), events.clone())
                 .with_checkpoints(settings.checkpointing.as_ref())
                 .with_savepoint(settings.savepoint.as_ref())
-                .with_state(settings.state_backend, &std::env::temp_dir(), 0);
+                .with_state(settings.state_backend, &std::env::temp_dir(), 0)
+                .with_threads(threads.clone());
             Generation { executor, known: BTreeMap::new() }
         })
     }

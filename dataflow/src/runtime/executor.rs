@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_utils::sync::WaitGroup;
 use tidemill_model::checkpoint::{CheckpointReport, CheckpointSettings};
 use tidemill_model::execution::{AttemptReport, ExecutionState, Failure, FailureKind, JobDeployment, TerminalState};
 use tidemill_model::id::{AttemptNumber, ExecutionAttemptId, JobId, SubtaskIndex, TaskManagerId};
@@ -151,6 +152,8 @@ pub struct Executor {
     /// Where state on disk is, and the memory for it.
     state_folder: PathBuf,
     state_memory_bytes: u64,
+    /// Each thread of a task holds it until its end.
+    threads: WaitGroup,
 }
 
 impl Executor {
@@ -187,6 +190,7 @@ impl Executor {
             state: StateBackend::Heap,
             state_folder: std::env::temp_dir(),
             state_memory_bytes: 0,
+            threads: WaitGroup::new(),
         }
     }
 
@@ -226,6 +230,13 @@ impl Executor {
     #[must_use]
     pub fn with_state(self, state: StateBackend, folder: &Path, memory_bytes: u64) -> Self {
         Self { state, state_folder: folder.to_owned(), state_memory_bytes: memory_bytes, ..self }
+    }
+
+    /// Has threads of tasks that are deployed from now on hold this until their end, which comes after the report of it:
+    /// what a task has open is closed then, and its state on disk deleted.
+    #[must_use]
+    pub fn with_threads(self, threads: WaitGroup) -> Self {
+        Self { threads, ..self }
     }
 
     /// Starts the named attempts; one already known is not started again, its state is reported again.
@@ -301,9 +312,12 @@ impl Executor {
         };
         let name = format!("{} #{}", vertex.name(), attempt.vertex.subtask);
         let subtask_reporter = Arc::clone(&reporter);
-        if let Err(error) =
-            spawn(TaskKind::Subtask, &name, move || run_subtask(environment, restore, &subtask_reporter))
-        {
+        let thread = self.threads.clone();
+        let body = move || {
+            run_subtask(environment, restore, &subtask_reporter);
+            drop(thread);
+        };
+        if let Err(error) = spawn(TaskKind::Subtask, &name, body) {
             let message = format!("start thread {name:?}: {error}; lower the job's parallelism or raise the limit");
             reporter.report(failed(FailureKind::Io, attempt, message), Vec::new());
         }
