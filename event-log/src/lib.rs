@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-pub use manifest::{manifest_sha, state_sha};
+pub use manifest::{manifest_files, manifest_sha, state_sha};
 use tidemill_model::event::{Event, EventProcess, EventRecord, EventRole};
 
 /// Records that wait for the disk: a burst of applied commands and deployments fits in.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 use tidemill_model::checkpoint::{StateHandle, SubtaskState};
+use tidemill_model::event::EventFile;
 use tidemill_model::id::ExecutionVertexId;
 
 /// The hash of one sub-task's part of a checkpoint.
@@ -33,6 +34,19 @@ pub fn manifest_sha(states: &BTreeMap<ExecutionVertexId, SubtaskState>) -> Strin
         hash.update(format!("{vertex} {}\n", state_sha(state)));
     }
     hex(hash)
+}
+
+/// The files that a whole checkpoint needs, each as far as it needs it.
+#[must_use]
+pub fn manifest_files(states: &BTreeMap<ExecutionVertexId, SubtaskState>) -> Vec<EventFile> {
+    let mut files: BTreeMap<&str, u64> = BTreeMap::new();
+    for handle in states.values().flat_map(|state| &state.0) {
+        if let StateHandle::File { path, offset, length, .. } = handle {
+            let bytes = files.entry(path).or_default();
+            *bytes = (*bytes).max(offset.saturating_add(*length));
+        }
+    }
+    files.into_iter().map(|(path, bytes)| EventFile { path: path.to_owned(), bytes }).collect()
 }
 
 fn hex(hash: Sha256) -> String {
@@ -66,5 +80,17 @@ mod tests {
         let whole = |state: &SubtaskState| manifest_sha(&[(vertex, state.clone())].into());
         assert_eq!(whole(&states[1]), whole(&states[1].clone()));
         assert_ne!(whole(&states[1]), whole(&states[2]));
+    }
+
+    #[test]
+    fn a_file_is_needed_up_to_its_last_range() {
+        let range =
+            |path: &str, offset, length| StateHandle::File { path: path.to_owned(), offset, length, checksum: 0 };
+        let first = SubtaskState(vec![range("7/a", 10, 5), StateHandle::Inline(vec![1]), range("6/b", 0, 3)]);
+        let second = SubtaskState(vec![range("7/a", 0, 10)]);
+        let vertex = |subtask| ExecutionVertexId { vertex: JobVertexId(1), subtask: SubtaskIndex(subtask) };
+        let files = manifest_files(&[(vertex(0), first), (vertex(1), second)].into());
+        let file = |path: &str, bytes| EventFile { path: path.to_owned(), bytes };
+        assert_eq!(files, [file("6/b", 3), file("7/a", 15)]);
     }
 }

@@ -130,6 +130,29 @@ pub struct EventCall {
     pub ckpt: Option<u64>,
 }
 
+/// What a command decides of checkpoints and attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EventDecision {
+    /// The checkpoint that is completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ckpt: Option<u64>,
+    /// The hash of what it consists of; not of a job's final one, which the log does not carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_sha: Option<String>,
+    /// The number of the attempts that are scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<AttemptNumber>,
+}
+
+/// A file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventFile {
+    /// Where it is in the job's folder of the checkpoint storage.
+    pub path: String,
+    /// How long it is at least: the end of the last range of it that the checkpoint needs.
+    pub bytes: u64,
+}
+
 /// Everything that is written down. `term` is always a [`LeaderEpoch`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ev", rename_all = "snake_case")]
@@ -175,6 +198,9 @@ pub enum Event {
         /// The job that it is about.
         #[serde(with = "text::optional", default, skip_serializing_if = "Option::is_none")]
         job: Option<JobId>,
+        /// What it decides of checkpoints and attempts.
+        #[serde(flatten)]
+        decided: EventDecision,
         /// What applying it answered.
         response: String,
         /// Whether it was lawful: false for one of an older epoch, which has no effect.
@@ -255,6 +281,9 @@ pub enum Event {
         /// The hash of what it consists of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         manifest_sha: Option<String>,
+        /// The files that it needs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<EventFile>,
     },
     /// A checkpoint will not be completed.
     CkptAbort {

@@ -6,7 +6,7 @@ use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::error::{Infallible, SendError};
 use kameo::message::{Context, Message};
-use tidemill_event_log::{EventLog, manifest_sha};
+use tidemill_event_log::{EventLog, manifest_files, manifest_sha};
 use tidemill_failpoint::FailPoint;
 use tidemill_model::event::Event;
 use tidemill_model::id::JobId;
@@ -229,8 +229,9 @@ impl JobMasterActor {
             CheckpointNote::Triggered(id) => Event::CkptTrigger { job, id: id.0, term },
             CheckpointNote::Completed(id) => {
                 let completed = self.engine.job().checkpoints.completed.get(&id);
+                let files = completed.map(|completed| manifest_files(&completed.states)).unwrap_or_default();
                 let manifest_sha = completed.map(|completed| manifest_sha(&completed.states));
-                Event::CkptComplete { job, id: id.0, term, manifest_sha }
+                Event::CkptComplete { job, id: id.0, term, manifest_sha, files }
             }
             CheckpointNote::Aborted(id, reason) => Event::CkptAbort { job, id: id.0, term, reason: reason.to_string() },
         });

@@ -10,15 +10,15 @@ use futures::{Stream, TryStreamExt};
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use rocksdb::WriteBatch;
-use tidemill_event_log::EventLog;
+use tidemill_event_log::{EventLog, manifest_sha};
 use tidemill_failpoint::FailPoint;
-use tidemill_model::event::Event;
+use tidemill_model::event::{Event, EventDecision};
 use tidemill_model::id::NodeId;
 
 use super::format::{self, DurableSnapshotMeta};
 use super::storage::{META, SNAPSHOT, Storage};
 use super::types::{EntryResponder, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::engine::replicated::{ClusterState, Command, Response};
+use crate::engine::replicated::{ClusterState, Command, CommandBody, Response};
 use crate::runtime::codec;
 use crate::runtime::replicated_log::SharedState;
 
@@ -50,9 +50,43 @@ impl Witness {
             index,
             kind: command.body.name().to_owned(),
             job: command.body.job(),
+            decided: decided(&command.body),
             response: response.to_string(),
             effective: !matches!(response, Response::Stale { .. } | Response::Lingered),
         });
+    }
+}
+
+/// What is decided of checkpoints and attempts, for who follows a job from outside.
+fn decided(body: &CommandBody) -> EventDecision {
+    let nothing = EventDecision::default();
+    match body {
+        CommandBody::CompleteCheckpoint { id, states, .. } => {
+            EventDecision { ckpt: Some(id.0), manifest_sha: Some(manifest_sha(states)), ..nothing }
+        }
+        CommandBody::StartCommitting { checkpoint, .. } => EventDecision { ckpt: checkpoint.map(|id| id.0), ..nothing },
+        CommandBody::RecordSchedule { schedule, .. } => {
+            // What is scheduled together has one number.
+            let attempt = schedule.attempts.values().map(|scheduled| scheduled.attempt).max();
+            EventDecision { attempt, ..nothing }
+        }
+        CommandBody::LeaderStarted { .. }
+        | CommandBody::RegisterBlob { .. }
+        | CommandBody::SubmitJob { .. }
+        | CommandBody::CancelJob { .. }
+        | CommandBody::RecordTerminal { .. }
+        | CommandBody::FailOver { .. }
+        | CommandBody::FailJob { .. }
+        | CommandBody::EndJob { .. }
+        | CommandBody::ReserveCheckpoints { .. }
+        | CommandBody::RecordNotified { .. }
+        | CommandBody::RecordGarbageDeleted { .. }
+        | CommandBody::RecordTakeover { .. }
+        | CommandBody::Chaos(_)
+        | CommandBody::SetDraining { .. }
+        | CommandBody::Relocate { .. }
+        | CommandBody::RecordStraggler { .. }
+        | CommandBody::StopJob { .. } => nothing,
     }
 }
 
