@@ -66,7 +66,7 @@ verify-unsafe: setup ## The tests of what little code is unsafe, under valgrind.
 	$(ENVIRONMENT)
 	scripts/verify_unsafe.sh
 
-chaos: setup ## Break a cluster of real processes for two minutes and judge what it did; SEED=n for the same faults again.
+chaos: setup ## Break a cluster of real processes for three minutes and judge what it did; SEED=n for the same faults again.
 	$(ENVIRONMENT)
 	cargo build --workspace --bins
 	"$(CARGO_TARGET_DIR)/debug/tidemill-jepsen" run --suite smoke $(if $(SEED),--seed $(SEED))

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tidemill::job_client::{ClusterStatus, JobClient};
-use tidemill_model::id::JobId;
 use tidemill_model::mutant;
 
 use crate::binaries::Binaries;
@@ -30,6 +29,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Task slots of each task manager.
 const SLOTS: u8 = 2;
 
+mod jobs;
+
 /// Where a run's files are.
 #[derive(Debug, Clone)]
 pub struct Folders {
@@ -39,6 +40,8 @@ pub struct Folders {
     pub logs: PathBuf,
     /// What the streaming job puts out.
     pub output: PathBuf,
+    /// The checkpoints of jobs that take any.
+    pub checkpoints: PathBuf,
     /// What servers write down about themselves.
     pub events: PathBuf,
 }
@@ -104,6 +107,18 @@ impl Cluster {
     pub fn addresses(&self) -> BTreeMap<Host, String> {
         let address = |host: Host| format!("{}:{CLIENT_PORT}", self.net.address(host));
         self.hosts(Role::Coordinator).into_iter().map(|host| (host, address(host))).collect()
+    }
+
+    /// Where jobs keep their checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.folders.checkpoints.clone()
+    }
+
+    /// The data directory of a host.
+    #[must_use]
+    pub fn data(&self, host: Host) -> PathBuf {
+        self.folders.data.join(host.to_string())
     }
 
     /// A client of all coordinators.
@@ -209,37 +224,6 @@ impl Cluster {
         let mut arguments = vec!["--insecure".to_owned()];
         arguments.extend(options.iter().flat_map(|option| ["-D".to_owned(), option.clone()]));
         Program { path: path.to_owned(), arguments, environment: self.environment() }
-    }
-
-    /// Starts the streaming job on every slot and waits until it is accepted.
-    ///
-    /// # Errors
-    ///
-    /// When it is not.
-    pub fn submit_stream(&mut self, rate: u64) -> anyhow::Result<JobId> {
-        let coordinators: Vec<String> = self.addresses().into_values().collect();
-        let slots = self.hosts(Role::TaskManager).len() * usize::from(SLOTS);
-        let arguments = vec![
-            "--coordinators".to_owned(),
-            coordinators.join(","),
-            "-p".to_owned(),
-            slots.to_string(),
-            rate.to_string(),
-            self.folders.output.display().to_string(),
-        ];
-        let program = Program { path: self.binaries.job.clone(), arguments, environment: self.environment() };
-        self.launch(Host::client(), &program)?;
-        let log = self.folders.logs.join(format!("{}-1.err", Host::client()));
-        self.until("the streaming job is accepted", |cluster| {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            if let Some(job) = text.lines().filter(|line| line.contains("has been submitted")).find_map(job_of) {
-                return Ok(Some(job));
-            }
-            match cluster.exited(Host::client())? {
-                None => Ok(None),
-                Some(end) => bail!("the streaming job's program ended ({end}): {text}"),
-            }
-        })
     }
 
     /// How a host's process ended, if it has.
@@ -351,9 +335,4 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-/// The job that a line `job ID (...) has been submitted` names.
-fn job_of(line: &str) -> Option<JobId> {
-    line.strip_prefix("job ")?.split_whitespace().next()?.parse().ok()
 }

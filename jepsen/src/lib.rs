@@ -26,5 +26,6 @@ pub mod run;
 pub mod rundir;
 pub mod schedule;
 pub mod seed;
+pub mod sequence;
 pub mod topo;
 pub mod workload;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::process::procfs::ProcessKey;
-use crate::schedule::Fault;
+use crate::schedule::{Fault, Minimum, Work};
+use crate::sequence::record::SequenceRecord;
 
 /// A phase as it went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +18,10 @@ pub struct PhaseTimes {
     pub from: u64,
     /// When it ended.
     pub to: u64,
-    /// How many changes of leader it has to see.
-    pub leader_changes: u32,
+    /// What it has to see.
+    pub minimum: Minimum,
+    /// What ran meanwhile.
+    pub work: Work,
 }
 
 /// A fault as it went.
@@ -153,6 +156,8 @@ pub struct Run {
     pub events: Vec<tidemill_model::event::EventRecord>,
     /// What came out of the streaming job.
     pub output: Output,
+    /// Jobs whose output is checked record by record.
+    pub sequences: Vec<SequenceRecord>,
     /// What processes wrote: by host and incarnation, the ends of their logs that look like a defect.
     pub complaints: Vec<String>,
     /// What was left when everything had been stopped.
@@ -164,6 +169,12 @@ impl Run {
     #[must_use]
     pub fn phase(&self, name: &str) -> Option<&PhaseTimes> {
         self.phases.iter().find(|phase| phase.name == name)
+    }
+
+    /// The jobs over a sequence of a phase.
+    #[must_use]
+    pub fn sequence(&self, phase: &str) -> Option<&SequenceRecord> {
+        self.sequences.iter().find(|sequence| sequence.phase == phase)
     }
 
     /// The faults of a phase.

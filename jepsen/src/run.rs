@@ -17,8 +17,9 @@ use crate::nemesis;
 use crate::observe::{self, ProcessWatch, Seen};
 use crate::process::{self, procfs};
 use crate::record::{PhaseTimes, Run};
-use crate::schedule::{Phase, Schedule};
+use crate::schedule::{Form, Phase, Schedule, Work};
 use crate::seed::Stream;
+use crate::sequence::conduct::Conduct;
 use crate::topo::Net;
 use crate::workload::{Stage, metadata, registers};
 
@@ -68,8 +69,14 @@ pub fn carry_out(setup: Setup, schedule: &Schedule, run: &mut Run) -> anyhow::Re
     process::adopt_orphans()?;
     let folder = setup.folder.clone();
     let sub = |name: &str| folder.join(name);
-    let folders = Folders { data: sub("data"), logs: sub("logs"), output: sub("output"), events: sub("events") };
-    for path in [&folders.data, &folders.logs, &folders.output, &folders.events] {
+    let folders = Folders {
+        data: sub("data"),
+        logs: sub("logs"),
+        output: sub("output"),
+        events: sub("events"),
+        checkpoints: sub("checkpoints"),
+    };
+    for path in [&folders.data, &folders.logs, &folders.output, &folders.events, &folders.checkpoints] {
         fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
     }
     let mut cluster =
@@ -82,18 +89,22 @@ pub fn carry_out(setup: Setup, schedule: &Schedule, run: &mut Run) -> anyhow::Re
         let output = read_output(&folders.output)?;
         Ok((output.buckets.values().filter(|buckets| buckets.len() > 2).count() >= slots).then_some(()))
     })?;
-    let stepped = Stepper::new(&cluster, job, schedule.seed).carry_out(&mut cluster, schedule, run);
-    let ended = end_stream(&mut cluster, job, run);
+    let stepper = Stepper::new(&cluster, job, (folder, schedule.seed));
+    let stepped = stepper.carry_out(&mut cluster, schedule, run);
     run.leftovers.extend(cluster.stop()?);
     run.output = read_output(&folders.output)?;
     run.complaints = crate::check::logs::complaints(&folders.logs)?;
     // The network and the cgroups go with the cluster.
     cluster.clients.stop();
-    stepped.and(ended)
+    stepped
 }
 
 /// What a run's phases share.
 struct Stepper {
+    /// The run's folder.
+    folder: PathBuf,
+    /// The streaming job, until it is cancelled.
+    stream: Option<JobId>,
     stage: Stage,
     recorder: Recorder,
     seen: Seen,
@@ -103,7 +114,7 @@ struct Stepper {
 }
 
 impl Stepper {
-    fn new(cluster: &Cluster, job: JobId, seed: u64) -> Self {
+    fn new(cluster: &Cluster, job: JobId, (folder, seed): (PathBuf, u64)) -> Self {
         let (stage, recorder, seen) = (Stage::new(), Recorder::default(), Seen::default());
         observe::watch_cluster(cluster, job, &stage, &seen);
         let watch = ProcessWatch::start(cluster, &seen);
@@ -126,17 +137,19 @@ impl Stepper {
             let worker = registers::run(client, stage.clone(), keys.clone(), chance, PINNED_PACE);
             workers.push(cluster.clients.spawn(worker));
         }
-        Self { stage, recorder, seen, workers, watch, chance: Stream::new(seed, "targets") }
+        let stream = Some(job);
+        Self { folder, stream, stage, recorder, seen, workers, watch, chance: Stream::new(seed, "targets") }
     }
 
     /// Whatever goes wrong, what has been recorded until then is kept.
     fn carry_out(mut self, cluster: &mut Cluster, schedule: &Schedule, run: &mut Run) -> anyhow::Result<()> {
         let stepped = self.step_through(cluster, schedule, run);
+        let ended = self.end_stream(cluster, run);
         self.stage.end();
         drop(self.watch);
         run.history = self.recorder.history();
         self.seen.move_into(run);
-        stepped
+        stepped.and(ended)
     }
 
     fn step_through(&mut self, cluster: &mut Cluster, schedule: &Schedule, run: &mut Run) -> anyhow::Result<()> {
@@ -162,14 +175,40 @@ impl Stepper {
         println!("{} ({} ms)", phase.name, phase.time_ms);
         let from = clock::now();
         self.stage.enter(&phase.name);
+        match phase.work {
+            Work::Stream => self.break_things(cluster, phase, run)?,
+            Work::Sequence(form) => self.sequence(cluster, phase, form, run)?,
+        }
+        let (name, to) = (phase.name.clone(), clock::now());
+        run.phases.push(PhaseTimes { name, from, to, minimum: phase.minimum, work: phase.work });
+        Ok(())
+    }
+
+    fn break_things(&mut self, cluster: &mut Cluster, phase: &Phase, run: &mut Run) -> anyhow::Result<()> {
+        let from = clock::now();
         for entry in &phase.faults {
             wait_until(from + clock::nanos(entry.begins()));
             run.faults.push(nemesis::fire(cluster, &phase.name, entry, &mut self.chance)?);
         }
         wait_until(from + clock::nanos(Duration::from_millis(phase.time_ms)));
-        let (name, to) = (phase.name.clone(), clock::now());
-        run.phases.push(PhaseTimes { name, from, to, leader_changes: phase.leader_changes });
         Ok(())
+    }
+
+    /// The jobs over a sequence need the streaming job's slots.
+    fn sequence(&mut self, cluster: &mut Cluster, phase: &Phase, form: Form, run: &mut Run) -> anyhow::Result<()> {
+        self.end_stream(cluster, run)?;
+        let mut conduct = Conduct::new(cluster, &self.folder, &phase.name, form)?;
+        let mut stepped = conduct.begin(cluster);
+        if stepped.is_ok() {
+            stepped = self.break_things(cluster, phase, run);
+        }
+        let ended = conduct.end(cluster);
+        run.sequences.push(conduct.into_record());
+        stepped.and(ended)
+    }
+
+    fn end_stream(&mut self, cluster: &mut Cluster, run: &mut Run) -> anyhow::Result<()> {
+        self.stream.take().map_or(Ok(()), |job| end_stream(cluster, job, run))
     }
 
     /// Reads every key once more, so that nothing that was lost stays unseen.

@@ -13,6 +13,7 @@ use crate::check::verdict::{Finding, Totals};
 use crate::export::{edn, jsonl};
 use crate::record::Run;
 use crate::schedule::Schedule;
+use crate::sequence::record::SequenceRecord;
 
 /// What the run ran on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,7 @@ impl RunDir {
         self.lines("loads.jsonl", &run.loads)?;
         self.lines("phases.jsonl", &run.phases)?;
         self.lines("faults.jsonl", &run.faults)?;
+        self.lines("sequences.jsonl", &run.sequences)?;
         self.write("output.json", &run.output)?;
         self.write("complaints.json", &run.complaints)?;
         self.write("leftovers.json", &run.leftovers)?;
@@ -123,7 +125,14 @@ impl RunDir {
             complaints: self.read("complaints.json")?,
             leftovers: self.read("leftovers.json")?,
             events: self.events()?,
+            sequences: self.sequences()?,
         })
+    }
+
+    fn sequences(&self) -> anyhow::Result<Vec<SequenceRecord>> {
+        let mut sequences: Vec<SequenceRecord> = self.read_lines("sequences.jsonl")?;
+        sequences.iter_mut().try_for_each(|sequence| sequence.read_output(&self.path))?;
+        Ok(sequences)
     }
 
     /// What servers wrote down about themselves. Processes that were killed leave a last line without an end.

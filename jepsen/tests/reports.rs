@@ -7,11 +7,15 @@ use tidemill_jepsen::host::Host;
 use tidemill_jepsen::record::{BUCKET, FaultRecord, Output, PhaseTimes, Proof, Run};
 use tidemill_jepsen::report::{figures, html, lanes};
 use tidemill_jepsen::rundir::{Environment, RunDir, Verdicts};
-use tidemill_jepsen::schedule::{self, Fault};
+use tidemill_jepsen::schedule::{self, Fault, Minimum, Work};
 use tidemill_model::event::EventRecord;
 
 const SECOND: u64 = 1_000_000_000;
 const HOSTILE: &str = "a <b> & \"c\" 'd' \u{1} ]]> </svg>";
+
+fn changes(leader_changes: u32) -> Minimum {
+    Minimum { leader_changes, ..Minimum::default() }
+}
 
 fn event(at: u64, role: &str, name: &str, rest: &str) -> EventRecord {
     let line = format!(
@@ -42,8 +46,20 @@ fn run() -> Run {
     let incarnation = r#""task_manager":"01890a5d-ac96-774b-bcce-b302099a8058""#;
     Run {
         phases: vec![
-            PhaseTimes { name: "baseline".to_owned(), from: SECOND, to: 3 * SECOND, leader_changes: 0 },
-            PhaseTimes { name: phase.clone(), from: 3 * SECOND, to: 9 * SECOND, leader_changes: 1 },
+            PhaseTimes {
+                name: "baseline".to_owned(),
+                from: SECOND,
+                to: 3 * SECOND,
+                minimum: changes(0),
+                work: Work::Stream,
+            },
+            PhaseTimes {
+                name: phase.clone(),
+                from: 3 * SECOND,
+                to: 9 * SECOND,
+                minimum: changes(1),
+                work: Work::Stream,
+            },
         ],
         faults: vec![FaultRecord {
             phase: phase.clone(),

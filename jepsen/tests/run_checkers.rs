@@ -8,12 +8,16 @@ use tidemill_jepsen::process::procfs::ProcessKey;
 use tidemill_jepsen::record::{
     BUCKET, ExecutorsLook, FaultRecord, JobLook, LoadLook, Output, PhaseTimes, Proof, Run, StatusLook,
 };
-use tidemill_jepsen::schedule::Fault;
+use tidemill_jepsen::schedule::{Fault, Minimum, Work};
 use tidemill_model::event::EventRecord;
 
 const SECOND: u64 = 1_000_000_000;
 const JOB: &str = r#""job":"01890a5d-ac96-774b-bcce-b302099a8057""#;
 const INCARNATION: &str = r#""task_manager":"01890a5d-ac96-774b-bcce-b302099a8058""#;
+
+fn changes(leader_changes: u32) -> Minimum {
+    Minimum { leader_changes, ..Minimum::default() }
+}
 
 fn event(at: u64, role: &str, name: &str, rest: &str) -> EventRecord {
     let line = format!(
@@ -64,8 +68,20 @@ fn good() -> Run {
     };
     Run {
         phases: vec![
-            PhaseTimes { name: "baseline".to_owned(), from: SECOND, to: 9 * SECOND, leader_changes: 0 },
-            PhaseTimes { name: "isolate".to_owned(), from: 9 * SECOND, to: 17 * SECOND, leader_changes: 1 },
+            PhaseTimes {
+                name: "baseline".to_owned(),
+                from: SECOND,
+                to: 9 * SECOND,
+                minimum: changes(0),
+                work: Work::Stream,
+            },
+            PhaseTimes {
+                name: "isolate".to_owned(),
+                from: 9 * SECOND,
+                to: 17 * SECOND,
+                minimum: changes(1),
+                work: Work::Stream,
+            },
         ],
         faults: vec![FaultRecord {
             phase: "isolate".to_owned(),

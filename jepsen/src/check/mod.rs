@@ -1,27 +1,33 @@
 //! The checkers: pure functions of what a run recorded. No clock, no process.
 
 pub mod append;
+pub mod checkpoints;
 pub mod fence;
 pub mod lead;
 pub mod linearizable;
 pub mod logs;
 pub mod models;
+pub mod offsets;
+pub mod once;
 pub mod plane;
 pub mod recover;
 pub mod replay;
 pub mod replicas;
+pub mod retained;
+pub mod timeline;
 pub mod vacuity;
 pub mod verdict;
 pub mod wgl;
 
 use crate::record::Run;
+use crate::schedule::Work;
 use verdict::{Finding, Verdict};
 
 /// The column of findings that are about the whole run.
 pub const WHOLE: &str = "run";
 
 /// What each checker is about, in the order of the table.
-pub const CHECKERS: [(&str, &str); 15] = [
+pub const CHECKERS: [(&str, &str); 21] = [
     ("K1", "registers and jobs are linearizable"),
     ("K2", "answers agree with a replay of the log's order; replicas agree"),
     ("K3", "lists are chains of prefixes"),
@@ -33,6 +39,12 @@ pub const CHECKERS: [(&str, &str); 15] = [
     ("D1", "attempts and processes of the running job stay"),
     ("D2", "its output goes on"),
     ("D3", "its rate stays"),
+    ("X1", "every record is in the output once"),
+    ("C1", "a checkpoint id names one checkpoint, and ids only grow"),
+    ("C2", "the newest checkpoint never goes back"),
+    ("C3", "the newest completed checkpoint is restored"),
+    ("C4", "readers go on where their checkpoint was"),
+    ("C5", "retained checkpoints are complete on the disk"),
     ("R1", "writes are possible again soon"),
     ("P1", "no panic and no damage in any log"),
     ("Z1", "nothing is left behind"),
@@ -57,9 +69,14 @@ pub fn all(run: &Run) -> Vec<Finding> {
         if run.faults_of(name).any(|fault| fault.fault.package() == "partition") {
             say("L5", name, lead::isolated_leader_is_silent(run, name));
         }
-        say("D1", name, plane::undisturbed(run, phase));
-        say("D2", name, plane::output_goes_on(run, phase));
-        say("D3", name, plane::rate_goes_on(run, phase));
+        match phase.work {
+            Work::Stream => {
+                say("D1", name, plane::undisturbed(run, phase));
+                say("D2", name, plane::output_goes_on(run, phase));
+                say("D3", name, plane::rate_goes_on(run, phase));
+            }
+            Work::Sequence(_) => sequence(run, name, &mut say),
+        }
         say("V1", name, vacuity::phase(run, phase));
     }
     say("K2", WHOLE, replicas::check(run));
@@ -71,4 +88,18 @@ pub fn all(run: &Run) -> Vec<Finding> {
     say("Z1", WHOLE, logs::nothing_left(&run.leftovers));
     say("V1", WHOLE, vacuity::operations(run));
     findings
+}
+
+/// What is said of the jobs over a sequence in one phase.
+fn sequence(run: &Run, phase: &str, say: &mut impl FnMut(&str, &str, Verdict)) {
+    let Some(record) = run.sequence(phase) else {
+        return say("X1", phase, Verdict::unknown("no job ran"));
+    };
+    say("X1", phase, once::check(record));
+    say("C1", phase, checkpoints::ids(record, &run.events));
+    say("C2", phase, checkpoints::newest(record));
+    say("C3", phase, checkpoints::restores(record, &run.events));
+    say("C4", phase, offsets::check(record, &run.events));
+    say("C5", phase, retained::complete(record, &run.events));
+    say("Z1", phase, retained::nothing_left(record, &run.events));
 }

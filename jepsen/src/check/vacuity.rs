@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::lead;
+use super::timeline::Timeline;
 use super::verdict::Verdict;
 use crate::clock::nanos;
 use crate::record::{PhaseTimes, Proof, Run};
+use crate::schedule::{Minimum, Work};
 
 /// How many answers each kind of operation needs in a run of a minute and a half, or longer.
 const OK_PER_OP: u64 = 20;
@@ -28,8 +30,22 @@ pub fn phase(run: &Run, phase: &PhaseTimes) -> Verdict {
         }
     }
     let changes = lead::changes(run, phase.from, phase.to);
-    if changes < phase.leader_changes {
-        return Verdict::unknown(format!("{changes} leader changes, at least {} were expected", phase.leader_changes));
+    let (mut checkpoints, mut restores) = (0, 0);
+    for job in run.sequence(&phase.name).into_iter().flat_map(|sequence| &sequence.jobs) {
+        let timeline = Timeline::of(&run.events, job.job);
+        checkpoints += timeline.completed.len();
+        restores += timeline.restores();
+    }
+    let Minimum { leader_changes, checkpoints: checkpoints_min, restores: restores_min } = phase.minimum;
+    let counted = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    for (count, least, what) in [
+        (changes, leader_changes, "leader changes"),
+        (counted(checkpoints), checkpoints_min, "completed checkpoints"),
+        (counted(restores), restores_min, "restores"),
+    ] {
+        if count < least {
+            return Verdict::unknown(format!("{count} {what}, at least {least} were expected"));
+        }
     }
     let answered = run.history.iter().filter(|op| op.phase == phase.name && op.is_ok()).count();
     if answered < OK_PER_PHASE {
@@ -37,7 +53,11 @@ pub fn phase(run: &Run, phase: &PhaseTimes) -> Verdict {
             "only {answered} operations were answered, at least {OK_PER_PHASE} are needed"
         ));
     }
-    Verdict::valid(format!("{fired} faults fired, {changes} leader changes, {answered} answers"))
+    let of_jobs = match phase.work {
+        Work::Stream => String::new(),
+        Work::Sequence(_) => format!("{checkpoints} checkpoints, {restores} restores, "),
+    };
+    Verdict::valid(format!("{fired} faults fired, {changes} leader changes, {of_jobs}{answered} answers"))
 }
 
 /// Whether every kind of operation was answered often enough for the length of the run.

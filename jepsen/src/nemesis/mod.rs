@@ -1,6 +1,7 @@
 //! The nemeses: each breaks something, undoes it, and brings the proof that it was broken.
 
 mod kill;
+mod kill_executor;
 mod partition;
 mod pause;
 
@@ -25,6 +26,7 @@ trait Nemesis {
 fn nemesis(fault: Fault) -> Box<dyn Nemesis> {
     match fault {
         Fault::Kill => Box::new(kill::Kill),
+        Fault::KillExecutor => Box::new(kill_executor::KillExecutor),
         Fault::Pause => Box::new(pause::Pause),
         Fault::Isolate => Box::new(partition::Partition::both_ways()),
         Fault::IsolateOut => Box::new(partition::Partition::outwards()),
@@ -78,6 +80,12 @@ fn resolve(cluster: &Cluster, target: Target, chance: &mut Stream) -> anyhow::Re
             vec![*chance.pick(&followers).context("find a follower: the leader is alone")?]
         }
         Target::AllCoordinators => coordinators,
+        Target::TaskManager => vec![task_manager(cluster, chance)?],
+        Target::LeaderAndTaskManager => vec![cluster.leader()?, task_manager(cluster, chance)?],
         Target::Host(host) => vec![host],
     })
+}
+
+fn task_manager(cluster: &Cluster, chance: &mut Stream) -> anyhow::Result<Host> {
+    chance.pick(&cluster.hosts(Role::TaskManager)).copied().context("find a task manager")
 }
