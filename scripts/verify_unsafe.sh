@@ -5,10 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# File, and the tests that run it.
+# File, and the crate and the tests that run it.
 guarded=(
-  "dataflow/src/runtime/process/descriptor.rs runtime::process"
-  "dataflow/src/state/prefetch.rs state::"
+  "dataflow/src/runtime/process/descriptor.rs tidemill-dataflow runtime::process"
+  "dataflow/src/state/prefetch.rs tidemill-dataflow state::"
+  "jepsen/src/disk/power.rs tidemill-jepsen disk::power"
 )
 
 command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind, then try again" >&2; exit 1; }
@@ -21,8 +22,9 @@ if [ "$known" != "$found" ]; then
   exit 1
 fi
 
-test_binary=$(cargo test --quiet -p tidemill-dataflow --lib --no-run --message-format json |
-  grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d '"' -f 4)
 for entry in "${guarded[@]}"; do
-  valgrind --quiet --error-exitcode=9 --trace-children=yes --fair-sched=try "$test_binary" "${entry#* }" --test-threads=1
+  read -r _ crate tests <<<"$entry"
+  test_binary=$(cargo test --quiet -p "$crate" --lib --no-run --message-format json |
+    grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d '"' -f 4)
+  valgrind --quiet --error-exitcode=9 --trace-children=yes --fair-sched=try "$test_binary" "$tests" --test-threads=1
 done

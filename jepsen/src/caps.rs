@@ -1,9 +1,11 @@
 //! What this machine lets the harness do: each capability with the reason where it is missing.
 
 use std::fs::File;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 
+use crate::disk;
 use crate::process::cgroup::Cgroup;
 use crate::topo::command::run;
 
@@ -18,9 +20,13 @@ pub struct Capability {
     pub missing: Option<String>,
 }
 
-/// Everything the harness may want of a machine.
-#[must_use]
-pub fn all() -> Vec<Capability> {
+/// Everything the harness may want of a machine. Tried once: it does not change while the harness runs.
+pub fn all() -> &'static [Capability] {
+    static TRIED: OnceLock<Vec<Capability>> = OnceLock::new();
+    TRIED.get_or_init(try_all)
+}
+
+fn try_all() -> Vec<Capability> {
     let capability = |name, for_what, tried: anyhow::Result<()>| {
         let missing = tried.err().map(|error| format!("{error:#}"));
         Capability { name, for_what, missing }
@@ -31,6 +37,7 @@ pub fn all() -> Vec<Capability> {
         capability("nft", "--net veth: cutting links", run("nft", &["--version"], "").map(drop)),
         capability("namespaces", "--net veth", namespaces()),
         capability("cgroup", "killing all of a host at once, finding what is left", cgroup()),
+        capability("disk", "power loss", root().and_then(|()| disk::trial())),
         capability("procfs", "proofs that processes stopped, stayed, ended", procfs()),
         capability("netem", "packet faults in the kernel", netem()),
     ]
@@ -40,14 +47,20 @@ pub fn all() -> Vec<Capability> {
 #[must_use]
 pub fn lacks_veth() -> Option<String> {
     let needed = ["root", "ip", "nft", "namespaces"];
-    let missing = all().into_iter().filter(|capability| needed.contains(&capability.name));
-    missing.filter_map(|capability| capability.missing.map(|why| format!("{}: {why}", capability.name))).next()
+    needed.into_iter().find_map(lacks)
+}
+
+/// Why this capability is missing; none: it is there.
+#[must_use]
+pub fn lacks(name: &str) -> Option<String> {
+    let capability = all().iter().find(|capability| capability.name == name)?;
+    capability.missing.as_ref().map(|why| format!("{name}: {why}"))
 }
 
 /// Whether this capability is there.
 #[must_use]
 pub fn has(name: &str) -> bool {
-    all().iter().any(|capability| capability.name == name && capability.missing.is_none())
+    lacks(name).is_none()
 }
 
 fn root() -> anyhow::Result<()> {

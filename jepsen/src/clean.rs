@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::disk;
 use crate::lock::{self, Lock};
 use crate::process::{cgroup, procfs};
 use crate::topo::veth;
@@ -20,6 +21,7 @@ pub fn all() -> anyhow::Result<Vec<String>> {
     let mut done = Vec::new();
     let mut runs: BTreeSet<String> = lock::runs().into_iter().collect();
     runs.extend(named("/run/netns"));
+    runs.extend(disk::runs());
     runs.extend(cgroup::mount_point().into_iter().flat_map(|mount| named(&mount.to_string_lossy())));
     runs.extend(processes().into_iter().map(|(run, _)| run));
     for run in runs {
@@ -28,7 +30,10 @@ pub fn all() -> anyhow::Result<Vec<String>> {
             let killed = kill_processes(&run)?;
             let cgroups = cgroup::remove_all(&run)?;
             let namespaces = veth::remove_all(&run)?;
-            done.push(format!("run {run}: {killed} processes, {cgroups} cgroups, {namespaces} namespaces"));
+            let disks = disk::remove_all(&run)?;
+            done.push(format!(
+                "run {run}: {killed} processes, {cgroups} cgroups, {namespaces} namespaces, {disks} disks"
+            ));
             drop(lock);
         }
     }
@@ -42,7 +47,8 @@ pub fn left_of(run: &str) -> Vec<String> {
     let namespaces = names("/run/netns").into_iter().filter(|name| name.starts_with(&format!("tmj-{run}-")));
     let cgroups = cgroup::mount_point().map(|mount| mount.join(format!("tmj-{run}"))).filter(|path| path.exists());
     let cgroups = cgroups.into_iter().flat_map(|path| names(&path.to_string_lossy())).filter(|name| name.len() == 2);
-    processes.chain(namespaces).chain(cgroups.map(|name| format!("cgroup {name}"))).collect()
+    let cgroups = cgroups.map(|name| format!("cgroup {name}"));
+    processes.chain(namespaces).chain(cgroups).chain(disk::left_of(run)).collect()
 }
 
 fn names(folder: &str) -> Vec<String> {

@@ -15,6 +15,7 @@ use crate::host::{Host, Role};
 use crate::process::cgroup::Cgroup;
 use crate::process::{Process, Program};
 use crate::topo::Net;
+pub use disks::Disks;
 
 /// The client port of every coordinator; each host has its own address.
 const CLIENT_PORT: u16 = 6123;
@@ -29,6 +30,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Task slots of each task manager.
 const SLOTS: u8 = 2;
 
+mod disks;
+mod health;
 mod jobs;
 
 /// Where a run's files are.
@@ -52,6 +55,8 @@ pub struct Cluster {
     pub net: Box<dyn Net>,
     /// The clients' host.
     pub clients: Clients,
+    /// The disks that can lose their power; or why there are none.
+    pub disks: Disks,
     run: String,
     binaries: Binaries,
     folders: Folders,
@@ -75,7 +80,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// When the clients' host or the cgroups cannot be set up.
+    /// When the clients' host, the cgroups or the disks cannot be set up.
     pub fn new(
         run: &str,
         net: Box<dyn Net>,
@@ -91,9 +96,10 @@ impl Cluster {
                 cgroups.insert(*host, Cgroup::create(run, &host.to_string())?);
             }
         }
+        let disks = disks::make(run, hosts, &folders.data)?;
         let (processes, incarnations) = (BTreeMap::new(), BTreeMap::new());
         let (run, hosts) = (run.to_owned(), hosts.to_vec());
-        Ok(Self { net, clients, run, binaries, folders, hosts, cgroups, processes, incarnations })
+        Ok(Self { net, clients, disks, run, binaries, folders, hosts, cgroups, processes, incarnations })
     }
 
     /// The hosts of a role.

@@ -72,7 +72,7 @@ enum Command {
         #[command(flatten)]
         placement: Placement,
     },
-    /// Removes what runs that died have left: processes, namespaces, cgroups, lock files.
+    /// Removes what runs that died have left: processes, namespaces, cgroups, disks, lock files.
     Clean,
 }
 
@@ -179,7 +179,7 @@ fn code_of(verdicts: anyhow::Result<Verdicts>) -> anyhow::Result<u8> {
 
 fn doctor() -> u8 {
     for capability in caps::all() {
-        let state = capability.missing.map_or_else(|| "yes".to_owned(), |why| format!("SKIPPED({why})"));
+        let state = capability.missing.as_ref().map_or_else(|| "yes".to_owned(), |why| format!("SKIPPED({why})"));
         println!("{:12} {state}   [{}]", capability.name, capability.for_what);
     }
     match Binaries::find() {
@@ -241,8 +241,7 @@ fn network(kind: NetKind, lock: &Lock, schedule: &Schedule) -> anyhow::Result<Bo
 fn environment(schedule: &Schedule, path: &Path, net: &str, containment: Containment) -> Environment {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let commit = crate::topo::command::run("git", &["rev-parse", "HEAD"], "").unwrap_or_default();
-    let missing =
-        caps::all().into_iter().filter_map(|capability| Some(format!("{}: {}", capability.name, capability.missing?)));
+    let missing = caps::all().iter().filter_map(|capability| caps::lacks(capability.name));
     Environment {
         seed: schedule.seed,
         net: net.to_owned(),

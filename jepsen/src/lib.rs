@@ -12,6 +12,7 @@ pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod commands;
+pub mod disk;
 pub mod export;
 pub mod history;
 pub mod host;

@@ -93,7 +93,7 @@ pub fn carry_out(setup: Setup, schedule: &Schedule, run: &mut Run) -> anyhow::Re
     let stepped = stepper.carry_out(&mut cluster, schedule, run);
     run.leftovers.extend(cluster.stop()?);
     run.output = read_output(&folders.output)?;
-    run.complaints = crate::check::logs::complaints(&folders.logs)?;
+    run.complaints.extend(crate::check::logs::complaints(&folders.logs)?);
     // The network and the cgroups go with the cluster.
     cluster.clients.stop();
     stepped
@@ -159,6 +159,7 @@ impl Stepper {
         self.stage.enter("quiet");
         cluster.net.heal()?;
         clock::pause(QUIET);
+        run.complaints.extend(cluster.that_do_not_follow()?);
         self.stage.end();
         let workers = std::mem::take(&mut self.workers);
         cluster.clients.run(async move {
@@ -191,6 +192,7 @@ impl Stepper {
             run.faults.push(nemesis::fire(cluster, &phase.name, entry, &mut self.chance)?);
         }
         wait_until(from + clock::nanos(Duration::from_millis(phase.time_ms)));
+        run.complaints.extend(cluster.ended_by_themselves()?);
         Ok(())
     }
 

@@ -17,6 +17,9 @@ pub enum Fault {
     Kill,
     /// SIGKILL to one executor of a task manager, which stays.
     KillExecutor,
+    /// What was not synced is lost on the host's disk, and everything on the host ends with it; both are back when the
+    /// fault ends.
+    PowerLoss,
     /// SIGSTOP until the fault ends.
     Pause,
     /// The host and all others but the clients lose each other's packets.
@@ -33,6 +36,7 @@ impl Fault {
     pub fn package(self) -> &'static str {
         match self {
             Self::Kill | Self::KillExecutor => "kill",
+            Self::PowerLoss => "disk",
             Self::Pause => "pause",
             Self::Isolate | Self::IsolateOut | Self::IsolateIn => "partition",
         }
@@ -44,6 +48,7 @@ impl Fault {
         match self {
             Self::Kill => "kill",
             Self::KillExecutor => "kill-executor",
+            Self::PowerLoss => "power-loss",
             Self::Pause => "pause",
             Self::Isolate => "isolate",
             Self::IsolateOut => "isolate-out",
@@ -196,9 +201,17 @@ pub fn smoke(seed: u64) -> Schedule {
         phase("isolate-in", 11_000, 1, vec![fault(chance, 1_000, Fault::IsolateIn, Target::Leader, 5_000)]),
         phase("pause-leader", 12_000, 1, vec![fault(chance, 1_000, Fault::Pause, Target::Leader, 5_000)]),
         phase("kill-all", 15_000, 1, vec![fault(chance, 1_000, Fault::Kill, Target::AllCoordinators, 5_000)]),
+        power_loss(chance),
     ];
     phases.extend(sequence::phases(chance));
     Schedule { suite: "smoke".to_owned(), seed, coordinators: 3, task_managers: 2, phases }
+}
+
+/// The leader's power goes, and then that of all coordinators at once.
+fn power_loss(chance: &mut Stream) -> Phase {
+    let leader = fault(chance, 1_000, Fault::PowerLoss, Target::Leader, 2_000);
+    let all = fault(chance, 8_000, Fault::PowerLoss, Target::AllCoordinators, 1_500);
+    phase("power-loss", 16_000, 2, vec![leader, all])
 }
 
 /// A leader that dies once.
@@ -232,14 +245,15 @@ const RECOVERY_MS: u64 = 12_000;
 pub fn random(seed: u64, time: Duration) -> Schedule {
     let mut chance = Stream::new(seed, "schedule");
     let total = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let faults = [Fault::Kill, Fault::Pause, Fault::Isolate, Fault::IsolateOut, Fault::IsolateIn];
+    let faults = [Fault::Kill, Fault::PowerLoss, Fault::Pause, Fault::Isolate, Fault::IsolateOut, Fault::IsolateIn];
     let targets = [Target::Leader, Target::Leader, Target::Follower];
     let mut entries = Vec::new();
     let mut at_ms = 1_000 + chance.below(JITTER_MS);
     while at_ms + RECOVERY_MS < total {
         let for_ms = 1_000 + chance.below(5_000);
         let fault = chance.pick(&faults).copied().unwrap_or(Fault::Kill);
-        let target = if fault == Fault::Kill && chance.below(6) == 0 {
+        let ends = matches!(fault, Fault::Kill | Fault::PowerLoss);
+        let target = if ends && chance.below(6) == 0 {
             Target::AllCoordinators
         } else {
             chance.pick(&targets).copied().unwrap_or(Target::Leader)
@@ -289,6 +303,6 @@ mod tests {
 
     #[test]
     fn the_smoke_suite_fits_the_continuous_build() {
-        assert!(smoke(0).time() < Duration::from_secs(150), "{:?}", smoke(0).time());
+        assert!(smoke(0).time() < Duration::from_secs(166), "{:?}", smoke(0).time());
     }
 }

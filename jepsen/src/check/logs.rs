@@ -1,4 +1,4 @@
-//! P1: no process panicked, failed an assertion or found its disk damaged.
+//! P1: no process panicked, failed an assertion, found its disk damaged, ended by itself, or stayed behind the others.
 
 use std::fs;
 use std::path::Path;
@@ -38,9 +38,11 @@ fn in_text(text: &str) -> impl Iterator<Item = &str> {
 #[must_use]
 pub fn check(complaints: &[String]) -> Verdict {
     match complaints.first() {
-        None => Verdict::valid("no log has a panic, a failed assertion or damage"),
+        None => Verdict::valid(
+            "no log has a panic, a failed assertion or damage, no server ended by itself, all coordinators follow",
+        ),
         Some(first) => {
-            let why = format!("{} suspicious lines, the first: {first}", complaints.len());
+            let why = format!("{} complaints, the first: {first}", complaints.len());
             Verdict::invalid(why, complaints.to_vec(), (0, 0))
         }
     }

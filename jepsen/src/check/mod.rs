@@ -46,7 +46,7 @@ pub const CHECKERS: [(&str, &str); 21] = [
     ("C4", "readers go on where their checkpoint was"),
     ("C5", "retained checkpoints are complete on the disk"),
     ("R1", "writes are possible again soon"),
-    ("P1", "no panic and no damage in any log"),
+    ("P1", "no panic and no damage in any log; servers live and follow"),
     ("Z1", "nothing is left behind"),
     ("V1", "enough happened to prove something"),
 ];

@@ -4,6 +4,7 @@ mod kill;
 mod kill_executor;
 mod partition;
 mod pause;
+mod power;
 
 use anyhow::Context;
 
@@ -19,6 +20,11 @@ trait Nemesis {
     /// Begins; what shows that it fired.
     fn start(&mut self, cluster: &mut Cluster, targets: &[Host]) -> anyhow::Result<Vec<String>>;
 
+    /// Why it cannot be tried here; none: it can.
+    fn missing(&self, _cluster: &Cluster) -> Option<String> {
+        None
+    }
+
     /// Undoes it; what more shows that it fired.
     fn stop(&mut self, cluster: &mut Cluster, targets: &[Host]) -> anyhow::Result<Vec<String>>;
 }
@@ -27,6 +33,7 @@ fn nemesis(fault: Fault) -> Box<dyn Nemesis> {
     match fault {
         Fault::Kill => Box::new(kill::Kill),
         Fault::KillExecutor => Box::new(kill_executor::KillExecutor),
+        Fault::PowerLoss => Box::new(power::PowerLoss),
         Fault::Pause => Box::new(pause::Pause),
         Fault::Isolate => Box::new(partition::Partition::both_ways()),
         Fault::IsolateOut => Box::new(partition::Partition::outwards()),
@@ -42,9 +49,12 @@ fn nemesis(fault: Fault) -> Box<dyn Nemesis> {
 pub fn fire(cluster: &mut Cluster, phase: &str, entry: &Entry, chance: &mut Stream) -> anyhow::Result<FaultRecord> {
     let targets = match resolve(cluster, entry.target, chance) {
         Ok(targets) => targets,
-        Err(error) => return Ok(not_fired(phase, entry, &error)),
+        Err(error) => return Ok(not_fired(phase, entry, Proof::NotFired(format!("{error:#}")))),
     };
     let mut nemesis = nemesis(entry.fault);
+    if let Some(missing) = nemesis.missing(cluster) {
+        return Ok(not_fired(phase, entry, Proof::Skipped(missing)));
+    }
     let names: Vec<String> = targets.iter().map(Host::to_string).collect();
     println!("  {} {}: {} ms", entry.fault.name(), names.join(" "), entry.for_ms);
     let started = nemesis.start(cluster, &targets);
@@ -64,10 +74,10 @@ pub fn fire(cluster: &mut Cluster, phase: &str, entry: &Entry, chance: &mut Stre
     Ok(FaultRecord { phase: phase.to_owned(), fault: entry.fault, targets, from, to, proof })
 }
 
-/// Nobody to hit, such as a leader where there is none: the phase goes on, and proves nothing.
-fn not_fired(phase: &str, entry: &Entry, error: &anyhow::Error) -> FaultRecord {
+/// Nobody to hit, such as a leader where there is none, or no way to do it: the phase goes on, and proves nothing.
+fn not_fired(phase: &str, entry: &Entry, proof: Proof) -> FaultRecord {
     let (phase, targets, at) = (phase.to_owned(), Vec::new(), clock::now());
-    FaultRecord { phase, fault: entry.fault, targets, from: at, to: at, proof: Proof::NotFired(format!("{error:#}")) }
+    FaultRecord { phase, fault: entry.fault, targets, from: at, to: at, proof }
 }
 
 fn resolve(cluster: &Cluster, target: Target, chance: &mut Stream) -> anyhow::Result<Vec<Host>> {

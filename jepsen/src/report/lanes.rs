@@ -15,7 +15,8 @@ const WIDTH: f64 = 1160.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 10.0;
 /// The colour of each package of faults.
-pub const PACKAGES: [(&str, &str); 3] = [("kill", "#f4b6b6"), ("pause", "#f5dfa0"), ("partition", "#b9cdf2")];
+pub const PACKAGES: [(&str, &str); 4] =
+    [("kill", "#f4b6b6"), ("pause", "#f5dfa0"), ("partition", "#b9cdf2"), ("disk", "#d3c1ea")];
 const OK: &str = "#2a8f3c";
 const FAIL: &str = "#b9b9b9";
 const INFO: &str = "#d0021b";
