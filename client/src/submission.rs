@@ -1,5 +1,7 @@
 //! Submission: turns a built graph and the running program into a job, and follows it to its end.
 
+mod following;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -12,6 +14,7 @@ use tidemill_model::job::{ArtifactProgram, JobResult, JobSettings, JobSpec, JobS
 use tidemill_model::job_graph::JobGraph;
 use uuid::Uuid;
 
+use self::following::{follow, taken_up};
 use crate::job_client::{self, JobClient, JobDetails};
 use crate::savepoint;
 
@@ -120,11 +123,15 @@ async fn submit_and_follow(submission: Submission) -> Result<JobOutcome, Error> 
     let client = JobClient::new(submission.coordinators.clone()).with_timeout(submission.timeout);
     let detached = submission.detached;
     savepoint::check(&submission.settings, &submission.graph).await?;
+    let from_savepoint = submission.settings.savepoint.is_some();
     let artifact = client.put_blob_file(Path::new(OWN_EXECUTABLE)).await?;
     let spec = job_spec(submission, artifact)?;
     client.submit_job(&spec).await.map_err(|error| unanswered(spec.id, error))?;
     eprintln!("job {} ({:?}) has been submitted", spec.id, spec.name);
     if detached {
+        if from_savepoint {
+            until_interrupted(&client, spec.id, taken_up(&client, spec.id)).await?;
+        }
         return Ok(JobOutcome::Detached { job: spec.id });
     }
     let end = until_interrupted(&client, spec.id, follow(&client, spec.id)).await?;
@@ -134,39 +141,6 @@ async fn submit_and_follow(submission: Submission) -> Result<JobOutcome, Error> 
 /// A submission that was refused did not happen; one without an answer may have.
 fn unanswered(job: JobId, source: job_client::Error) -> Error {
     if source.retryable() { Error::Unconfirmed { job, source } } else { source.into() }
-}
-
-/// Follows a job and tells the user of restarts and waiting.
-async fn follow(client: &JobClient, job: JobId) -> Result<JobDetails, job_client::Error> {
-    let mut told = Vec::new();
-    client
-        .watch_job(job, |details| {
-            let news = news(details);
-            if let Some(news) = news.filter(|news| told.last() != Some(news)) {
-                eprintln!("job {job}: {news}");
-                told = vec![news];
-            }
-        })
-        .await
-}
-
-/// What a user who waits should know of a status, if anything.
-fn news(details: &JobDetails) -> Option<String> {
-    match &details.status {
-        JobStatus::Created => details.waiting_reason.as_ref().map(|reason| format!("waits: {reason}")),
-        JobStatus::Restarting => {
-            let cause = details.history.iter().rev().find_map(|entry| entry.cause.as_ref());
-            let cause = cause.map_or_else(String::new, |cause| format!(" after a failure: {cause}"));
-            Some(format!("is restarted{cause}"))
-        }
-        JobStatus::Cancelling => Some("is being cancelled".to_owned()),
-        JobStatus::Running
-        | JobStatus::Failing(_)
-        | JobStatus::Committing
-        | JobStatus::Finished(_)
-        | JobStatus::Canceled
-        | JobStatus::Failed(_) => None,
-    }
 }
 
 /// Ctrl-C ends the client as it would without a handler, but says first that the job goes on.

@@ -90,12 +90,26 @@ impl OrdersCluster {
     ///
     /// When it is not accepted.
     pub async fn submit(&self, output: &str, parallelism: u32, more: &[&str]) -> Result<Submitted> {
+        self.submit_with(output, parallelism, more, &[]).await
+    }
+
+    /// The same by a client that does not wait for the job's end.
+    ///
+    /// # Errors
+    ///
+    /// When it is not accepted.
+    pub async fn submit_detached(&self, output: &str, parallelism: u32, more: &[&str]) -> Result<Submitted> {
+        self.submit_with(output, parallelism, more, &["--detached"]).await
+    }
+
+    async fn submit_with(&self, output: &str, parallelism: u32, more: &[&str], flags: &[&str]) -> Result<Submitted> {
         let directory = format!("execution.checkpointing.dir={}", self.checkpoints);
         let (input, output, release) = (self.text("in")?, self.text(output)?, self.text("release")?);
         let parallelism = parallelism.to_string();
         let mut arguments = vec!["orders", &input, self.pace, &output, &release, self.version, "-p", &parallelism];
         let settings = SETTINGS.iter().copied().chain([directory.as_str()]).chain(more.iter().copied());
         arguments.extend(settings.flat_map(|setting| ["-D", setting]));
+        arguments.extend(flags);
         self.cluster.submit(&self.program, &arguments).await
     }
 

@@ -18,9 +18,12 @@ async fn types_may_grow_between_a_savepoint_and_the_program_that_goes_on_from_it
     let from = format!("execution.state-recovery.path={}", taken.path);
 
     let orders = orders.with("other");
-    let refused = orders.submit("out", 1, &[&from]).await?;
-    let ended = orders.cluster.until_job(refused.job, "it has failed", |details| details.status.is_terminal()).await?;
-    let JobStatus::Failed(failure) = ended.status else { bail!("{:?}", ended.status) };
+    let refused = orders.submit_detached("out", 1, &[&from]).await?;
+    let job = refused.job;
+    // The client knows it, too, though it would not have waited for the job's end.
+    let ended = refused.wait().await?;
+    ensure!(ended.code == Some(1), "{ended:?}");
+    let JobStatus::Failed(failure) = client.get_job(job).await?.status else { bail!("the job has not failed") };
     let told = [
         r#"restore state "seen" of operator "counts""#,
         "orders::Seen\"",
@@ -30,9 +33,15 @@ async fn types_may_grow_between_a_savepoint_and_the_program_that_goes_on_from_it
     ];
     for part in told {
         ensure!(failure.message.contains(part), "{part:?} is told in {failure}");
+        ensure!(ended.stderr.contains(part), "{part:?} is told in {ended:?}");
     }
 
     let orders = orders.with("grown");
+    let detached = orders.submit_detached("detached", 1, &[&from]).await?;
+    let job = detached.job;
+    let told = detached.wait().await?;
+    ensure!(told.code == Some(0) && told.stderr.contains("has taken up the state of the savepoint"), "{told:?}");
+    client.cancel_job(job).await?;
     orders.release()?;
     let submitted = orders.submit("out", 1, &[&from]).await?;
     orders.check_result(submitted, "out").await

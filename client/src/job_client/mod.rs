@@ -151,6 +151,19 @@ impl JobClient {
     ///
     /// [`Error::NotFound`] when there is no such job; a retryable error when coordinators were silent for 10 minutes.
     pub async fn watch_job(&self, job: JobId, mut on_change: impl FnMut(&JobDetails)) -> Result<JobDetails, Error> {
+        self.watch_job_until(job, |details| {
+            on_change(details);
+            details.status.is_terminal()
+        })
+        .await
+    }
+
+    /// Follows a job over changes of the leader until `enough` says so of what has changed; that is returned.
+    pub(crate) async fn watch_job_until(
+        &self,
+        job: JobId,
+        mut enough: impl FnMut(&JobDetails) -> bool,
+    ) -> Result<JobDetails, Error> {
         let mut last: Option<JobDetails> = None;
         let mut heard = clock::now();
         loop {
@@ -162,10 +175,7 @@ impl JobClient {
             };
             while let Some(details) = self.next_details(&mut stream).await? {
                 heard = clock::now();
-                if last.as_ref() != Some(&details) {
-                    on_change(&details);
-                }
-                if details.status.is_terminal() {
+                if last.as_ref() != Some(&details) && enough(&details) {
                     return Ok(details);
                 }
                 last = Some(details);
