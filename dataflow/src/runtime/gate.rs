@@ -13,6 +13,7 @@ use tidemill_model::checkpoint::CheckpointingMode;
 use tidemill_model::execution::FailureKind;
 
 pub(crate) use self::channel::InputChannel;
+pub(crate) use self::element::Turn;
 use self::element::{Element, Lost, Taken};
 use self::overtaking::Overtaking;
 use crate::engine::alignment::{Alignment, Arrival};
@@ -45,7 +46,7 @@ impl<T: Data> InputGate<T> {
     }
 
     /// An element that is there already.
-    fn try_take(&mut self) -> Option<(usize, Taken<T>)> {
+    fn try_take(&mut self, turn: Turn) -> Option<(usize, Taken<T>)> {
         let count = self.channels.len();
         for offset in 0..count {
             let index = (self.next + offset) % count;
@@ -57,7 +58,7 @@ impl<T: Data> InputGate<T> {
                 Some(element) => Some(Ok(element)),
                 // It comes by way of those that wait.
                 None if self.alignment.is_in_flight(index) => None,
-                None => channel.try_take(),
+                None => channel.try_take(turn),
             };
             if let Some(taken) = taken {
                 self.next = (index + 1) % count;
@@ -68,7 +69,7 @@ impl<T: Data> InputGate<T> {
     }
 
     /// Waits for an element or mail, or until an operator wants to be called; nothing is there already.
-    fn take(&mut self) -> Result<Option<(usize, Taken<T>)>, Stopped> {
+    fn take(&mut self, turn: Turn) -> Result<Option<(usize, Taken<T>)>, Stopped> {
         loop {
             let mut select = Select::new();
             let mail = select.recv(self.context.mailbox());
@@ -97,16 +98,18 @@ impl<T: Data> InputGate<T> {
                 self.arrived(index, taken)?;
                 return Ok(None);
             }
-            self.channels[index].half.release();
+            if let Ok(element) = &taken {
+                self.channels[index].half.taken(element, turn);
+            }
             return Ok(Some((index, taken)));
         }
     }
 
     /// An element that is there, or comes.
-    fn next(&mut self) -> Result<Option<(usize, Taken<T>)>, Stopped> {
-        match self.try_take() {
+    fn next(&mut self, turn: Turn) -> Result<Option<(usize, Taken<T>)>, Stopped> {
+        match self.try_take(turn) {
             Some(taken) => Ok(Some(taken)),
-            None => self.take(),
+            None => self.take(turn),
         }
     }
 
@@ -232,7 +235,7 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
     /// Takes elements and forgets them, until every channel has ended.
     pub(crate) fn drain(&mut self) -> Result<(), Stopped> {
         while !self.ended() {
-            let Some((channel, taken)) = self.gate.next()? else { continue };
+            let Some((channel, taken)) = self.gate.next(Turn::Come)? else { continue };
             if let Some(control) = taken.map_err(|lost| self.gate.lost(lost))?.control() {
                 self.gate.alignment.step(channel, control);
             }
@@ -241,19 +244,24 @@ impl<T: Data, N: Push<T>> InputTask<T, N> {
     }
 
     /// Pushes an element that is there already; answers whether there was one.
-    pub(crate) fn try_step(&mut self) -> Result<bool, Stopped> {
-        match self.gate.try_take() {
+    pub(crate) fn try_step(&mut self, turn: Turn) -> Result<bool, Stopped> {
+        match self.gate.try_take(turn) {
             Some((channel, taken)) => self.element(channel, taken).map(|()| true),
             None => Ok(false),
         }
     }
 
     /// Waits for an element and pushes it; returns without one when it is time for an operator to be called.
-    pub(crate) fn step(&mut self) -> Result<(), Stopped> {
-        match self.gate.next()? {
+    pub(crate) fn step(&mut self, turn: Turn) -> Result<(), Stopped> {
+        match self.gate.next(turn)? {
             Some((channel, taken)) => self.element(channel, taken),
             None => Ok(()),
         }
+    }
+
+    /// The turn of a batch has come that was taken [early](Turn::Early); there is one channel.
+    pub(crate) fn release(&self) {
+        self.gate.channels.iter().for_each(|channel| channel.half.unhold());
     }
 
     fn element(&mut self, channel: usize, taken: Taken<T>) -> Result<(), Stopped> {
@@ -312,11 +320,11 @@ impl<T: Data, N: Push<T>> Task for InputTask<T, N> {
             if self.gate.overtaking.is_some() {
                 self.gate.go_on_overtaking()?;
             }
-            let taken = match self.gate.try_take() {
+            let taken = match self.gate.try_take(Turn::Come) {
                 Some(taken) => Some(taken),
                 None => {
                     self.next.flush()?;
-                    self.gate.take()?
+                    self.gate.take(Turn::Come)?
                 }
             };
             // Before the element: it came after the time that was waited for.

@@ -54,6 +54,11 @@ impl<T> LocalSender<T> {
         self.buffers.try_recv().unwrap_or_else(|_| Batch::with_capacity())
     }
 
+    /// How many elements the receiver has not come to yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.elements.len() + self.early.held.load(Ordering::SeqCst)
+    }
+
     /// Sends unless the queue is full or the receiver gone.
     pub(crate) fn try_send(&self, element: StreamElement<T>) -> Result<(), TrySendError<StreamElement<T>>> {
         if self.is_held_up() { Err(TrySendError::Full(element)) } else { self.elements.try_send(element) }

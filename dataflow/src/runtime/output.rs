@@ -30,10 +30,10 @@ impl<T> OutputChannel<T> {
         Self { batch: Batch::with_capacity(), timed, half }
     }
 
-    /// How many elements the consumer has not taken yet, as far as is known here.
+    /// How many elements the consumer has not come to yet, as far as is known here.
     pub(crate) fn waiting(&self) -> usize {
         match &self.half {
-            SendingHalf::Local(sender) => sender.elements.len(),
+            SendingHalf::Local(sender) => sender.waiting(),
             SendingHalf::Remote(sender) => {
                 // The consumer may have taken some without having said so: credits come back in groups.
                 let unknown = usize::try_from(CREDITS_PER_CHANNEL - (CREDITS_PER_FRAME - 1)).unwrap_or(0);

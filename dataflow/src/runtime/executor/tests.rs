@@ -200,4 +200,5 @@ mod async_calls;
 mod at_least_once;
 mod blocked;
 mod checkpoints;
+mod splits;
 mod unaligned;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::element::{Element, Taken};
+use super::element::{Element, Taken, Turn};
 use crate::record::{Batch, StreamElement};
 use crate::runtime::network::{ChannelId, WireElement};
 use crate::runtime::wiring::ReceivingHalf;
@@ -43,11 +43,11 @@ impl<T> InputChannel<T> {
         Some(element)
     }
 
-    /// The element whose turn it is, if nothing waits and one has come.
-    pub(super) fn try_take(&self) -> Option<Taken<T>> {
+    /// An element that has come, if nothing waits.
+    pub(super) fn try_take(&self, turn: Turn) -> Option<Taken<T>> {
         let taken = self.half.try_take();
-        if let Some(Ok(_)) = &taken {
-            self.half.release();
+        if let Some(Ok(element)) = &taken {
+            self.half.taken(element, turn);
         }
         taken
     }

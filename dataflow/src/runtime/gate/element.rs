@@ -25,6 +25,16 @@ pub(super) enum Lost {
 /// An element, or why there is none.
 pub(super) type Taken<T> = Result<Element<T>, Lost>;
 
+/// When an element is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Its turn has come: there is room for another one.
+    Come,
+    /// Before its turn, to look for control behind it. A batch keeps its place in the channel until it is
+    /// [released](ReceivingHalf::unhold).
+    Early,
+}
+
 impl<T> Element<T> {
     /// The control that it is; none: it is a batch.
     pub(super) fn control(&self) -> Option<Control> {
@@ -86,6 +96,14 @@ impl<T> ReceivingHalf<T> {
                 Err(TryRecvError::Disconnected) => Some(remote(Err(RecvError))),
                 Err(TryRecvError::Empty) => None,
             },
+        }
+    }
+
+    /// An element was taken.
+    pub(super) fn taken(&self, element: &Element<T>, turn: Turn) {
+        match turn {
+            Turn::Early if element.control().is_none() => self.hold(),
+            Turn::Early | Turn::Come => self.release(),
         }
     }
 

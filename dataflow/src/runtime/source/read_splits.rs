@@ -18,7 +18,7 @@ use crate::function::SideOutputs;
 use crate::pipe::{Pipe, Placement};
 use crate::push::{Push, Stopped, blame};
 use crate::record::{Control, END_OF_TIME, Timestamp};
-use crate::runtime::gate::InputTask;
+use crate::runtime::gate::{InputTask, Turn};
 use crate::runtime::sink::UserError;
 use crate::runtime::task::{Task, TaskContext};
 
@@ -44,7 +44,7 @@ impl<S: Source, W: Times<S::Out>> Pipe for FromSplits<S, W> {
 
     fn fuse<N: Push<S::Out> + 'static>(&self, next: N, context: &TaskContext) -> Result<Box<dyn Task>, Failure> {
         let splits = context.restored_values::<Vec<S::Split>>(&context.first_uid().state(SPLITS))?;
-        let waiting = Waiting { splits: splits.into_iter().flatten().collect(), said: None };
+        let waiting = Waiting::new(splits.into_iter().flatten().collect());
         let input = InputTask::new(context.input_gate::<S::Split>()?, waiting);
         Ok(Box::new(SplitTask {
             source: self.source.clone(),
@@ -125,12 +125,12 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
     fn open_splits(&mut self) -> Result<(), Stopped> {
         loop {
             if self.input.next().splits.is_empty() {
-                if self.input.ended() || !self.input.try_step()? {
+                if self.input.ended() || !self.input.try_step(Turn::Come)? {
                     break;
                 }
                 self.on_barrier()?;
             } else if self.open.len() < self.source.open_splits_max().max(1) {
-                let split = self.input.next().splits.pop_front();
+                let split = self.input.pop();
                 split.map_or(Ok(()), |split| self.open_split(split))?;
             } else {
                 break;
@@ -150,7 +150,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
 
     /// Takes what waits in the channel, though there is no room for further splits: a barrier may be behind them.
     fn look_for_barrier(&mut self) -> Result<(), Stopped> {
-        while self.context.wanted_trigger().is_some() && self.input.try_step()? {
+        while self.context.wanted_trigger().is_some() && self.input.look()? {
             self.on_barrier()?;
         }
         Ok(())
@@ -344,7 +344,7 @@ impl<S: Source, W: Times<S::Out>, N: Push<S::Out>> SplitTask<S, W, N> {
             self.context.wake_at(until);
         }
         if self.input.next().splits.is_empty() || self.context.wanted_trigger().is_some() {
-            self.input.step()?;
+            self.input.wait()?;
             return self.on_barrier();
         }
         // No room for another one: those that come wait in their channel.

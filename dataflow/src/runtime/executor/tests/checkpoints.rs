@@ -147,7 +147,7 @@ pub(super) fn command(action: CheckpointAction, id: u64, deployment: &JobDeploym
 }
 
 /// Waits until every attempt has acknowledged a checkpoint, or has finished before it.
-fn acknowledged(
+pub(super) fn acknowledged(
     events: &Receiver<ExecutorEvent>,
     deployment: &JobDeployment,
     id: u64,
