@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use tidemill::cli::local_cluster::ProcessName;
+use tidemill::job_client::JobDetails;
 use tidemill_model::execution::FailureKind;
 use tidemill_model::job::JobStatus;
 use tidemill_tests::cluster::{TestCluster, sorted_lines};
 use tidemill_tests::orders;
-use tidemill_tests::orders_cluster::{OrdersCluster, kill_process};
+use tidemill_tests::orders_cluster::OrdersCluster;
 
 const JOB: &str = env!("CARGO_BIN_EXE_tidemill-test-job");
 
@@ -31,25 +33,29 @@ fn check_repeated(orders: &OrdersCluster, lines: u64) -> Result<()> {
 #[tokio::test]
 async fn a_damaged_checkpoint_fails_the_restore_by_name_and_an_operator_may_take_an_older_one() -> Result<()> {
     let cluster = TestCluster::start(1, 1, 2, &[]).await?;
-    let orders = OrdersCluster::new(cluster, JOB, 1, LINES)?.at("1000");
-    let more = ["execution.checkpointing.interval=3 s", "execution.checkpointing.num-retained=2"];
+    let mut orders = OrdersCluster::new(cluster, JOB, 1, LINES)?.at("1000");
+    let more = ["execution.checkpointing.interval=1 s", "execution.checkpointing.num-retained=2"];
     let submitted = orders.submit("out", 2, &more).await?;
     let job = submitted.job;
     let client = orders.cluster.client();
     let folder = PathBuf::from(orders.text("checkpoints")?).join(job.to_string());
     let has_files = |id: &tidemill_model::id::CheckpointId| folder.join(id.to_string()).is_dir();
-    let details = orders
+    orders
         .cluster
         .until_job(job, "two checkpoints have files", |details| {
             let retained = details.checkpoints.as_ref().map(|checkpoints| checkpoints.retained.clone());
             retained.is_some_and(|retained| retained.len() == 2 && retained.iter().all(|one| has_files(&one.id)))
         })
         .await?;
+    // No checkpoint is completed any more once the job has to start again, which it cannot before there are slots.
+    orders.cluster.processes.kill(ProcessName::TaskManager(1)).await?;
+    let restarting = |details: &JobDetails| details.status == JobStatus::Restarting;
+    let details = orders.cluster.until_job(job, "it has lost its tasks", restarting).await?;
     let newest = details.latest_checkpoint.context("a checkpoint")?;
     for file in std::fs::read_dir(folder.join(newest.to_string()))? {
         std::fs::write(file?.path(), "damaged")?;
     }
-    kill_process(details.attempts[0].process_id.context("an executor")?)?;
+    orders.cluster.processes.start_process(ProcessName::TaskManager(1)).await?;
     let ended = orders.cluster.until_job(job, "the job has ended", |details| details.status.is_terminal()).await?;
     let JobStatus::Failed(failure) = &ended.status else { anyhow::bail!("{:?}", ended.status) };
     ensure!(failure.kind == FailureKind::Restore, "{failure}");
