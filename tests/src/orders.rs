@@ -2,14 +2,15 @@
 //!
 //! Each line is `time key value`. The job writes, for each line, how many the key has had (`count key n`), and for each
 //! key and window of a second of event time the sum of the values (`window key start sum`). The times of a file only
-//! grow, and those of a later file begin where those of an earlier one end, so that no record is ever late.
+//! grow, and those of a later file begin where those of an earlier one end, so that no record is ever late, unless other
+//! sub-tasks go on with the files: then no later than there is event time in the files that were begun.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tidemill::{
     Aggregate, Collector, Data, Environment, KeyedContext, KeyedProcessFunction, StateRegistry, UserError, ValueState,
@@ -60,6 +61,26 @@ pub fn expected(count: u64) -> Vec<String> {
     lines.extend(sums.into_iter().map(|((key, start), sum): (_, u64)| format!("window {key} {start} {sum}")));
     lines.sort();
     lines
+}
+
+/// Checks that the job wrote what it must for `count` lines.
+///
+/// # Errors
+///
+/// It did not: some of what it lacks or has too much.
+pub fn check(found: &[String], count: u64) -> Result<()> {
+    let expected = expected(count);
+    let mut numbers = BTreeMap::<&str, i64>::new();
+    expected.iter().for_each(|line| *numbers.entry(line).or_default() -= 1);
+    found.iter().for_each(|line| *numbers.entry(line).or_default() += 1);
+    numbers.retain(|_, number| *number != 0);
+    let some: Vec<_> = numbers.iter().take(20).collect();
+    ensure!(
+        some.is_empty(),
+        "{} lines differ from those of a run without failures, among them {some:?}",
+        numbers.len()
+    );
+    Ok(())
 }
 
 /// How the job keeps what it counts: programs change.
@@ -197,7 +218,7 @@ impl FromStr for Pace {
 /// How much event time the first lines are: fewer of them than there are in a file.
 const FIRST_MS: i64 = 15_000;
 
-/// Runs a version of the job, at that pace until the file `release` is there.
+/// Runs a version of the job, at that pace until the file `release` is there, on lines that come late by `disorder`.
 ///
 /// # Errors
 ///
@@ -206,22 +227,21 @@ pub fn run(
     env: &Environment,
     version: Version,
     input: &Path,
-    pace: Pace,
-    (output, release): (PathBuf, PathBuf),
+    (pace, disorder): (Pace, Duration),
+    places: (PathBuf, PathBuf),
 ) -> Result<()> {
     match version {
-        Version::First => run_counting::<Seen>(env, input, pace, output, release),
-        Version::Grown => run_counting::<SeenOrders>(env, input, pace, output, release),
-        Version::Other => run_counting::<Unrelated>(env, input, pace, output, release),
+        Version::First => run_counting::<Seen>(env, input, (pace, disorder), places),
+        Version::Grown => run_counting::<SeenOrders>(env, input, (pace, disorder), places),
+        Version::Other => run_counting::<Unrelated>(env, input, (pace, disorder), places),
     }
 }
 
 fn run_counting<C: Count>(
     env: &Environment,
     input: &Path,
-    pace: Pace,
-    output: PathBuf,
-    release: PathBuf,
+    (pace, disorder): (Pace, Duration),
+    (output, release): (PathBuf, PathBuf),
 ) -> Result<()> {
     let (mut lines_released, mut results_released, results_release) = (false, pace.results.is_zero(), release.clone());
     let slow = move |line: String| {
@@ -246,7 +266,9 @@ fn run_counting<C: Count>(
         .uid("lines")
         .map(parse)
         .uid("parse")
-        .assign_timestamps_and_watermarks(WatermarkStrategy::monotonous(|order: &Order| order.0))
+        .assign_timestamps_and_watermarks(WatermarkStrategy::bounded_out_of_orderness(disorder, |order: &Order| {
+            order.0
+        }))
         .uid("times")
         .share();
     let counts =

@@ -34,6 +34,15 @@ const KILLS_UNALIGNED: usize = 8;
 /// How many unaligned checkpoints are restored, at least.
 const RESTORES_UNALIGNED: usize = 5;
 
+/// The parallelism of a job that is killed, suspended and gone on with.
+const RESCALED: [u32; 3] = [4, 1, 3];
+
+/// How often it is killed with each.
+const KILLS_RESCALED: usize = 4;
+
+/// How many checkpoints are restored then, at least.
+const RESTORES_RESCALED: usize = 6;
+
 /// Results are slower than lines: channels are full.
 const SLOW_RESULTS: &str = "20,20,200";
 
@@ -210,18 +219,58 @@ async fn killed_at_any_moment_a_job_of_one_sub_task_each_commits_each_result_onc
     killed_at_any_moment(1, &[], (KILLS, RESTORES)).await
 }
 
+/// Each job goes on from where the one before it was suspended: all of them together write what one would have written.
 #[tokio::test]
-async fn killed_at_any_moment_a_job_with_full_channels_commits_each_result_once() -> Result<()> {
+async fn killed_and_rescaled_in_between_a_job_commits_each_result_once() -> Result<()> {
+    let lines = 200_000;
+    let mut killer = Killer::start(lines).await?;
+    killer.orders = killer.orders.rescaled()?;
+    let client = killer.orders.cluster.client();
+    let (mut restored, mut from, mut written) = (0, Vec::new(), Vec::new());
+    for (number, parallelism) in RESCALED.into_iter().enumerate() {
+        let (output, settings) = (format!("out-{number}"), from.iter().map(String::as_str).collect::<Vec<_>>());
+        let submitted = killer.orders.submit(&output, parallelism, &settings).await?;
+        restored += killer.kill_again_and_again(submitted.job, KILLS_RESCALED).await?.len();
+        if number + 1 == RESCALED.len() {
+            killer.orders.release()?;
+            let ended = submitted.wait().await?;
+            ensure!(ended.code == Some(0), "{}", ended.stderr);
+        } else {
+            let taken = client.suspend_job(submitted.job, Some(&killer.orders.text(&format!("to-{number}"))?)).await?;
+            from = vec![format!("execution.state-recovery.path={}", taken.path)];
+        }
+        let lines = sorted_lines(Path::new(&killer.orders.text(&output)?))?;
+        println!("{} lines with parallelism {parallelism}", lines.len());
+        ensure!(!lines.is_empty(), "each has written something");
+        written.extend(lines);
+    }
+    orders::check(&written, lines)?;
+    ensure!(restored >= RESTORES_RESCALED, "only {restored} restores");
+    Ok(())
+}
+
+/// With checkpoints that overtake what is in full channels.
+async fn killed_with_full_channels(parallelism: u32) -> Result<()> {
     let mut killer = Killer::start(400_000).await?;
     killer.orders = killer.orders.at(SLOW_RESULTS);
     let unaligned =
         ["execution.checkpointing.unaligned.enabled=true", "execution.checkpointing.aligned-checkpoint-timeout=0 ms"];
-    let submitted = killer.orders.submit("out", 4, &unaligned).await?;
+    let submitted = killer.orders.submit("out", parallelism, &unaligned).await?;
     let restored = killer.kill_again_and_again(submitted.job, KILLS_UNALIGNED).await?;
     killer.orders.release()?;
     killer.orders.check_result(submitted, "out").await?;
     ensure!(restored.len() >= RESTORES_UNALIGNED, "only {} restores", restored.len());
     Ok(())
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_a_job_with_full_channels_commits_each_result_once() -> Result<()> {
+    killed_with_full_channels(4).await
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_a_job_of_one_sub_task_each_with_full_channels_commits_each_result_once() -> Result<()> {
+    killed_with_full_channels(1).await
 }
 
 /// The numbers that an output has of each key, and of each key and window.

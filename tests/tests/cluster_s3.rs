@@ -17,6 +17,9 @@ const TASK_MANAGERS: u32 = 2;
 /// How often something is killed.
 const KILLS: usize = 8;
 
+/// At which kill the bucket is away.
+const OUTAGE: usize = KILLS / 2;
+
 async fn start(server: &S3Server, lines: u64) -> Result<OrdersCluster> {
     let cluster = TestCluster::start_in(&server.environment(), 1, TASK_MANAGERS, 2, &[]).await?;
     let orders = OrdersCluster::new(cluster, JOB, TASK_MANAGERS, lines)?;
@@ -29,7 +32,7 @@ fn failed(details: &JobDetails) -> u64 {
 }
 
 #[tokio::test]
-async fn killed_with_its_state_in_a_bucket_that_throttles_a_job_commits_each_result_once() -> Result<()> {
+async fn killed_with_its_state_in_a_bucket_that_throttles_and_goes_away_a_job_commits_each_result_once() -> Result<()> {
     let Some(server) = S3Server::start(BUCKET)? else { return Ok(()) };
     let mut orders = start(&server, 100_000).await?;
     let submitted = orders.submit("out", 4, &[]).await?;
@@ -47,6 +50,13 @@ async fn killed_with_its_state_in_a_bucket_that_throttles_a_job_commits_each_res
             let name = orders.task_manager(attempt.task_manager.as_ref().context("a task manager")?)?;
             orders.cluster.processes.kill(name).await?;
             orders.cluster.processes.start_process(name).await?;
+        } else if kill == OUTAGE {
+            server.set(Mood::Away);
+            kill_process(attempt.process_id.context("an executor")?)?;
+            // Once because of the kill, and once more because what is to be restored cannot be had.
+            let again = |now: &JobDetails| now.restarts >= details.restarts + 2;
+            orders.cluster.until_job(job, "it cannot be restored", again).await?;
+            server.set(Mood::Throttling);
         } else {
             kill_process(attempt.process_id.context("an executor")?)?;
         }

@@ -7,7 +7,8 @@
 //! writes what most operators make of the numbers below COUNT; `moody N` sends numbers that cannot be written when N is
 //! odd, or read when it is 2 modulo 4; `groups` runs without end, its source and its sums in one slot sharing group, the
 //! maps after them in another one; `leak` allocates without bound; `orders INPUT PACE OUTPUT
-//! RELEASE` counts and windows what the files of a folder say, at full speed once the file RELEASE is there.
+//! RELEASE VERSION DISORDER` counts and windows what the files of a folder say, at full speed once the file RELEASE is
+//! there; lines may be late by DISORDER milliseconds.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,7 +63,8 @@ fn main() -> Result<()> {
         "orders" => {
             let version = ValueEnum::from_str(argument(5)?, false).map_err(anyhow::Error::msg)?;
             let places = (argument(3)?.into(), argument(4)?.into());
-            orders::run(&env, version, Path::new(argument(1)?), argument(2)?.parse()?, places)
+            let times = (argument(2)?.parse()?, Duration::from_millis(number(6)?));
+            orders::run(&env, version, Path::new(argument(1)?), times, places)
         }
         "moody" => every_operator::run_moody(&env, number(1)?),
         other => bail!("unknown mode {other:?}"),
