@@ -10,7 +10,7 @@ use tidemill_model::id::NodeId;
 use tokio::sync::watch;
 
 use super::reads::Heard;
-use super::types::{Metrics, TypeConfig};
+use super::types::{Metrics, ServerMetrics, TypeConfig};
 use crate::runtime::replicated_log::Leadership;
 
 /// A leader that has been silent for so many leases is none: this replica is cut off, or nobody leads.
@@ -62,17 +62,47 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Announces leadership until Raft stops. Looks again at each `tick`, since a lease lapses without an event.
+/// What openraft says of this replica.
+pub(crate) struct Observed {
+    /// Everything, sent at each turn of openraft's loop: several times an entry, whether or not anything has changed.
+    pub(crate) metrics: WatchReceiverOf<TypeConfig, Metrics>,
+    /// Of that, what an election or a membership changes.
+    pub(crate) server: WatchReceiverOf<TypeConfig, ServerMetrics>,
+}
+
+impl Observed {
+    /// Waits until there may be something else to announce, but not longer than `tick`, since a lease lapses without an
+    /// event; false: openraft has ended. Only who is elected and waits for its first quorum looks at each turn.
+    async fn changed(&mut self, announced: Leadership, tick: Duration) -> bool {
+        let leads = matches!(announced, Leadership::Leader { .. });
+        let every_turn = {
+            let (metrics, server) = (self.metrics.borrow_watched(), self.server.borrow_watched());
+            let elected = metrics.state == ServerState::Leader;
+            // Openraft sends the part before the whole.
+            let place = (server.state, server.current_leader, server.vote);
+            (elected && !leads) || place != (metrics.state, metrics.current_leader, metrics.vote)
+        };
+        let changed = if every_turn {
+            tokio::time::timeout(tick, self.metrics.changed()).await
+        } else {
+            tokio::time::timeout(tick, self.server.changed()).await
+        };
+        !matches!(changed, Ok(Err(_)))
+    }
+}
+
+/// Announces leadership until Raft stops.
 pub(crate) async fn watch_leadership(
-    mut metrics: WatchReceiverOf<TypeConfig, Metrics>,
+    mut observed: Observed,
     heard: Heard,
     lease: Duration,
     tick: Duration,
     announcements: Announcements,
 ) {
+    let mut running = true;
     loop {
         let (leadership, failure) = {
-            let metrics = metrics.borrow_watched();
+            let metrics = observed.metrics.borrow_watched();
             let known = heard.age().is_some_and(|age| age <= lease * LEASES_OF_SILENCE);
             (judge(&metrics, since_quorum_ack(&metrics), lease, known), failure(&metrics))
         };
@@ -86,11 +116,12 @@ pub(crate) async fn watch_leadership(
             announcements.failure.send_replace(failure);
             return;
         }
-        let changed = tokio::time::timeout(tick, metrics.changed()).await;
-        if matches!(changed, Ok(Err(_))) {
+        if !running {
             announcements.leadership.send_replace(Leadership::Follower { leader: None });
             return;
         }
+        // What it said last is looked at once more.
+        running = observed.changed(leadership, tick).await;
     }
 }
 

@@ -11,22 +11,24 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 use tidemill_failpoint::FailPoint;
 
 use super::format::{self, DurableEntry, DurableLogId, DurableVote};
+use super::recent_entries::RecentEntries;
 use super::storage::{LOG, META, Pending, Storage};
 use super::types::{Entry, IoFlushed, LogId, LogState, TypeConfig, Vote};
 
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
-const COMMITTED: &str = "committed";
 
 /// The log half of a replica's storage.
 #[derive(Debug, Clone)]
 pub(crate) struct LogStore {
     storage: Storage,
+    /// What followers and the state machine are about to ask for.
+    recent: RecentEntries,
 }
 
 impl LogStore {
     pub(crate) fn new(storage: Storage) -> Self {
-        Self { storage }
+        Self { storage, recent: RecentEntries::default() }
     }
 
     /// Reads the whole log before it is used: every entry is sound, and none is missing between what a snapshot holds
@@ -46,7 +48,7 @@ impl LogStore {
             last = last.max(Some(index));
         }
         let held = last.max(snapshot_index);
-        let promised = self.log_id(COMMITTED)?.map(|id| id.index()).max(purged);
+        let promised = self.storage.committed()?.map(|id| id.index).max(purged);
         if promised > held {
             return Err(self.missing(held.map_or(0, |held| held + 1)));
         }
@@ -93,6 +95,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
             Bound::Excluded(index) => index.saturating_add(1),
             Bound::Unbounded => 0,
         };
+        if let Some(entries) = self.recent.read(start, |index| range.contains(&index)) {
+            return Ok(entries);
+        }
         let mut entries: Vec<Entry> = Vec::new();
         let mode = IteratorMode::From(&start.to_be_bytes(), Direction::Forward);
         let family = self.storage.family(LOG);
@@ -128,24 +133,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let sealed = format::seal(&DurableVote::from(vote));
-        let written = self.storage.database().put_cf(&self.storage.family(META), VOTE, sealed);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(&self.storage.family(META), VOTE, format::seal(&DurableVote::from(vote)));
+        self.storage.write_committed_with(&mut batch);
+        let written = self.storage.database().write(batch);
         written.map_err(|error| self.storage.failed("write vote", &error))?;
         FailPoint::RaftVotePreSync.check()?;
         self.storage.synced().await?;
         FailPoint::RaftVotePostSync.check()
     }
 
-    /// Without fsync: it only spares replay at start, and an older value is as true.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        let Some(committed) = committed else { return Ok(()) };
-        let sealed = format::seal(&DurableLogId::from(committed));
-        let written = self.storage.database().put_cf(&self.storage.family(META), COMMITTED, sealed);
-        written.map_err(|error| self.storage.failed("write committed index", &error))
+        if let Some(committed) = committed {
+            self.storage.note_committed(committed.into());
+        }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        self.log_id(COMMITTED)
+        Ok(self.storage.committed()?.map(LogId::from))
     }
 
     /// Entries are readable when this returns, and durable when `callback` is called.
@@ -157,22 +163,29 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut batch = WriteBatch::default();
             let family = self.storage.family(LOG);
+            let mut appended = Vec::new();
             for entry in entries {
-                batch.put_cf(&family, entry.index().to_be_bytes(), format::seal(&DurableEntry::from(&entry)));
+                let sealed = format::seal(&DurableEntry::from(&entry));
+                batch.put_cf(&family, entry.index().to_be_bytes(), &sealed);
+                appended.push((entry, sealed.len()));
             }
+            self.storage.write_committed_with(&mut batch);
             self.storage.database().write(batch).map_err(|error| self.storage.failed("append to log", &error))?;
+            self.recent.append(appended);
         }
         self.storage.sync(Pending::Append(callback))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let from = last_log_id.map_or(0, |last| last.index() + 1);
+        self.recent.truncate(from);
         let family = self.storage.family(LOG);
         let deleted = self.storage.database().delete_range_cf(&family, from.to_be_bytes(), u64::MAX.to_be_bytes());
         deleted.map_err(|error| self.storage.failed("truncate log", &error))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.recent.purge(log_id.index());
         let mut batch = WriteBatch::default();
         batch.put_cf(&self.storage.family(META), PURGED, format::seal(&DurableLogId::from(log_id)));
         let upto = (log_id.index() + 1).to_be_bytes();

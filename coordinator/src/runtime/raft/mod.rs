@@ -3,6 +3,7 @@
 //! Durable bytes are ours ([`format`](self)'s envelopes), the wire carries openraft's messages inside a versioned
 //! frame, and everything else of the coordinator sees a [`ReplicatedLog`](super::replicated_log::ReplicatedLog).
 
+mod commit_news;
 mod format;
 mod inspection;
 mod leadership;
@@ -13,6 +14,7 @@ mod network;
 mod offline;
 mod raft_log;
 mod reads;
+mod recent_entries;
 mod rpc;
 mod state_machine;
 mod storage;

@@ -21,6 +21,7 @@ use tidemill_proto::version::PROTOCOL_VERSION;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::commit_news::with_later_entries;
 use super::member::Member;
 use super::types::{
     AppendEntriesRequest, AppendEntriesResponse, RpcError, Snapshot, SnapshotResponse, StreamAppendResult,
@@ -235,7 +236,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let Some(first) = input.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
             };
-            let input = stream::once(future::ready(first)).chain(input).map(move |rpc| frames.frame(&rpc));
+            let input = with_later_entries(stream::once(future::ready(first)).chain(input));
+            let input = input.map(move |rpc| frames.frame(&rpc));
             let answers = peer.client()?.stream_append(input).await.map_err(|status| peer.unreachable(&status))?;
             let answers = answers.into_inner().map(move |answer| {
                 let frame = answer.map_err(|status| peer.unreachable(&status))?;

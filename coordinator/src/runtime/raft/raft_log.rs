@@ -14,7 +14,7 @@ use tidemill_event_log::EventLog;
 use tidemill_model::id::{ClusterId, NodeId};
 use tokio::sync::watch;
 
-use super::leadership::{Announcements, Failure, watch_leadership};
+use super::leadership::{Announcements, Failure, Observed, watch_leadership};
 use super::log_store::LogStore;
 use super::member::Member;
 use super::network::{Channels, Network, Refusals};
@@ -149,7 +149,7 @@ impl RaftLog {
         let heard = Heard::default();
         let announcements = Announcements { leadership: leader, failure: failed };
         let watching = watch_leadership(
-            raft.metrics(),
+            Observed { metrics: raft.metrics(), server: raft.server_metrics() },
             heard.clone(),
             settings.lease(),
             settings.heartbeat_interval,

@@ -1,17 +1,18 @@
 //! The RocksDB database of one replica, and the thread that makes its writes durable in groups.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 use std::{io, thread};
 
-use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, Options};
+use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, Options, WriteBatch};
 use serde::de::DeserializeOwned;
 use tidemill_failpoint::FailPoint;
 use tidemill_model::id::{ClusterId, NodeId};
 use tokio::sync::{oneshot, watch};
 
-use super::format::{self, DurableOwner};
+use super::format::{self, DurableLogId, DurableOwner};
 use super::types::IoFlushed;
 
 pub(crate) type Database = DBWithThreadMode<MultiThreaded>;
@@ -24,9 +25,13 @@ pub(crate) const META: &str = "meta";
 pub(crate) const SNAPSHOT: &str = "snapshot";
 
 const OWNER: &str = "owner";
+const COMMITTED: &str = "committed";
 
 /// Writes waiting for one fsync. Openraft pipelines far fewer; a full queue is the disk's back-pressure.
 const SYNC_QUEUE: usize = 4096;
+
+/// A replica that has written nothing for so long has time to note up to where its log is committed.
+const IDLE: Duration = Duration::from_millis(20);
 
 /// A write buffer of a column family: a log between two snapshots fits into it.
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
@@ -72,6 +77,27 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+/// Up to where the log is known to be committed, while that is not in the database yet. It is written with the next entries,
+/// and at the latest when nothing else is to be done: it only spares replay at start, and an older one is as true.
+#[derive(Default)]
+struct CommittedMark(Mutex<Option<Vec<u8>>>);
+
+impl CommittedMark {
+    fn unwritten(&self) -> std::sync::MutexGuard<'_, Option<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Without fsync. One that cannot be written is missed by nobody: the next append fails as well.
+    fn write(&self, database: &Database) {
+        let Some(family) = database.cf_handle(META) else { return };
+        if let Some(sealed) = self.unwritten().take()
+            && let Err(error) = database.put_cf(&family, COMMITTED, sealed)
+        {
+            tracing::warn!(%error, "note up to where the log is committed");
+        }
+    }
+}
+
 /// What waits for the next fsync.
 pub(crate) enum Pending {
     Append(IoFlushed),
@@ -101,6 +127,7 @@ struct Inner {
     sync_thread: Option<thread::JoinHandle<()>>,
     // Dropped in this order: whoever sees the channel close finds the database closed.
     database: Arc<Database>,
+    committed: Arc<CommittedMark>,
     _closed: watch::Sender<()>,
     path: PathBuf,
     closed: watch::Receiver<()>,
@@ -186,12 +213,13 @@ impl Storage {
         let database = Arc::new(database);
         let (sender, closed) = watch::channel(());
         let (pending, waiting) = sync_channel(SYNC_QUEUE);
-        let (synced, path) = (Arc::clone(&database), path.to_owned());
+        let committed = Arc::new(CommittedMark::default());
+        let (synced, mark, path) = (Arc::clone(&database), Arc::clone(&committed), path.to_owned());
         let place = path.clone();
         let sync_thread = thread::Builder::new().name("raft-log-sync".into());
-        let sync_thread = sync_thread.spawn(move || sync_groups(&synced, &place, &waiting))?;
+        let sync_thread = sync_thread.spawn(move || sync_groups(&synced, &mark, &place, &waiting))?;
         let (pending, sync_thread) = (Some(pending), Some(sync_thread));
-        let inner = Inner { pending, sync_thread, database, _closed: sender, path, closed };
+        let inner = Inner { pending, sync_thread, database, committed, _closed: sender, path, closed };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -217,6 +245,24 @@ impl Storage {
     pub(crate) fn get<T: DeserializeOwned>(&self, what: &'static str, key: &str) -> io::Result<Option<T>> {
         let value = self.database().get_cf(&self.family(META), key).map_err(|error| self.failed(what, &error))?;
         value.map(|sealed| format::open(what, &sealed).map_err(|error| self.damaged(META, key, &error))).transpose()
+    }
+
+    /// Notes up to where the log is known to be committed.
+    pub(crate) fn note_committed(&self, mark: DurableLogId) {
+        *self.inner.committed.unwritten() = Some(format::seal(&mark));
+    }
+
+    /// Adds the last such note to what is about to be written.
+    pub(crate) fn write_committed_with(&self, batch: &mut WriteBatch) {
+        if let Some(sealed) = self.inner.committed.unwritten().take() {
+            batch.put_cf(&self.family(META), COMMITTED, sealed);
+        }
+    }
+
+    /// Up to where the log was last known to be committed.
+    pub(crate) fn committed(&self) -> io::Result<Option<DurableLogId>> {
+        self.inner.committed.write(self.database());
+        self.get(COMMITTED, COMMITTED)
     }
 
     /// Puts a completion in line for the next fsync.
@@ -250,9 +296,9 @@ impl Storage {
 
 /// Group commit: everything queued while one fsync ran is covered by the next one. After a failed fsync nothing
 /// is known of the pages, so every later one fails too.
-fn sync_groups(database: &Database, path: &Path, waiting: &Receiver<Pending>) {
+fn sync_groups(database: &Database, committed: &CommittedMark, path: &Path, waiting: &Receiver<Pending>) {
     let mut broken: Option<String> = None;
-    while let Ok(first) = waiting.recv() {
+    while let Some(first) = next_or_idle(database, committed, waiting) {
         let group: Vec<Pending> = std::iter::once(first).chain(waiting.try_iter()).collect();
         let appends = group.iter().any(|pending| matches!(pending, Pending::Append(_)));
         if appends {
@@ -273,6 +319,25 @@ fn sync_groups(database: &Database, path: &Path, waiting: &Receiver<Pending>) {
                 // Whoever asked may have gone.
                 Pending::Write(sender) => drop(sender.send(result)),
             }
+        }
+    }
+}
+
+/// The next to wait for an fsync; none: nobody can come any more.
+fn next_or_idle(database: &Database, committed: &CommittedMark, waiting: &Receiver<Pending>) -> Option<Pending> {
+    match waiting.recv_timeout(IDLE) {
+        Ok(first) => Some(first),
+        Err(RecvTimeoutError::Timeout) => {
+            committed.write(database);
+            let next = waiting.recv().ok();
+            if next.is_none() {
+                committed.write(database);
+            }
+            next
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            committed.write(database);
+            None
         }
     }
 }

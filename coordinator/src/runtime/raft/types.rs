@@ -40,3 +40,4 @@ pub(crate) type StreamAppendError = openraft::raft::StreamAppendError<TypeConfig
 pub(crate) type TransferLeaderRequest = openraft::raft::TransferLeaderRequest<TypeConfig>;
 pub(crate) type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
+pub(crate) type ServerMetrics = openraft::metrics::RaftServerMetrics<TypeConfig>;
