@@ -195,7 +195,8 @@ impl<K: Key> KeyedRuntime<K> {
             return;
         }
         self.timers_kept += 1;
-        for (name, queue) in [(EVENT_TIMERS, &self.event_timers), (PROCESSING_TIMERS, &self.processing_timers)] {
+        for (name, queue) in [(EVENT_TIMERS, &mut self.event_timers), (PROCESSING_TIMERS, &mut self.processing_timers)]
+        {
             let frozen = FrozenTimers::new(queue, self.timers_kept, &self.task);
             self.task.keep_keyed(self.uid.state(name), &timer_types::<K>(), Box::new(frozen));
         }
