@@ -9,7 +9,7 @@ use std::rc::Rc;
 use tidemill_model::key::{Key, KeyHash};
 
 use super::FrozenState;
-use super::keyed_table::Groups;
+use super::groups::Groups;
 use super::table::{Place, Table};
 use crate::record::Data;
 use crate::runtime::sink::UserError;

@@ -47,10 +47,12 @@ pub trait FrozenState: Send {
 #[derive(Debug)]
 pub(crate) struct FrozenTable<K, V> {
     first: u32,
+    /// Each with its version.
     groups: Vec<(u64, Arc<Table<K, V>>)>,
 }
 
 impl<K, V> FrozenTable<K, V> {
+    /// The tables of groups from a first one on.
     pub(super) fn new(first: u32, groups: Vec<(u64, Arc<Table<K, V>>)>) -> Self {
         Self { first, groups }
     }

@@ -1,19 +1,17 @@
 //! The keyed state of one sub-task: a table for each of its key groups.
 //!
-//! A snapshot shares the tables instead of copying them (copy-on-write, as in Flink's heap back-end): the first change of
-//! a key group after it takes a copy of that group, unless the snapshot is written by then. A group that has not been
-//! changed since the last snapshot is known by its version, and need not be written again.
+//! A snapshot shares the [tables](Groups) instead of copying them. A group that has not been changed since
+//! the last snapshot is known by its version, and need not be written again.
 //!
 //! With a [`Cache`] the tables hold only what is in use, and the rest is on disk.
 
-use std::sync::Arc;
-
 use tidemill_model::execution::Failure;
 use tidemill_model::key::{Key, KeyHash};
-use tidemill_model::key_group::{KeyGroup, KeyGroupRange};
+use tidemill_model::key_group::KeyGroupRange;
 
 use super::cache::Cache;
-use super::frozen::{FrozenTable, decode_entries};
+use super::frozen::decode_entries;
+use super::groups::Groups;
 use super::table::{Place, Table};
 use super::{FrozenState, Section};
 use crate::engine::snapshot::StateId;
@@ -23,102 +21,6 @@ use crate::runtime::task::TaskContext;
 
 /// How many keys ahead slots are fetched: 8 and 32 were slower with a million keys.
 const PREFETCH_DISTANCE: usize = 16;
-
-/// The slots of a key group that has no key yet.
-const SLOTS_INITIAL: usize = 8;
-
-/// The table of one key group.
-#[derive(Debug)]
-struct Group<K, V> {
-    /// Which of the states that the group has gone through this is; it grows with the first change after a snapshot.
-    version: u64,
-    table: Holding<K, V>,
-}
-
-#[derive(Debug)]
-enum Holding<K, V> {
-    /// Nobody else looks at it.
-    Own(Table<K, V>),
-    /// A snapshot has it, too: it does not change.
-    Shared(Arc<Table<K, V>>),
-}
-
-impl<K, V> Group<K, V> {
-    #[inline(always)]
-    fn table(&self) -> &Table<K, V> {
-        match &self.table {
-            Holding::Own(table) => table,
-            Holding::Shared(table) => table,
-        }
-    }
-}
-
-impl<K: Clone, V: Clone> Group<K, V> {
-    /// The table, to be changed.
-    #[inline(always)]
-    fn table_mut(&mut self) -> &mut Table<K, V> {
-        if let Holding::Shared(_) = self.table {
-            self.unshare();
-        }
-        match &mut self.table {
-            Holding::Own(table) => table,
-            Holding::Shared(_) => unreachable!("it was made this group's own"),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn unshare(&mut self) {
-        let empty = Holding::Own(Table::with_slots(1));
-        if let Holding::Shared(shared) = std::mem::replace(&mut self.table, empty) {
-            // A snapshot that is written by now has let go of it.
-            self.table = Holding::Own(Arc::try_unwrap(shared).unwrap_or_else(|shared| (*shared).clone()));
-            self.version += 1;
-        }
-    }
-
-    /// The table as it is now, and the version that it will keep.
-    fn share(&mut self) -> (u64, Arc<Table<K, V>>) {
-        let shared = match std::mem::replace(&mut self.table, Holding::Own(Table::with_slots(1))) {
-            Holding::Own(table) => Arc::new(table),
-            Holding::Shared(shared) => shared,
-        };
-        self.table = Holding::Shared(Arc::clone(&shared));
-        (self.version, shared)
-    }
-}
-
-/// The tables of the key groups that one sub-task owns.
-#[derive(Debug)]
-pub(super) struct Groups<K, V> {
-    groups: Vec<Group<K, V>>,
-    first: u32,
-    max_parallelism: u32,
-}
-
-impl<K, V> Groups<K, V> {
-    /// The place of the group that a hash belongs to.
-    ///
-    /// # Panics
-    /// The group is another sub-task's: the exchange has sent the record astray.
-    #[inline(always)]
-    fn index(&self, hash: KeyHash) -> usize {
-        (KeyGroup::of(hash, self.max_parallelism).0 - self.first) as usize
-    }
-
-    #[inline(always)]
-    pub(super) fn table(&self, hash: KeyHash) -> &Table<K, V> {
-        self.groups[self.index(hash)].table()
-    }
-}
-
-impl<K: Clone, V: Clone> Groups<K, V> {
-    #[inline(always)]
-    pub(super) fn table_mut(&mut self, hash: KeyHash) -> &mut Table<K, V> {
-        let index = self.index(hash);
-        self.groups[index].table_mut()
-    }
-}
 
 /// Values by key, in the key groups that one sub-task owns.
 pub(crate) struct KeyedTable<K, V> {
@@ -150,10 +52,8 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
 
 impl<K: Key, V: Data> KeyedTable<K, V> {
     /// An empty one in memory.
-    pub(super) fn of(KeyGroupRange(range): &KeyGroupRange, max_parallelism: u32) -> Self {
-        let group = |_| Group { version: 0, table: Holding::Own(Table::with_slots(SLOTS_INITIAL)) };
-        let groups = range.clone().map(group).collect();
-        Self { groups: Groups { groups, first: range.start, max_parallelism }, cursor: (0, 0), cache: None }
+    pub(super) fn of(range: &KeyGroupRange, max_parallelism: u32) -> Self {
+        Self { groups: Groups::of(range, max_parallelism), cursor: (0, 0), cache: None }
     }
 
     /// An empty one with a disk.
@@ -169,7 +69,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
             let entries: usize = table.iter().map(|(_, key, value)| pointed_to(key, value)).sum();
             table.slot_count() * Table::<K, V>::slot_bytes() + entries
         };
-        let groups: usize = self.groups.groups.iter().map(|group| table(group.table())).sum();
+        let groups: usize = self.groups.tables().map(table).sum();
         groups + self.cache.as_ref().map_or(0, |cache| cache.index_bytes())
     }
 
@@ -263,19 +163,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
         if let Some(cache) = &mut self.cache {
             return cache.retain_some(budget, &mut self.groups, keep);
         }
-        let (groups, mut left) = (&mut self.groups.groups, budget);
-        // Small tables are not gone through twice.
-        for _ in 0..=groups.len() {
-            let (group, slot) = self.cursor;
-            let Some(group_table) = groups.get_mut(group) else { return };
-            self.cursor = match group_table.table_mut().retain_from(slot, &mut left, keep) {
-                Some(slot) => (group, slot),
-                None => ((group + 1) % groups.len(), 0),
-            };
-            if left == 0 {
-                return;
-            }
-        }
+        self.cursor = self.groups.retain_from(self.cursor, budget, keep);
     }
 
     /// Empties all groups, in their order, and shows what was in them.
@@ -286,8 +174,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
         if let Some(cache) = &mut self.cache {
             return cache.drain(&mut self.groups, &mut each);
         }
-        let mut entries = self.groups.groups.iter_mut().flat_map(|group| group.table_mut().drain());
-        entries.try_for_each(|(hash, key, value)| each(hash, key, value))
+        self.groups.drain(&mut each)
     }
 
     /// Shows each key with its value.
@@ -298,8 +185,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
         if let Some(cache) = &mut self.cache {
             return cache.try_for_each(&mut self.groups, &mut |hash, key, value| each(hash, &key, &value));
         }
-        let mut entries = self.groups.groups.iter().flat_map(|group| group.table().iter());
-        entries.try_for_each(|(hash, key, value)| each(hash, key, value))
+        self.groups.try_for_each(&mut each)
     }
 }
 
@@ -309,8 +195,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
         if let Some(cache) = &mut self.cache {
             return cache.freeze(&self.groups);
         }
-        let Groups { groups, first, .. } = &mut self.groups;
-        Box::new(FrozenTable::new(*first, groups.iter_mut().map(Group::share).collect()))
+        Box::new(self.groups.share())
     }
 
     /// Takes in a section of a snapshot.
@@ -336,6 +221,7 @@ mod tests {
     use super::*;
     use tidemill_model::id::SubtaskIndex;
     use tidemill_model::key::Key;
+    use tidemill_model::key_group::KeyGroup;
 
     #[test]
     fn each_subtask_holds_the_keys_of_its_groups() {

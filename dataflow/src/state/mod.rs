@@ -5,6 +5,7 @@ mod cache;
 mod descriptor;
 mod frozen;
 mod frozen_timers;
+mod groups;
 mod handles;
 mod kept;
 mod keyed_table;

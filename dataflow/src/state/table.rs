@@ -120,6 +120,14 @@ impl<K, V> Table<K, V> {
         }
     }
 
+    /// Adds a key that is not there.
+    pub(super) fn add(&mut self, hash: KeyHash, key: K, value: V) {
+        // No key is another one, so what is found is free.
+        if let Place::Free(slot) = self.probe(hash, |_| false) {
+            self.fill(slot, hash, key, value);
+        }
+    }
+
     /// The value of the key for which `is_key` holds.
     #[inline(always)]
     pub(crate) fn get(&self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<&V> {
@@ -141,7 +149,13 @@ impl<K, V> Table<K, V> {
     /// Takes out the key for which `is_key` holds.
     pub(crate) fn remove(&mut self, hash: KeyHash, is_key: impl Fn(&K) -> bool) -> Option<V> {
         let Place::Taken(slot) = self.find(kept(hash), is_key) else { return None };
-        self.remove_at(slot)
+        self.remove_at(slot).map(|entry| entry.value)
+    }
+
+    /// Takes out a key of a hash, if there is any.
+    pub(super) fn pop_hash(&mut self, hash: KeyHash) -> Option<(K, V)> {
+        let Place::Taken(slot) = self.find(kept(hash), |_| true) else { return None };
+        self.remove_at(slot).map(|entry| (entry.key, entry.value))
     }
 
     /// The keys of a hash with their values.
@@ -179,7 +193,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Takes out what is in a slot; another key may move into it.
-    fn remove_at(&mut self, mut hole: usize) -> Option<V> {
+    fn remove_at(&mut self, mut hole: usize) -> Option<Entry<K, V>> {
         let removed = self.slots[hole].take()?;
         self.len -= 1;
         // What was pushed behind the hole by it moves up, so that no probe ends early.
@@ -194,7 +208,7 @@ impl<K, V> Table<K, V> {
             }
             index = (index + 1) & mask;
         }
-        Some(removed.value)
+        Some(removed)
     }
 
     #[cold]
