@@ -93,7 +93,7 @@ impl JobClient {
             let status = details.status.name().to_owned();
             return Err(FallBackError::Running { job, checkpoint, status });
         }
-        let from = self.read_savepoint(job, Some(checkpoint)).await?;
+        let from = self.get_retained_checkpoint(job, checkpoint).await?;
         let retained = details.checkpoints.into_iter().flat_map(|checkpoints| checkpoints.retained);
         let later = retained.map(|other| other.id).filter(|other| *other > checkpoint).collect();
         Ok(FallBack { job, checkpoint, completed: from.completed, later, from })

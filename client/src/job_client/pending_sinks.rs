@@ -104,7 +104,7 @@ impl JobClient {
         newest: Option<NewestCommit>,
     ) -> Result<Vec<PendingSink>, PendingSinksError> {
         let Some(newest) = newest.filter(|_| !details.status.is_terminal()) else { return Ok(Vec::new()) };
-        let from = self.read_savepoint(details.id, Some(newest.checkpoint)).await?;
+        let from = self.get_retained_checkpoint(details.id, newest.checkpoint).await?;
         let storage = from.storage()?;
         let JobSavepoint { job, checkpoint: Some(RestoreFrom { states, .. }), .. } = from else {
             return Ok(Vec::new());

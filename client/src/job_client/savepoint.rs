@@ -87,12 +87,16 @@ impl JobClient {
         self.read_savepoint(job, None).await
     }
 
-    /// The same of any retained checkpoint.
-    pub(super) async fn read_savepoint(
-        &self,
-        job: JobId,
-        checkpoint: Option<CheckpointId>,
-    ) -> Result<JobSavepoint, Error> {
+    /// Any retained checkpoint of a job, as if a savepoint had been made of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is no such job, [`Error::Refused`] when it does not retain that checkpoint.
+    pub async fn get_retained_checkpoint(&self, job: JobId, checkpoint: CheckpointId) -> Result<JobSavepoint, Error> {
+        self.read_savepoint(job, Some(checkpoint)).await
+    }
+
+    async fn read_savepoint(&self, job: JobId, checkpoint: Option<CheckpointId>) -> Result<JobSavepoint, Error> {
         let checkpoint = checkpoint.map(|checkpoint| checkpoint.0);
         let request = pb::ReadSavepointRequest { job_id: convert::uuid_bytes(job.0), checkpoint };
         let audience = Consistency::Linearizable.audience();

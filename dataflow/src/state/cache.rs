@@ -1,18 +1,27 @@
 //! What is in use of a state that is on disk: its entries are in the tables of [`Groups`], and this says which.
 //!
-//! Entries come into memory all of a hash together, a batch of hashes at a time, and changed ones are written back when a
-//! snapshot is taken or room is needed. What was not used for the longest time, about, goes first (second chance).
+//! Entries come into memory all of a hash together, a batch of hashes at a time. Changed ones are written back when room is
+//! needed, or handed to the writer of a snapshot: their tables are shared with it. What was not used for the longest time,
+//! about, goes first (second chance).
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use tidemill_model::key::{Key, KeyHash};
 
+use self::residency::Residency;
 use super::FrozenState;
 use super::groups::Groups;
+use super::handed_over::{HandedOver, Sizes};
 use super::table::{Place, Table};
 use crate::record::Data;
 use crate::runtime::sink::UserError;
+
+mod disk;
+mod memory;
+mod residency;
+
+pub(crate) use self::disk::Disk;
+pub(crate) use self::memory::CacheMemory;
 
 /// By how many bytes a value that points to memory is taken to grow when it is lent for change, until it is written back
 /// and its size is known.
@@ -21,79 +30,29 @@ const GROWTH_BYTES: u32 = 64;
 /// How many hashes are read from disk at a time when all are gone through.
 const SCANNED_AT_ONCE: usize = 4096;
 
+/// How many sizes that the writer of a snapshot has found are taken note of in a batch.
+const SIZES_AT_ONCE: usize = 256;
+
+/// By which part memory may overflow while the writer of a snapshot keeps the disk as it was.
+const OVERFLOW_PART: usize = 4;
+
 /// How many slots of memory cost as much to look at as one hash on disk.
 const SLOTS_PER_SCAN: usize = 16;
-
-/// The entries of one state on disk, by the hashes of their keys.
-///
-/// # To ensure correctness
-///
-/// - What was written is read, after [`commit`](Self::commit) at the latest.
-/// - A failure is remembered and told by [`check`](Self::check); until then nothing is found.
-pub(crate) trait Disk<K, V>: 'static {
-    /// Shows the entries of those of these hashes (ascending) that have any, and how many bytes they take.
-    fn read(&mut self, hashes: &[KeyHash], found: &mut dyn FnMut(KeyHash, Vec<(K, V)>, usize));
-
-    /// Gives a hash these entries and no others; answers how many bytes they take.
-    fn write(&mut self, hash: KeyHash, entries: &[(&K, &V)]) -> usize;
-
-    /// Has everything that was written seen.
-    fn commit(&mut self);
-
-    /// Shows the entries of this many hashes, from one on; answers where to go on, unless the end was reached.
-    fn scan(&mut self, from: KeyHash, count: usize, found: &mut dyn FnMut(KeyHash, Vec<(K, V)>)) -> Option<KeyHash>;
-
-    /// Takes everything away.
-    fn clear(&mut self);
-
-    /// Whether everything could be read and written since the last time.
-    ///
-    /// # Errors
-    /// Why not.
-    fn check(&mut self) -> Result<(), UserError>;
-
-    /// Everything that was committed, as it is now.
-    fn freeze(&mut self) -> Box<dyn FrozenState>;
-}
-
-/// What is known of a hash whose entries, if any, are in memory.
-#[derive(Debug, Clone)]
-struct Residency {
-    /// What its entries point to, about.
-    heap_bytes: u32,
-    /// Whether it was used since eviction last came by.
-    used: bool,
-    /// Whether its entries on disk may be others.
-    changed: bool,
-}
-
-/// The memory that the caches of one sub-task share evenly.
-#[derive(Debug)]
-pub(crate) struct CacheMemory {
-    bytes: usize,
-    caches: Cell<usize>,
-}
-
-impl CacheMemory {
-    /// So much for all.
-    #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "only back-ends on disk do this"))]
-    pub(crate) fn new(bytes: usize) -> Rc<Self> {
-        Rc::new(Self { bytes, caches: Cell::new(0) })
-    }
-
-    fn share(&self) -> usize {
-        self.bytes / self.caches.get().max(1)
-    }
-}
 
 /// Which entries of a state are in memory, and the disk that all others are on.
 pub(crate) struct Cache<K, V> {
     disk: Box<dyn Disk<K, V>>,
     resident: Table<KeyHash, Residency>,
-    /// Invariant: all hashes that are marked as changed, and some that were, of which there are no more than
-    /// `stale` says.
+    /// How many snapshots have been taken, and one more. Invariant: what was changed in an earlier epoch is written back,
+    /// or handed over.
+    epoch: u32,
+    /// The hashes that have been changed in this epoch. Invariant: each as often as in `evicted`, and once more if it is
+    /// changed and not written back.
     changed: Vec<KeyHash>,
-    stale: usize,
+    /// Those of them that were written back when they left memory.
+    evicted: Vec<KeyHash>,
+    /// The sizes of what was handed over, once they are known.
+    sizes: Sizes,
     /// About how much memory the resident hashes take.
     bytes: usize,
     memory: Rc<CacheMemory>,
@@ -118,8 +77,10 @@ impl<K: Key, V: Data> Cache<K, V> {
         Self {
             disk,
             resident: Table::with_slots(64),
+            epoch: Residency::UNCHANGED + 1,
             changed: Vec::new(),
-            stale: 0,
+            evicted: Vec::new(),
+            sizes: Sizes::default(),
             bytes: 0,
             memory: Rc::clone(memory),
             hand: 0,
@@ -160,12 +121,13 @@ impl<K: Key, V: Data> Cache<K, V> {
 impl<K: Key, V: Data> Cache<K, V> {
     /// These hashes are used next: what is missing of them is read together.
     pub(super) fn prepare(&mut self, hashes: impl Iterator<Item = KeyHash>, groups: &mut Groups<K, V>) {
+        self.take_sizes();
         self.make_room(groups);
         for hash in hashes.map(kept) {
             match self.resident.probe(hash, |other| *other == hash) {
-                Place::Taken(slot) => self.resident.entry(slot).1.used = true,
+                Place::Taken(slot) => self.resident.entry(slot).1.set_used(),
                 Place::Free(slot) => {
-                    self.resident.fill(slot, hash, hash, Residency { heap_bytes: 0, used: true, changed: false });
+                    self.resident.fill(slot, hash, hash, Residency::new());
                     self.missing.push(hash);
                 }
             }
@@ -196,7 +158,7 @@ impl<K: Key, V: Data> Cache<K, V> {
     #[inline]
     pub(super) fn look(&mut self, hash: KeyHash, groups: &mut Groups<K, V>) {
         match self.residency(kept(hash)) {
-            Some(residency) => residency.used = true,
+            Some(residency) => residency.set_used(),
             None => self.prepare([hash].into_iter(), groups),
         }
     }
@@ -211,34 +173,54 @@ impl<K: Key, V: Data> Cache<K, V> {
             residency.heap_bytes = residency.heap_bytes.saturating_add(GROWTH_BYTES);
             self.bytes += GROWTH_BYTES as usize;
         }
-        if !std::mem::replace(&mut residency.changed, true) {
+        if residency.changed_in() != self.epoch {
+            residency.set_changed_in(self.epoch);
             self.changed.push(hash);
         }
     }
 
     /// Writes what was changed.
     fn write_back(&mut self, groups: &Groups<K, V>) {
+        self.disk.settle();
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
         let mut entries: Vec<(&K, &V)> = Vec::new();
         for hash in changed.drain(..) {
             let residency = self.resident.get_mut(hash, |other| *other == hash);
-            let Some(residency) = residency.filter(|residency| residency.changed) else { continue };
+            let Some(residency) = residency.filter(|residency| residency.changed_in() == self.epoch) else { continue };
             entries.clear();
             entries.extend(groups.table(hash).of_hash(hash));
             let heap_bytes = Self::heap_bytes(self.disk.write(hash, &entries));
             let before = std::mem::replace(&mut residency.heap_bytes, heap_bytes);
-            residency.changed = false;
+            residency.set_changed_in(Residency::UNCHANGED);
             self.bytes = (self.bytes + heap_bytes as usize).saturating_sub(before as usize);
         }
         self.disk.commit();
-        (self.changed, self.stale) = (changed, 0);
+        self.changed = changed;
+        self.evicted.clear();
+    }
+
+    /// Takes note of how much some of what was handed over really takes.
+    #[inline]
+    fn take_sizes(&mut self) {
+        if Self::ON_HEAP {
+            self.sizes.take(SIZES_AT_ONCE, |hash, encoded| {
+                let residency = self.resident.get_mut(hash, |other| *other == hash);
+                let Some(residency) = residency.filter(|residency| residency.changed_in() != self.epoch) else {
+                    return;
+                };
+                let heap_bytes = Self::heap_bytes(encoded);
+                let before = std::mem::replace(&mut residency.heap_bytes, heap_bytes);
+                self.bytes = (self.bytes + heap_bytes as usize).saturating_sub(before as usize);
+            });
+        }
     }
 
     /// Lets go of what was not used for long, if memory is short.
     #[inline]
     fn make_room(&mut self, groups: &mut Groups<K, V>) {
-        if self.bytes > self.memory.share() {
+        let share = self.memory.share();
+        if self.bytes > share && (self.bytes > share + share / OVERFLOW_PART || self.disk.is_settled()) {
             self.evict(groups);
         }
     }
@@ -246,26 +228,28 @@ impl<K: Key, V: Data> Cache<K, V> {
     #[cold]
     #[inline(never)]
     fn evict(&mut self, groups: &mut Groups<K, V>) {
+        // What is taken out of memory must be found on disk.
+        self.disk.settle();
         if Self::ON_HEAP {
             // How much they really take is known then.
             self.write_back(groups);
         }
         let share = self.memory.share();
         let goal = share - share / Self::EVICTED_PART;
-        let (bytes, disk, stale) = (&mut self.bytes, &mut self.disk, &mut self.stale);
+        let (bytes, disk, evicted, epoch) = (&mut self.bytes, &mut self.disk, &mut self.evicted, self.epoch);
         // Once around, everything is unused.
         let mut left = 2 * self.resident.slot_count();
         while *bytes > goal && left > 0 {
             let mut budget = left.min(SCANNED_AT_ONCE);
             left -= budget;
             let next = self.resident.retain_from(self.hand, &mut budget, &mut |hash, residency| {
-                if *bytes <= goal || std::mem::take(&mut residency.used) {
+                if *bytes <= goal || residency.take_used() {
                     return true;
                 }
                 let table = groups.table_mut(*hash);
-                if residency.changed {
+                if residency.changed_in() == epoch {
                     disk.write(*hash, &table.of_hash(*hash).collect::<Vec<_>>());
-                    *stale += 1;
+                    evicted.push(*hash);
                 }
                 table.retain_hash(*hash, &mut |_, _| false);
                 *bytes = bytes.saturating_sub(Self::SLOT_BYTES + residency.heap_bytes as usize);
@@ -274,12 +258,13 @@ impl<K: Key, V: Data> Cache<K, V> {
             self.hand = next.unwrap_or(0);
         }
         self.disk.commit();
-        if self.stale > self.changed.len() / 2 {
-            let resident = &self.resident;
-            self.changed.retain(|hash| resident.get(*hash, |other| other == hash).is_some_and(|kept| kept.changed));
+        if self.evicted.len() > self.changed.len() / 2 {
+            let (resident, epoch) = (&self.resident, self.epoch);
+            let is_changed = |kept: &Residency| kept.changed_in() == epoch;
+            self.changed.retain(|hash| resident.get(*hash, |other| other == hash).is_some_and(is_changed));
             self.changed.sort_unstable();
             self.changed.dedup();
-            self.stale = 0;
+            self.evicted.clear();
         }
     }
 
@@ -290,6 +275,10 @@ impl<K: Key, V: Data> Cache<K, V> {
         groups: &mut Groups<K, V>,
         keep: &mut dyn FnMut(&K, &mut V) -> bool,
     ) {
+        if !self.disk.is_settled() {
+            // Some other time.
+            return;
+        }
         let (resident, mut in_memory, mut rewritten) = (&mut self.resident, Vec::new(), Vec::new());
         let mut left = budget.div_ceil(SLOTS_PER_SCAN);
         // From the beginning again when the end was reached.
@@ -373,9 +362,12 @@ impl<K: Key, V: Data> Cache<K, V> {
         self.disk.commit();
     }
 
-    /// Everything as it is now.
-    pub(super) fn freeze(&mut self, groups: &Groups<K, V>) -> Box<dyn FrozenState> {
-        self.write_back(groups);
-        self.disk.freeze()
+    /// Everything as it is now: what is changed is written by whoever writes the snapshot.
+    pub(super) fn freeze(&mut self, groups: &mut Groups<K, V>) -> Box<dyn FrozenState> {
+        let (changed, evicted) = (std::mem::take(&mut self.changed), std::mem::take(&mut self.evicted));
+        self.epoch += 1;
+        self.sizes = Sizes::default();
+        let sizes = Self::ON_HEAP.then(|| self.sizes.clone());
+        self.disk.freeze(HandedOver::new(groups.share(), changed, evicted, sizes))
     }
 }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use tidemill_model::key::Key;
+use tidemill_model::key::{Key, KeyHash};
 use tidemill_model::key_group::KeyGroup;
 
 use super::kept::Section;
@@ -47,14 +47,21 @@ pub trait FrozenState: Send {
 #[derive(Debug)]
 pub(crate) struct FrozenTable<K, V> {
     first: u32,
+    max_parallelism: u32,
     /// Each with its version.
     groups: Vec<(u64, Arc<Table<K, V>>)>,
 }
 
 impl<K, V> FrozenTable<K, V> {
-    /// The tables of groups from a first one on.
-    pub(super) fn new(first: u32, groups: Vec<(u64, Arc<Table<K, V>>)>) -> Self {
-        Self { first, groups }
+    /// The tables of groups from a first one on, of so many that there are.
+    pub(super) fn new((first, max_parallelism): (u32, u32), groups: Vec<(u64, Arc<Table<K, V>>)>) -> Self {
+        Self { first, max_parallelism, groups }
+    }
+
+    /// The table of a hash.
+    pub(super) fn table(&self, hash: KeyHash) -> &Table<K, V> {
+        let group = KeyGroup::of(hash, self.max_parallelism).0 - self.first;
+        &self.groups[group as usize].1
     }
 }
 

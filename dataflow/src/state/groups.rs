@@ -294,7 +294,7 @@ impl<K: Clone, V: Clone> Groups<K, V> {
     pub(super) fn share(&mut self) -> FrozenTable<K, V> {
         self.copyable = 0;
         let groups = self.groups.iter_mut().map(Group::share).collect();
-        FrozenTable::new(self.first, groups)
+        FrozenTable::new((self.first, self.max_parallelism), groups)
     }
 
     /// Looks at the slots from a group and slot on, as many as `budget` has left, and takes out what `keep` refuses;

@@ -193,7 +193,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
     /// Everything as it is now; later changes do not show in it.
     pub(crate) fn freeze(&mut self) -> Box<dyn FrozenState> {
         if let Some(cache) = &mut self.cache {
-            return cache.freeze(&self.groups);
+            return cache.freeze(&mut self.groups);
         }
         Box::new(self.groups.share())
     }

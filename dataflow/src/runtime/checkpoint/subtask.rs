@@ -207,8 +207,7 @@ impl Writing<'_> {
             Form::Described => Base::default(),
         };
         if let Some(store) = self.store.take() {
-            let files = store.get().ok_or_else(|| Error::Store("its files were not set aside".to_owned()))?;
-            let files = files.as_ref().map_err(|reason| Error::Store(reason.clone()))?;
+            let files = store.files().map_err(Error::Store)?;
             let kept = store::keep(files, self.base.map(|base| &base.files), (self.file, self.vertex)).await?;
             self.states.push(kept.index(&mut handles)?);
             base.files = kept.places();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, IteratorMode, ReadOptions, WriteBatch};
@@ -33,6 +34,9 @@ pub(crate) enum Error {
     /// The database.
     #[error("{action} state in RocksDB: {source}")]
     Database { action: &'static str, source: rocksdb::Error },
+    /// What was changed by a barrier, written by whoever came first.
+    #[error("{0}")]
+    Barrier(String),
 }
 
 pub(super) fn database(action: &'static str) -> impl FnOnce(rocksdb::Error) -> Error {
@@ -91,19 +95,26 @@ impl Drop for StoreFolder {
     }
 }
 
-/// The store of one sub-task; it is used by the sub-task's thread alone.
-pub(crate) struct RocksStore {
+/// A database and its folder, for the sub-task and for whoever writes its snapshots.
+pub(super) struct Opened {
     pub(super) db: DB,
     /// After the database: it is closed first.
     folder: StoreFolder,
+}
+
+/// The store of one sub-task; it is used by the sub-task's thread alone.
+pub(crate) struct RocksStore {
+    pub(super) opened: Arc<Opened>,
     pub(super) range: KeyGroupRange,
     pub(super) max_parallelism: u32,
     memory: Rc<CacheMemory>,
     numbers: RefCell<BTreeMap<StateId, u32>>,
     next_state: Cell<u32>,
     barriers: Cell<u64>,
-    /// The files of the barrier that is passing, if a state was frozen for it.
+    /// The barrier that is passing, if a state was frozen for it.
     passing: RefCell<Option<LaterFiles>>,
+    /// The one that has passed, until everything is written that was changed by then, and its files are set aside.
+    passed: RefCell<Option<LaterFiles>>,
 }
 
 impl RocksStore {
@@ -120,8 +131,7 @@ impl RocksStore {
         let options = options(memory_bytes);
         let db = DB::open_cf_with_opts(&options, folder.database(), [(FAMILY, options.clone())]);
         Ok(Rc::new(Self {
-            db: db.map_err(database("open"))?,
-            folder,
+            opened: Arc::new(Opened { db: db.map_err(database("open"))?, folder }),
             range,
             max_parallelism,
             memory: CacheMemory::new(cache_bytes(memory_bytes)),
@@ -129,12 +139,13 @@ impl RocksStore {
             next_state: Cell::new(next_state),
             barriers: Cell::new(0),
             passing: RefCell::default(),
+            passed: RefCell::default(),
         }))
     }
 
     /// The folder of the store.
     pub(crate) fn folder(&self) -> &StoreFolder {
-        &self.folder
+        &self.opened.folder
     }
 
     /// The table of a state.
@@ -191,7 +202,36 @@ impl RocksStore {
         if batch.is_empty() {
             return Ok(());
         }
-        self.db.write_opt(std::mem::take(batch), &unlogged()).map_err(database("write"))
+        self.settle()?;
+        write(&self.opened.db, batch)
+    }
+
+    /// Has everything written that was changed before, and no barrier's files be without it: what is written then comes
+    /// later.
+    pub(super) fn settle(&self) -> Result<(), Error> {
+        self.settle_passed()?;
+        match &*self.passing.borrow() {
+            Some(passing) => passing.write().map_err(Error::Barrier),
+            None => Ok(()),
+        }
+    }
+
+    /// Has everything written that was changed by the barrier that passed last, and its files set aside if anybody may
+    /// still want them.
+    pub(super) fn settle_passed(&self) -> Result<(), Error> {
+        let Some(passed) = self.passed.take() else { return Ok(()) };
+        if Arc::strong_count(&passed) > 1 {
+            // Who wants the files is told why there are none.
+            let _ = passed.files();
+        }
+        passed.write().map_err(Error::Barrier)
+    }
+
+    /// Whether [`settle`](Self::settle) has nothing to do.
+    pub(super) fn is_settled(&self) -> bool {
+        let (passing, passed) = (self.passing.borrow(), self.passed.borrow());
+        let is_done = |passed: &LaterFiles| passed.is_done() || Arc::strong_count(passed) == 1 && passed.is_written();
+        passing.as_ref().is_none_or(|passing| passing.is_written()) && passed.as_ref().is_none_or(is_done)
     }
 
     /// The files that the barrier which is passing will leave.
@@ -204,21 +244,34 @@ impl RocksStore {
         self.barriers.get()
     }
 
-    /// The barrier has gone through the whole chain: the files of the store as it is now are set aside.
+    /// The barrier has gone through the whole chain: the files of the store as it is now are set aside when somebody wants
+    /// them, or something is to be written.
     pub(crate) fn set_aside(&self) {
         let number = self.barriers.get() + 1;
         self.barriers.set(number);
         if let Some(passing) = self.passing.take() {
-            // Nobody else sets it.
-            let _ = passing.set(self.link_files(number).map_err(|error| error.to_string()));
+            let (opened, next_state) = (Arc::clone(&self.opened), self.next_state.get());
+            passing
+                .complete(Box::new(move || opened.link_files(number, next_state).map_err(|error| error.to_string())));
+            *self.passed.borrow_mut() = Some(passing);
         }
     }
+}
 
-    fn link_files(&self, number: u64) -> Result<StoreFiles, Error> {
+/// Writes a batch and empties it.
+pub(super) fn write(db: &DB, batch: &mut WriteBatch) -> Result<(), Error> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    db.write_opt(std::mem::take(batch), &unlogged()).map_err(database("write"))
+}
+
+impl Opened {
+    fn link_files(&self, number: u64, next_state: u32) -> Result<StoreFiles, Error> {
         let folder = self.folder.checkpoint(number);
         let checkpoint = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(&folder));
         checkpoint.map_err(database("keep"))?;
-        let files = StoreFiles::take_over(folder.clone(), self.next_state.get());
+        let files = StoreFiles::take_over(folder.clone(), next_state);
         files.map_err(|source| Error::Folder { action: "read", folder, source })
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch};
 use tidemill_model::key::{Key, KeyHash};
@@ -10,12 +11,13 @@ use tidemill_model::key_group::KeyGroup;
 
 use super::key::{KEY_BYTES, end_of, hash_of, key};
 use super::options::options;
-use super::store::{BATCH_BYTES, FAMILY, RocksStore};
+use super::store::{BATCH_BYTES, FAMILY, RocksStore, write};
 use crate::engine::snapshot::Form;
 use crate::record::{self, Data, decode_value, encode_value};
 use crate::runtime::sink::UserError;
 use crate::state::cache::Disk;
 use crate::state::frozen::encode_entries;
+use crate::state::handed_over::HandedOver;
 use crate::state::{FrozenState, StoredState};
 
 /// How many entries are decoded together when a state is encoded as the heap does.
@@ -52,10 +54,12 @@ impl<K: Key, V: Data> RocksTable<K, V> {
 impl<K: Key, V: Data> Disk<K, V> for RocksTable<K, V> {
     fn read(&mut self, hashes: &[KeyHash], found: &mut dyn FnMut(KeyHash, Vec<(K, V)>, usize)) {
         let store = Rc::clone(&self.store);
-        let Some(family) = store.db.cf_handle(FAMILY) else { return self.failed("RocksDB lost its column family") };
+        let Some(family) = store.opened.db.cf_handle(FAMILY) else {
+            return self.failed("RocksDB lost its column family");
+        };
         self.keys.clear();
         self.keys.extend(hashes.iter().map(|hash| key(self.number, *hash)));
-        let values = store.db.batched_multi_get_cf(family, &self.keys, true);
+        let values = store.opened.db.batched_multi_get_cf(family, &self.keys, true);
         for (hash, value) in hashes.iter().zip(values) {
             match value {
                 Ok(None) => {}
@@ -69,21 +73,10 @@ impl<K: Key, V: Data> Disk<K, V> for RocksTable<K, V> {
     }
 
     fn write(&mut self, hash: KeyHash, entries: &[(&K, &V)]) -> usize {
-        let key = key(self.number, hash);
-        if entries.is_empty() {
-            self.batch.delete(key);
-            return 0;
-        }
-        let length = match encode_value::<&[(&K, &V)]>(&entries) {
-            Ok(bytes) => {
-                self.batch.put(key, &bytes);
-                bytes.len()
-            }
-            Err(error) => {
-                self.failed(error);
-                0
-            }
-        };
+        let length = put(&mut self.batch, key(self.number, hash), entries).unwrap_or_else(|error| {
+            self.failed(error);
+            0
+        });
         if self.batch.size_in_bytes() >= BATCH_BYTES {
             self.write_batch();
         }
@@ -95,6 +88,7 @@ impl<K: Key, V: Data> Disk<K, V> for RocksTable<K, V> {
     }
 
     fn scan(&mut self, from: KeyHash, count: usize, found: &mut dyn FnMut(KeyHash, Vec<(K, V)>)) -> Option<KeyHash> {
+        self.settle();
         let store = Rc::clone(&self.store);
         let mut left = count;
         let mut failed = None;
@@ -108,7 +102,8 @@ impl<K: Key, V: Data> Disk<K, V> for RocksTable<K, V> {
             found(hash, entries);
             true
         };
-        for_each_entry(&store.db, self.number, (from, None), &mut each).unwrap_or_else(|error| failed = Some(error));
+        for_each_entry(&store.opened.db, self.number, (from, None), &mut each)
+            .unwrap_or_else(|error| failed = Some(error));
         if let Some(error) = failed {
             self.failed(error);
             return None;
@@ -125,10 +120,16 @@ impl<K: Key, V: Data> Disk<K, V> for RocksTable<K, V> {
         self.error.take().map_or(Ok(()), Err)
     }
 
-    fn freeze(&mut self) -> Box<dyn FrozenState> {
-        let range = &self.store.range.0;
+    fn freeze(&mut self, changed: HandedOver<K, V>) -> Box<dyn FrozenState> {
+        // Nobody may have asked for the files of the barrier before yet.
+        if let Err(error) = self.store.settle_passed() {
+            self.failed(error);
+        }
+        let (range, number, opened) = (&self.store.range.0, self.number, Arc::clone(&self.store.opened));
+        let files = self.store.passing();
+        files.add(Box::new(move || write_back(&opened.db, number, changed).map_err(|error| error.to_string())));
         Box::new(FrozenRocks {
-            stored: StoredState { number: self.number, files: self.store.passing() },
+            stored: StoredState { number, files },
             groups: range.clone().map(KeyGroup).collect(),
             max_parallelism: self.store.max_parallelism,
             version: self.store.barriers(),
@@ -136,6 +137,44 @@ impl<K: Key, V: Data> Disk<K, V> for RocksTable<K, V> {
             types: PhantomData::<fn() -> (K, V)>,
         })
     }
+
+    fn settle(&mut self) {
+        if let Err(error) = self.store.settle() {
+            self.failed(error);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.store.is_settled()
+    }
+}
+
+/// Adds the entries of a hash to a batch; answers how many bytes they take.
+fn put<K: Key, V: Data>(
+    batch: &mut WriteBatch,
+    key: [u8; KEY_BYTES],
+    entries: &[(&K, &V)],
+) -> Result<usize, record::Error> {
+    if entries.is_empty() {
+        batch.delete(key);
+        return Ok(0);
+    }
+    let bytes = encode_value::<&[(&K, &V)]>(&entries)?;
+    batch.put(key, &bytes);
+    Ok(bytes.len())
+}
+
+/// Writes what a state had changed by a barrier.
+fn write_back<K: Key, V: Data>(db: &DB, number: u32, changed: HandedOver<K, V>) -> Result<(), UserError> {
+    let mut batch = WriteBatch::default();
+    changed.try_for_each(|hash, entries| {
+        let length = put(&mut batch, key(number, hash), entries)?;
+        if batch.size_in_bytes() >= BATCH_BYTES {
+            write(db, &mut batch)?;
+        }
+        Ok::<_, UserError>(length)
+    })?;
+    Ok(write(db, &mut batch)?)
 }
 
 /// Shows the entries of each hash of a state in a range, whose end may be that of the state, until `each` says no.
@@ -173,8 +212,7 @@ impl<K: Key, V: Data> FrozenRocks<K, V> {
         let db = match &*opened {
             Some(db) => db,
             None => {
-                let files = self.stored.files.get().ok_or("the files of the store were not set aside")?;
-                let files = files.as_ref().map_err(Clone::clone)?;
+                let files = self.stored.files.files()?;
                 let db = DB::open_cf_for_read_only(&options(BATCH_BYTES), files.folder(), [FAMILY], false);
                 opened.insert(db.map_err(super::store::database("open"))?)
             }

@@ -47,7 +47,7 @@ impl TestStore {
 
     /// Merges all files, as happens now and then; nothing is left to do then until much is written.
     pub(crate) fn compact(&self) {
-        self.store.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        self.store.opened.db.compact_range(None::<&[u8]>, None::<&[u8]>);
     }
 }
 
@@ -118,6 +118,8 @@ fn work(disk: &mut KeyedTable<u64, String>, heap: &mut KeyedTable<u64, String>, 
 fn clear_long(table: &mut KeyedTable<u64, String>) {
     // What is not on disk yet is looked at when it is.
     drop(table.freeze());
+    let written: Result<(), ()> = table.try_for_each(|_, _, _| Ok(()));
+    written.unwrap();
     table.retain_some(usize::MAX / 2, &mut |_, value| value.len() < 15);
 }
 
@@ -147,6 +149,65 @@ fn a_store_on_disk_does_what_the_heap_does() {
     assert!(drained.len() > 1000, "{}", drained.len());
     assert_eq!(disk.get(7u64.key_hash(), |key| *key == 7), None);
     assert_eq!(other.get(7u64.key_hash(), |key| *key == 7), Some(&77));
+}
+
+/// Barriers of two states, each with what the states were; what it leaves is written by another thread at some time, or not
+/// at all, while the task goes on.
+#[test]
+fn snapshots_show_what_there_was_whoever_writes_it_and_whatever_is_changed_meanwhile() {
+    let (folder, all) = (TempDir::new().unwrap(), range(0, 1));
+    // Once so little that the task has to write before the other thread does, once as much as is there.
+    for memory in [TINY, 16 * 1024 * 1024] {
+        let state = StoreFolder::make(folder.path().join("state")).unwrap();
+        let store = RocksStore::open(state, memory, (all.clone(), GROUPS), Default::default()).unwrap();
+        let (mut disk, mut other) = (on_disk::<String>(&store, "one"), on_disk::<u64>(&store, "other"));
+        let mut heap = KeyedTable::of(&all, GROUPS);
+        for round in 0..12 {
+            work(&mut disk, &mut heap, round * 30..round * 30 + 30);
+            (0..50u64).for_each(|key| other.put(key.key_hash(), &key, round));
+            let (on_disk, on_heap, others) = (disk.freeze(), heap.freeze(), other.freeze());
+            store.set_aside();
+            let check = move || {
+                assert_eq!(entries::<String>(on_disk.as_ref()), entries(on_heap.as_ref()));
+                assert_eq!(entries(others.as_ref()), (0..50u64).map(|key| (key, round)).collect());
+            };
+            match round % 4 {
+                // Nobody wants it.
+                0 => drop(check),
+                1 => check(),
+                // Meanwhile, or afterwards.
+                2 => std::thread::scope(|scope| {
+                    scope.spawn(check);
+                    work(&mut disk, &mut heap, 1_000 + round * 30..1_000 + round * 30 + 30);
+                }),
+                _ => {
+                    work(&mut disk, &mut heap, 1_000 + round * 30..1_000 + round * 30 + 30);
+                    (0..50u64).for_each(|key| other.put(key.key_hash(), &key, 99));
+                    check();
+                }
+            }
+        }
+        let mut drained = BTreeMap::new();
+        let shown: Result<(), ()> = disk.drain(|_, key, value| {
+            drained.insert(key, value);
+            Ok(())
+        });
+        assert_eq!((shown, drained), (Ok(()), entries(heap.freeze().as_ref())));
+    }
+}
+
+#[test]
+fn a_barrier_writes_nothing_before_somebody_asks_for_its_files() {
+    let test = TestStore::with_memory(GROUPS, 16 * 1024 * 1024);
+    let mut table = test.table::<u64, u64>("numbers");
+    (0..3000u64).for_each(|key| table.put(key.key_hash(), &key, key));
+    let written = || test.store.opened.db.property_int_value("rocksdb.estimate-num-keys").unwrap().unwrap();
+    let frozen = table.freeze();
+    test.store.set_aside();
+    table.put(7u64.key_hash(), &7, 0);
+    assert_eq!(written(), 0);
+    assert_eq!(entries::<u64>(frozen.as_ref()).len(), 3000);
+    assert_eq!(written(), 3000);
 }
 
 #[test]
@@ -218,7 +279,7 @@ fn stores_of_two_become_those_of_three() {
         for old in &frozen {
             let stored = old.stored().unwrap();
             let states = BTreeMap::from([(id("numbers"), stored.number)]);
-            store.take_over(stored.files.get().unwrap().as_ref().unwrap().folder(), &states).unwrap();
+            store.take_over(stored.files.files().unwrap().folder(), &states).unwrap();
         }
         let mut table = on_disk::<u64>(&store, "numbers");
         let part = table.freeze();
@@ -235,7 +296,7 @@ fn the_memory_of_a_store_does_not_grow_with_its_state() {
     const BATCH: usize = 2 * 1000 * 300;
     let test = TestStore::with_memory(GROUPS, MEMORY);
     let mut tables = ["one", "other"].map(|name| test.table::<u64, String>(name));
-    let property = |name| test.store.db.property_int_value(name).unwrap().unwrap();
+    let property = |name| test.store.opened.db.property_int_value(name).unwrap().unwrap();
     let (mut most, mut written) = (0, 0);
     for batch in 0..150 {
         let keys: Vec<_> = (0..1000).map(|step| random(batch * 1000 + step)).collect();

@@ -75,6 +75,8 @@ fn freeze(store: &mut StateStore<u64>) -> Box<dyn FrozenState> {
     #[cfg(feature = "rocksdb")]
     if let Owner::TestOnDisk(test) = &store.owner {
         test.store.set_aside();
+        // As the writer of the snapshot asks for them.
+        frozen.stored().unwrap().files.files().unwrap();
     }
     frozen
 }
