@@ -44,6 +44,7 @@ impl<K, V> HandedOver<K, V> {
 
 impl<K: Key, V: Data> HandedOver<K, V> {
     /// Shows each hash to be written, in order, and all its entries; `write` answers how many bytes they take.
+    #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "only back-ends on disk do this"))]
     pub(crate) fn try_for_each<E>(
         self,
         mut write: impl FnMut(KeyHash, &[(&K, &V)]) -> Result<usize, E>,
