@@ -78,6 +78,10 @@ mutants! {
     DrainingGivesSlots = "draining-gives-slots",
     /// Slots that are granted after a job has asked for others are forgotten, and stay taken.
     LateGrantDropped = "late-grant-dropped",
+    /// A job's master that begins anew forgets the slots that its former self was granted, and they stay taken.
+    FormerSlotsForgotten = "former-slots-forgotten",
+    /// A job that commits is failed when its master panics again and again.
+    CommitGivenUp = "commit-given-up",
     /// A leader that was itself stopped takes task managers for dead that it could not hear meanwhile.
     ExpiryAfterPause = "expiry-after-pause",
     /// What a task manager wrote after the end of its job, while no leader reached it, is left where it is.

@@ -66,7 +66,9 @@ pub(super) async fn follow(client: &JobClient, job: JobId) -> Result<JobDetails,
 /// What a user who waits should know of a status, if anything.
 fn news(details: &JobDetails) -> Option<String> {
     match &details.status {
-        JobStatus::Created => details.waiting_reason.as_ref().map(|reason| format!("waits: {reason}")),
+        JobStatus::Created | JobStatus::Committing => {
+            details.waiting_reason.as_ref().map(|reason| format!("waits: {reason}"))
+        }
         JobStatus::Restarting => {
             let cause = details.history.iter().rev().find_map(|entry| entry.cause.as_ref());
             let cause = cause.map_or_else(String::new, |cause| format!(" after a failure: {cause}"));
@@ -75,7 +77,6 @@ fn news(details: &JobDetails) -> Option<String> {
         JobStatus::Cancelling => Some("is being cancelled".to_owned()),
         JobStatus::Running
         | JobStatus::Failing(_)
-        | JobStatus::Committing
         | JobStatus::Finished(_)
         | JobStatus::Canceled
         | JobStatus::Failed(_) => None,

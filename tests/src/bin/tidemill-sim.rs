@@ -76,9 +76,8 @@ fn matrix(seeds: u64) -> anyhow::Result<()> {
     // What a mutant breaks may panic: the matrix says so, in its own words.
     std::panic::set_hook(Box::new(|_| {}));
     let mut alive = 0;
-    let hunted: Vec<Mutant> = Mutant::ALL.iter().copied().collect();
-    let hunted: Vec<Mutant> =
-        hunted.into_iter().filter(|mutant| !mutant.is_of_the_log() && !mutant.is_of_the_tasks()).collect();
+    let hunted = Mutant::ALL.iter().filter(|mutant| !mutant.is_of_the_log() && !mutant.is_of_the_tasks());
+    let hunted: Vec<Mutant> = hunted.copied().collect();
     for &mutant in &hunted {
         let row = hunt(mutant, seeds);
         println!("{row}");

@@ -50,6 +50,8 @@ impl NoZombie {
         let by_attempt = match cause.kind {
             // The leader's own observations.
             FailureKind::TaskManagerLost | FailureKind::Checkpoint | FailureKind::Drained => false,
+            // The job's own master's.
+            FailureKind::Panic if cause.vertex.is_none() => false,
             FailureKind::Panic
             | FailureKind::InvalidInput
             | FailureKind::InvalidArtifact

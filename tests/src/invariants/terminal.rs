@@ -26,6 +26,14 @@ pub enum Violation {
         /// Which.
         job: JobId,
     },
+    /// What was completed was not made visible: in simulations publishing never fails for good.
+    #[error("job {job} was committing, and became {to}")]
+    CommitLeft {
+        /// Which.
+        job: JobId,
+        /// What it became.
+        to: String,
+    },
     /// A client read an end, and then something else.
     #[error("a client of job {job} read {then} after {first}")]
     ReadBack {
@@ -59,6 +67,11 @@ impl Terminal {
         {
             let to = to.map_or_else(|| "nothing".to_owned(), |to| to.to_string());
             return Err(Violation::Left { job, from: from.to_string(), to });
+        }
+        if let (Some(JobStatus::Committing), Some(to)) = (&from, &to)
+            && !matches!(to, JobStatus::Committing | JobStatus::Finished(_))
+        {
+            return Err(Violation::CommitLeft { job, to: to.to_string() });
         }
         if matches!(to, Some(JobStatus::Finished(_))) && !self.published.contains(&job) {
             return Err(Violation::NothingPublished { job });

@@ -145,6 +145,21 @@ pub(crate) enum Event {
         epoch: LeaderEpoch,
         actor: Actor,
     },
+    MasterPanics {
+        node: Node,
+        boot: u64,
+        epoch: LeaderEpoch,
+        job: JobId,
+        /// How often again.
+        again: u64,
+    },
+    /// The pause is over after which a job that was given up gets another master.
+    MasterBeginsAgain {
+        node: Node,
+        boot: u64,
+        epoch: LeaderEpoch,
+        job: JobId,
+    },
     /// A spawned task asks the storage, whatever has become of the leadership meanwhile.
     AskStorage {
         node: Node,

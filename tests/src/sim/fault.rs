@@ -224,7 +224,8 @@ impl World {
             }
             Kind::PanicMaster => {
                 let (node, chance) = (self.some_leader(), self.nemesis.random.below(u64::MAX));
-                self.panic_master(node, chance);
+                let again = if self.nemesis.random.chance(150) { 8 } else { 0 };
+                self.panic_some_master(node, chance, again);
             }
             Kind::OfWorker(kind) => self.disturb_workers(kind, length),
         }

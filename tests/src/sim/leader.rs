@@ -3,7 +3,7 @@
 //! This imitates `coordinator/src/runtime/leader/{dispatcher,job_master,resource_manager}.rs`: mailboxes keep the order
 //! in which they were filled, actors run in any order, and what a spawned task has to say arrives some time later.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tidemill_coordinator::engine::leader::{
@@ -38,13 +38,15 @@ const HISTORY: u32 = 100;
 const LATE_WRITES: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-struct Master {
+pub(super) struct Master {
     engine: JobMaster,
     /// The state that it started from was applied up to here.
     started_at: u64,
-    mailbox: VecDeque<Mail>,
+    pub(super) mailbox: VecDeque<Mail>,
     /// It has not begun again yet.
-    panicked: bool,
+    pub(super) panicked: bool,
+    /// When it, or who was in its place, panicked lately.
+    pub(super) panics: Vec<Time>,
 }
 
 /// The engines of one leadership and their mailboxes.
@@ -58,7 +60,9 @@ pub(crate) struct Leadership {
     pub(super) sessions: BTreeMap<SessionId, ConnectionId>,
     /// Also of sessions that were closed: their last messages may still come.
     session_of: BTreeMap<ConnectionId, SessionId>,
-    masters: BTreeMap<JobId, Master>,
+    pub(super) masters: BTreeMap<JobId, Master>,
+    /// Those that have no master for the moment, because it panicked too often.
+    pub(super) given_up: BTreeSet<JobId>,
     /// Those that the resource manager has been told of.
     pub(super) known: Vec<JobId>,
 }
@@ -92,6 +96,7 @@ impl World {
             sessions: BTreeMap::new(),
             session_of: BTreeMap::new(),
             masters: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             known: Vec::new(),
         };
         self.coordinators[node].shell = Shell::Leading(Box::new(leadership));
@@ -102,7 +107,7 @@ impl World {
         self.tick_later(node, epoch, Actor::ResourceManager);
     }
 
-    fn tick_later(&mut self, node: Node, epoch: LeaderEpoch, actor: Actor) {
+    pub(super) fn tick_later(&mut self, node: Node, epoch: LeaderEpoch, actor: Actor) {
         let boot = self.coordinators[node].life.boot;
         self.after(TICK, Event::ActorTick { node, boot, epoch, actor });
     }
@@ -245,7 +250,10 @@ impl World {
                 let event = ResourceManagerEvent::DrainingSet { task_manager, draining };
                 self.post(node, epoch, Actor::ResourceManager, Mail::Resources(event));
             }
-            (Actor::Dispatcher, JobMasterEvent::Applied { body, .. }) => {
+            (Actor::Dispatcher, JobMasterEvent::Applied { body, response, .. }) => {
+                if let CommandBody::FailJob { job, .. } = body {
+                    self.given_up_was_decided(node, epoch, *job, response);
+                }
                 if let Some(job) = body.job() {
                     self.post(node, epoch, Actor::Master(job), Mail::Applied { index, event });
                 }
@@ -272,17 +280,24 @@ impl World {
         let missing: Vec<_> = coordinator
             .state
             .unfinished()
-            .filter(|job| !leadership.masters.contains_key(&job.spec.id))
+            .filter(|job| !leadership.masters.contains_key(&job.spec.id) && !leadership.given_up.contains(&job.spec.id))
             .cloned()
             .collect();
         for job in missing {
             let id = job.spec.id;
-            self.start_master(node, epoch, job, VecDeque::new());
+            self.start_master(node, epoch, job, (VecDeque::new(), Vec::new()));
             self.tick_later(node, epoch, Actor::Master(id));
         }
     }
 
-    fn start_master(&mut self, node: Node, epoch: LeaderEpoch, job: JobState, mailbox: VecDeque<Mail>) {
+    /// One that follows another has its mailbox, and panics no less often.
+    pub(super) fn start_master(
+        &mut self,
+        node: Node,
+        epoch: LeaderEpoch,
+        job: JobState,
+        (mailbox, panics): (VecDeque<Mail>, Vec<Time>),
+    ) {
         let coordinator = &mut self.coordinators[node];
         let (id, now, started_at) = (job.spec.id, coordinator.life.clock.instant(self.now), coordinator.applied);
         let settings = JobMasterSettings {
@@ -291,40 +306,12 @@ impl World {
             late_writes: LATE_WRITES,
         };
         let Some(leadership) = coordinator.leadership(epoch) else { return };
-        let master = Master { engine: JobMaster::new(settings, job, now), started_at, mailbox, panicked: false };
+        let master =
+            Master { engine: JobMaster::new(settings, job, now), started_at, mailbox, panicked: false, panics };
         leadership.masters.insert(id, master);
         // It is known to the resource manager once it has started, and not before.
         self.post(node, epoch, Actor::ResourceManager, Mail::Resources(ResourceManagerEvent::JobStarted { job: id }));
         self.step_master(node, epoch, id, JobMasterEvent::Started);
-    }
-
-    /// A master panics over a message: whatever was first in its mailbox.
-    pub(super) fn panic_master(&mut self, node: Node, chance: u64) {
-        let Shell::Leading(leadership) = &mut self.coordinators[node].shell else { return };
-        let count = leadership.masters.len().max(1) as u64;
-        let chosen = usize::try_from(chance % count).expect("below a number of jobs");
-        if let Some(master) = leadership.masters.values_mut().nth(chosen) {
-            master.panicked = true;
-            master.mailbox.pop_front();
-        }
-    }
-
-    /// Whether an actor handles messages. A master that has panicked begins again with the rest of its mailbox, once all
-    /// that its former self proposed is decided.
-    fn is_up(&mut self, node: Node, epoch: LeaderEpoch, actor: Actor) -> bool {
-        let Actor::Master(job) = actor else { return true };
-        let coordinator = &mut self.coordinators[node];
-        let undecided = coordinator.is_undecided(epoch, job);
-        let state = coordinator.state.jobs.get(&job).cloned();
-        let Some(leadership) = coordinator.leadership(epoch) else { return true };
-        let Some(master) = leadership.masters.get_mut(&job).filter(|master| master.panicked) else { return true };
-        if undecided {
-            return false;
-        }
-        let mailbox = std::mem::take(&mut master.mailbox);
-        let Some(state) = state else { return leadership.masters.remove(&job).is_none() };
-        self.start_master(node, epoch, state, mailbox);
-        true
     }
 
     fn step_master(&mut self, node: Node, epoch: LeaderEpoch, job: JobId, event: JobMasterEvent) {

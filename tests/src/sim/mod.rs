@@ -24,6 +24,7 @@ mod leader_actions;
 pub mod matrix;
 mod network;
 mod operator;
+mod panicking;
 mod plan;
 mod raft;
 mod random;

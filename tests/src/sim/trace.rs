@@ -60,6 +60,8 @@ fn tag(event: &Event) -> u64 {
         Event::ActorWakes { node, .. } => process(5, *node),
         Event::ActorTick { node, .. } => process(6, *node),
         Event::AskStorage { node, .. } => process(24, *node),
+        Event::MasterPanics { node, .. } => process(25, *node),
+        Event::MasterBeginsAgain { node, .. } => process(26, *node),
         Event::PortProbed { node, .. } => process(7, *node),
         Event::Pump { connection, .. } => (8 << 32) | connection.0,
         Event::Gone { connection, .. } => (9 << 32) | connection.0,

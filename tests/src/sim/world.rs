@@ -177,6 +177,10 @@ impl World {
             Event::Mail { node, boot, epoch, actor, mail } => self.mail(node, boot, epoch, actor, *mail),
             Event::ActorWakes { node, boot, epoch, actor } => self.actor_wakes(node, boot, epoch, actor),
             Event::ActorTick { node, boot, epoch, actor } => self.actor_ticked(node, boot, epoch, actor),
+            Event::MasterPanics { node, boot, epoch, job, again } => {
+                self.master_panics(node, boot, epoch, job, again);
+            }
+            Event::MasterBeginsAgain { node, boot, epoch, job } => self.master_begins_again(node, boot, epoch, job),
             Event::AskStorage { node, boot, epoch, job, request } => self.ask_storage(node, boot, epoch, job, request),
             Event::PortProbed { node, boot, epoch, task_manager, place } => {
                 self.port_probed(node, boot, epoch, task_manager, place);
@@ -211,6 +215,8 @@ impl World {
             | Event::ActorWakes { node, .. }
             | Event::ActorTick { node, .. }
             | Event::AskStorage { node, .. }
+            | Event::MasterPanics { node, .. }
+            | Event::MasterBeginsAgain { node, .. }
             | Event::PortProbed { node, .. }
             | Event::Request { to: node, .. } => Some(Process::Coordinator(*node)),
             Event::AgentTick { place, .. }

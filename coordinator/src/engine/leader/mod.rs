@@ -7,6 +7,7 @@ mod message;
 mod placement;
 mod resource_manager;
 mod slot_pool;
+mod succession;
 
 pub use checkpoint_coordinator::{CheckpointActivity, CheckpointFailure, PendingObservation, SubtaskSnapshot};
 pub use job_master::{
@@ -22,3 +23,4 @@ pub use resource_manager::{
     DetectorSettings, ResourceManager, ResourceManagerAction, ResourceManagerEvent, TaskManagerObservation,
 };
 pub use slot_pool::{Grant, SlotPlacement, SlotPool, SlotRequestId};
+pub use succession::Succession;

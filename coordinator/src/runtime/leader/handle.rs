@@ -268,7 +268,10 @@ impl LeaderHandle {
 
     /// What the leader observes of an unfinished job.
     pub async fn observe_job(&self, job: JobId) -> Option<JobObservation> {
-        let master = self.dispatcher.ask(dispatcher::Find(job)).await.ok()??;
+        let Some(master) = self.dispatcher.ask(dispatcher::Find(job)).await.ok()? else {
+            let waiting_reason = Some(self.dispatcher.ask(dispatcher::GivenUp(job)).await.ok()??);
+            return Some(JobObservation { waiting_reason, ..JobObservation::default() });
+        };
         let mut observation = master.ask(job_master::Observe).await.ok()?;
         let waiting = self.resource_manager.ask(resource_manager::Waiting(job)).await;
         observation.waiting_reason = waiting.unwrap_or_default();

@@ -46,7 +46,7 @@ impl Undecided {
     }
 
     /// A proposal without an answer ends the leadership, and the masters with it.
-    async fn settled(&self) {
+    pub(super) async fn settled(&self) {
         // The sender lives as long as this.
         drop(self.0.subscribe().wait_for(|count| *count == 0).await);
     }

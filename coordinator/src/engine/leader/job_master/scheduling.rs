@@ -90,7 +90,9 @@ impl Slots {
     /// the meantime is asked for again, by a greater number than its former self used.
     fn hold_again(&mut self, slots: BTreeMap<SlotId, SlotRequestId>, last_request: SlotRequestId) {
         self.held.retain(|_, slot| slots.contains_key(slot));
-        self.owned = slots;
+        if !mutant::active(Mutant::FormerSlotsForgotten) {
+            self.owned = slots;
+        }
         self.last_request = self.last_request.max(last_request);
         self.requested = None;
     }

@@ -104,7 +104,10 @@ impl JobState {
         let wanted = settings.externalized == ExternalizedRetention::RetainOnEnd;
         // An older one is all that is left to such a job, and to take it is an operator's decision.
         let damaged = matches!(end, JobStatus::Failed(cause) if cause.kind == FailureKind::Restore);
-        let kept = damaged || (wanted || self.suspended_at.is_some()) && !matches!(end, JobStatus::Finished(_));
+        // Its sinks could not commit what its last checkpoint has, and nothing else has it.
+        let uncommitted = matches!(end, JobStatus::Failed(_)) && self.checkpoints.final_checkpoint.is_some();
+        let kept =
+            damaged || uncommitted || (wanted || self.suspended_at.is_some()) && !matches!(end, JobStatus::Finished(_));
         if kept {
             self.checkpoints.keep_completed();
         } else if self.schedule.is_some() {

@@ -33,7 +33,7 @@ fn state(vertex: u32, subtask: u32, id: u64) -> SubtaskState {
     SubtaskState(vec![StateHandle::File { path, offset: 0, length: 8, checksum: 7 }])
 }
 
-fn last_snapshot(vertex: u32, subtask: u32, id: u64) -> ExecutionState {
+pub(super) fn last_snapshot(vertex: u32, subtask: u32, id: u64) -> ExecutionState {
     let state = state(vertex, subtask, id);
     ExecutionState::Terminal(TerminalState::Finished { accumulators: [].into(), collected: vec![], state })
 }

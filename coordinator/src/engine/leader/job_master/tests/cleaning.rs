@@ -1,10 +1,10 @@
 //! What a job's master has deleted in the checkpoint storage.
 
 use tidemill_model::checkpoint::ExternalizedRetention;
-use tidemill_model::execution::{ExecutionState, TerminalState};
+use tidemill_model::execution::{ExecutionState, FailureKind, TerminalState};
 use tidemill_model::time::Timestamp;
 
-use super::checkpoints::{ALL, SECOND, checkpointed};
+use super::checkpoints::{ALL, SECOND, checkpointed, last_snapshot};
 use super::{CommandBody, FinalizationKind, Harness, JobMasterEvent, Response};
 use crate::engine::leader::job_master::StorageAnswer;
 use crate::engine::replicated::Garbage;
@@ -75,4 +75,18 @@ fn what_a_task_manager_wrote_after_the_end_of_its_job_is_deleted_when_it_comes_b
     assert_eq!(emptied(&mut harness), "");
     assert_eq!(harness.tick_after(SECOND * 2), "delete the folder\n");
     assert_eq!(emptied(&mut harness), "propose deleted the folder\nended\n");
+}
+
+/// Whatever retention says: its transactions were completed, are not all committed, and lie nowhere else.
+#[test]
+fn a_job_that_fails_because_its_sinks_cannot_commit_keeps_its_last_checkpoint() {
+    let mut harness = Harness::run(checkpointed());
+    ALL.iter().for_each(|&(v, s)| drop(harness.change(v, s, last_snapshot(v, s, 9))));
+    assert_eq!(harness.status(), "COMMITTING");
+    let last = harness.latest();
+    harness.finalized(1, FinalizationKind::Commit, Some(FailureKind::InvalidInput));
+    assert_eq!(harness.status(), "FAILING");
+    let ended = harness.finalized(1, FinalizationKind::Abort, None);
+    assert!(ended.ends_with("release slots\nended\n"), "nothing is deleted: {ended}");
+    assert_eq!((harness.status(), harness.latest()), ("FAILED", last));
 }
