@@ -184,3 +184,17 @@ fn a_snapshot_that_is_written_costs_no_copy() {
     put(&mut groups, key, 2);
     assert_eq!(place(&groups, key), before);
 }
+
+#[test]
+fn a_snapshot_beside_another_shows_what_was_changed_in_between() {
+    let (mut groups, all) = (groups(), keys().take(20_000).collect::<Vec<_>>());
+    all.iter().for_each(|key| put(&mut groups, *key, 1));
+    let first = groups.share();
+    all.iter().take(10).for_each(|key| put(&mut groups, *key, 2));
+    assert_eq!(beside(&groups).into_iter().flatten().sum::<usize>(), 10);
+    let second = groups.share();
+    all.iter().take(5).for_each(|key| put(&mut groups, *key, 3));
+    let third = groups.share();
+    let sums = [first, second, third].map(|frozen| contents(&frozen).values().sum::<u64>());
+    assert_eq!(sums, [20_000, 20_010, 20_015]);
+}
