@@ -69,6 +69,7 @@ verify-unsafe: setup ## The tests of what little code is unsafe, under valgrind.
 chaos: setup ## Break a cluster of real processes for three minutes and judge what it did; SEED=n for the same faults again.
 	$(ENVIRONMENT)
 	cargo build --workspace --bins
+	cargo build -p tidemill-chaos
 	"$(CARGO_TARGET_DIR)/debug/tidemill-jepsen" run --suite smoke $(if $(SEED),--seed $(SEED))
 
 # One seed is told aloud; without one, the two hundred of the tests.
@@ -105,7 +106,8 @@ chaos-mutants: setup ## Known bugs put back in real processes, one by one: does 
 	mkdir -p "$(CARGO_TARGET_DIR)/mutants"
 	cp "$(CARGO_TARGET_DIR)"/debug/tidemill-{coordinator,taskmanager} "$(CARGO_TARGET_DIR)/mutants/"
 	cargo build --workspace --bins
-	cp "$(CARGO_TARGET_DIR)"/debug/tidemill-jepsen{,-job} "$(CARGO_TARGET_DIR)/mutants/"
+	cargo build -p tidemill-chaos
+	cp "$(CARGO_TARGET_DIR)"/debug/{tidemill-jepsen{,-job},libtidemill_chaos.so} "$(CARGO_TARGET_DIR)/mutants/"
 	"$(CARGO_TARGET_DIR)/mutants/tidemill-jepsen" mutants
 
 fix: setup ## Formatting and what Clippy can repair by itself.

@@ -10,6 +10,7 @@ guarded=(
   "dataflow/src/runtime/process/descriptor.rs tidemill-dataflow runtime::process"
   "dataflow/src/state/prefetch.rs tidemill-dataflow state::"
   "jepsen/src/disk/power.rs tidemill-jepsen disk::power"
+  "jepsen-shim/src/lib.rs tidemill-chaos tests"
 )
 
 command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind, then try again" >&2; exit 1; }

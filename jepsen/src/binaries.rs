@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use tidemill_model::mutant::Mutant;
 
+use crate::shim::LIBRARY;
+
 /// Where the binaries are.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -14,6 +16,8 @@ pub struct Binaries {
     pub task_manager: PathBuf,
     /// `tidemill-jepsen-job`.
     pub job: PathBuf,
+    /// The library that is preloaded into servers, if it is there and they load it.
+    pub library: PathBuf,
     /// The known bug that servers are told to put back; only binaries with the feature `mutants` do.
     pub mutant: Option<Mutant>,
 }
@@ -37,6 +41,12 @@ impl Binaries {
             found.with_context(|| format!("find {}: build it, or name its folder by TIDEMILL_BIN_DIR", path.display()))
         };
         let (coordinator, task_manager) = (find("tidemill-coordinator")?, find("tidemill-taskmanager")?);
-        Ok(Self { coordinator, task_manager, job: find("tidemill-jepsen-job")?, mutant: None })
+        Ok(Self {
+            coordinator,
+            task_manager,
+            job: find("tidemill-jepsen-job")?,
+            library: folder.join(LIBRARY),
+            mutant: None,
+        })
     }
 }

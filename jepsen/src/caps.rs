@@ -5,9 +5,10 @@ use std::sync::OnceLock;
 
 use anyhow::Context;
 
-use crate::disk;
+use crate::binaries::Binaries;
 use crate::process::cgroup::Cgroup;
 use crate::topo::command::run;
+use crate::{disk, shim};
 
 /// One capability.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,7 @@ fn try_all() -> Vec<Capability> {
         capability("namespaces", "--net veth", namespaces()),
         capability("cgroup", "killing all of a host at once, finding what is left", cgroup()),
         capability("disk", "power loss", root().and_then(|()| disk::trial())),
+        capability("shim", "syncs that are skipped, late or fail", shim()),
         capability("procfs", "proofs that processes stopped, stayed, ended", procfs()),
         capability("netem", "packet faults in the kernel", netem()),
     ]
@@ -88,6 +90,11 @@ fn cgroup() -> anyhow::Result<()> {
     let run = format!("t{}", std::process::id());
     drop(Cgroup::create(&run, "trial")?);
     crate::process::cgroup::remove_all(&run).map(drop)
+}
+
+fn shim() -> anyhow::Result<()> {
+    let binaries = Binaries::find()?;
+    shim::trial(&binaries.coordinator, &binaries.library)
 }
 
 fn procfs() -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use crate::host::{Host, Role};
 use crate::process::cgroup::Cgroup;
 use crate::process::{Process, Program};
 use crate::topo::Net;
-pub use disks::Disks;
+pub use disks::{Controls, Disks};
 
 /// The client port of every coordinator; each host has its own address.
 const CLIENT_PORT: u16 = 6123;
@@ -57,6 +57,8 @@ pub struct Cluster {
     pub clients: Clients,
     /// The disks that can lose their power; or why there are none.
     pub disks: Disks,
+    /// What the syncs of servers are told; or why they cannot be.
+    pub controls: Controls,
     run: String,
     binaries: Binaries,
     folders: Folders,
@@ -97,9 +99,10 @@ impl Cluster {
             }
         }
         let disks = disks::make(run, hosts, &folders.data)?;
+        let controls = disks::controls(hosts, &folders.data)?;
         let (processes, incarnations) = (BTreeMap::new(), BTreeMap::new());
         let (run, hosts) = (run.to_owned(), hosts.to_vec());
-        Ok(Self { net, clients, disks, run, binaries, folders, hosts, cgroups, processes, incarnations })
+        Ok(Self { net, clients, disks, controls, run, binaries, folders, hosts, cgroups, processes, incarnations })
     }
 
     /// The hosts of a role.
@@ -163,11 +166,12 @@ impl Cluster {
     ///
     /// When one runs already, or it does not start.
     pub fn start(&mut self, host: Host) -> anyhow::Result<()> {
-        let program = match host.role {
+        let mut program = match host.role {
             Role::Coordinator => self.coordinator(host),
             Role::TaskManager => self.task_manager(host),
             Role::Client => bail!("start {host}: clients run in the harness"),
         };
+        program.environment.extend(self.preloaded(host));
         self.launch(host, &program)
     }
 

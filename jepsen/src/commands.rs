@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use tidemill_model::mutant::Mutant;
 
 use crate::binaries::Binaries;
+use crate::bug::Bug;
 use crate::check::verdict::{Totals, Verdict};
 use crate::clean;
 use crate::cluster::Containment;
@@ -60,7 +60,7 @@ enum Command {
         /// The run's folder.
         run: PathBuf,
     },
-    /// Puts known bugs back, one by one, and sees whether the checker named for each finds it; needs servers that are
+    /// Puts known bugs back, one by one, and sees whether the checker named for each finds it; most need servers that are
     /// built with the feature `mutants`.
     Mutants {
         /// Only these.
@@ -87,9 +87,10 @@ struct RunArguments {
     /// How long the random suite breaks things, in seconds.
     #[arg(long, default_value_t = 60)]
     time: u64,
-    /// A known bug to put back, in servers that are built with the feature `mutants`.
+    /// A known bug to put back: `unsynced-log`, `unsynced-identity`, or one of servers that are built with the feature
+    /// `mutants`.
     #[arg(long)]
-    mutant: Option<Mutant>,
+    mutant: Option<Bug>,
     #[command(flatten)]
     placement: Placement,
 }
@@ -144,7 +145,13 @@ pub fn execute(arguments: &Arguments) -> anyhow::Result<u8> {
                 Suite::Smoke => schedule::smoke(seed),
                 Suite::Random => schedule::random(seed, Duration::from_secs(arguments.time)),
             };
-            code_of(run_schedule(&schedule, &arguments.placement, arguments.mutant))
+            let ran = run_schedule(&schedule, &arguments.placement, arguments.mutant)?;
+            match arguments.suite {
+                Suite::Smoke if arguments.mutant.is_none() => {
+                    mutants::with_negative_control(ran.totals, seed, &arguments.placement)
+                }
+                Suite::Smoke | Suite::Random => Ok(ran.totals.exit_code),
+            }
         }
         Command::Replay { schedule, placement } => {
             let text = std::fs::read_to_string(schedule).with_context(|| format!("read {}", schedule.display()))?;
@@ -190,11 +197,12 @@ fn doctor() -> u8 {
 }
 
 /// Carries a schedule out, stores what was recorded, and judges it: also what there is of a run that broke off.
-pub(crate) fn run_schedule(
-    schedule: &Schedule,
-    placement: &Placement,
-    mutant: Option<Mutant>,
-) -> anyhow::Result<Verdicts> {
+pub(crate) fn run_schedule(schedule: &Schedule, placement: &Placement, bug: Option<Bug>) -> anyhow::Result<Verdicts> {
+    let (mutant, bug) = match bug {
+        None => (None, None),
+        Some(Bug::Server(mutant)) => (Some(mutant), None),
+        Some(Bug::Disk(bug)) => (None, Some(bug)),
+    };
     let binaries = Binaries { mutant, ..Binaries::find()? };
     let lock = Lock::fresh()?;
     let path =
@@ -208,7 +216,7 @@ pub(crate) fn run_schedule(
     let net = network(placement.net, &lock, schedule)?;
     folder.begin(schedule, &environment(schedule, &path, net.name(), containment))?;
     println!("suite {} seed {} in {}", schedule.suite, schedule.seed, path.display());
-    let setup = Setup { run: lock.run().to_owned(), net, containment, binaries, folder: path.clone() };
+    let setup = Setup { run: lock.run().to_owned(), net, containment, binaries, bug, folder: path.clone() };
     let mut recorded = Run::default();
     let carried = run::carry_out(setup, schedule, &mut recorded);
     cgroup::remove_all(lock.run())?;
@@ -217,8 +225,9 @@ pub(crate) fn run_schedule(
     drop(lock);
     let verdicts = judge(&folder)?;
     carried?;
-    if verdicts.totals.exit_code == 0 {
-        // What a success left on disk tells nothing; of a failure everything is kept.
+    if verdicts.totals.exit_code == 0 || mutant.is_some() || bug.is_some() {
+        // What a success left on disk tells nothing, nor what a bug left that is known; of any other failure everything
+        // is kept.
         drop(std::fs::remove_dir_all(folder.file("data")));
     }
     Ok(verdicts)

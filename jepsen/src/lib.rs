@@ -4,6 +4,7 @@
 //! `topo`, `process` and `nemesis` act on the machine; `check`, `export` and `report` are pure functions of a run's folder.
 
 pub mod binaries;
+pub mod bug;
 pub mod caps;
 pub mod check;
 pub mod clean;
@@ -28,5 +29,6 @@ pub mod rundir;
 pub mod schedule;
 pub mod seed;
 pub mod sequence;
+pub mod shim;
 pub mod topo;
 pub mod workload;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use tidemill_model::id::JobId;
 
 use crate::binaries::Binaries;
+use crate::bug::DiskBug;
 use crate::client::{Client, Preference, Recorder, Request};
 use crate::clock;
 use crate::cluster::{Cluster, Containment, Folders};
@@ -17,7 +18,7 @@ use crate::nemesis;
 use crate::observe::{self, ProcessWatch, Seen};
 use crate::process::{self, procfs};
 use crate::record::{PhaseTimes, Run};
-use crate::schedule::{Form, Phase, Schedule, Work};
+use crate::schedule::{Fault, Form, Phase, Schedule, Work};
 use crate::seed::Stream;
 use crate::sequence::conduct::Conduct;
 use crate::topo::Net;
@@ -48,6 +49,8 @@ pub struct Setup {
     pub containment: Containment,
     /// The binaries.
     pub binaries: Binaries,
+    /// A bug that the preloaded library makes.
+    pub bug: Option<DiskBug>,
     /// The run's folder.
     pub folder: PathBuf,
 }
@@ -81,6 +84,7 @@ pub fn carry_out(setup: Setup, schedule: &Schedule, run: &mut Run) -> anyhow::Re
     }
     let mut cluster =
         Cluster::new(&setup.run, setup.net, &hosts(schedule), setup.containment, setup.binaries, folders.clone())?;
+    setup.bug.map_or(Ok(()), |bug| bug.before_boot(&cluster))?;
     println!("boot");
     cluster.boot()?;
     let job = cluster.submit_stream(STREAM_RATE)?;
@@ -89,7 +93,7 @@ pub fn carry_out(setup: Setup, schedule: &Schedule, run: &mut Run) -> anyhow::Re
         let output = read_output(&folders.output)?;
         Ok((output.buckets.values().filter(|buckets| buckets.len() > 2).count() >= slots).then_some(()))
     })?;
-    let stepper = Stepper::new(&cluster, job, (folder, schedule.seed));
+    let stepper = Stepper::new(&cluster, job, setup.bug, (folder, schedule.seed));
     let stepped = stepper.carry_out(&mut cluster, schedule, run);
     run.leftovers.extend(cluster.stop()?);
     run.output = read_output(&folders.output)?;
@@ -101,6 +105,7 @@ pub fn carry_out(setup: Setup, schedule: &Schedule, run: &mut Run) -> anyhow::Re
 
 /// What a run's phases share.
 struct Stepper {
+    bug: Option<DiskBug>,
     /// The run's folder.
     folder: PathBuf,
     /// The streaming job, until it is cancelled.
@@ -114,7 +119,7 @@ struct Stepper {
 }
 
 impl Stepper {
-    fn new(cluster: &Cluster, job: JobId, (folder, seed): (PathBuf, u64)) -> Self {
+    fn new(cluster: &Cluster, job: JobId, bug: Option<DiskBug>, (folder, seed): (PathBuf, u64)) -> Self {
         let (stage, recorder, seen) = (Stage::new(), Recorder::default(), Seen::default());
         observe::watch_cluster(cluster, job, &stage, &seen);
         let watch = ProcessWatch::start(cluster, &seen);
@@ -138,7 +143,7 @@ impl Stepper {
             workers.push(cluster.clients.spawn(worker));
         }
         let stream = Some(job);
-        Self { folder, stream, stage, recorder, seen, workers, watch, chance: Stream::new(seed, "targets") }
+        Self { bug, folder, stream, stage, recorder, seen, workers, watch, chance: Stream::new(seed, "targets") }
     }
 
     /// Whatever goes wrong, what has been recorded until then is kept.
@@ -187,11 +192,17 @@ impl Stepper {
 
     fn break_things(&mut self, cluster: &mut Cluster, phase: &Phase, run: &mut Run) -> anyhow::Result<()> {
         let from = clock::now();
+        let loses_power = phase.faults.iter().any(|entry| entry.fault == Fault::PowerLoss);
+        let bug = self.bug.filter(|_| loses_power);
+        bug.map_or(Ok(()), |bug| bug.before_power_loss(cluster))?;
         for entry in &phase.faults {
             wait_until(from + clock::nanos(entry.begins()));
             run.faults.push(nemesis::fire(cluster, &phase.name, entry, &mut self.chance)?);
         }
         wait_until(from + clock::nanos(Duration::from_millis(phase.time_ms)));
+        if let Some(bug) = bug {
+            println!("  {} syncs were skipped", bug.after_power_loss(cluster)?);
+        }
         run.complaints.extend(cluster.ended_by_themselves()?);
         Ok(())
     }

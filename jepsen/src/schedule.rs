@@ -214,6 +214,22 @@ fn power_loss(chance: &mut Stream) -> Phase {
     phase("power-loss", 16_000, 2, vec![leader, all])
 }
 
+/// All coordinators' power goes at once, while clients write.
+#[must_use]
+pub fn lose_power_of_all(seed: u64) -> Schedule {
+    let mut chance = Stream::new(seed, "schedule");
+    let all = fault(&mut chance, 3_000, Fault::PowerLoss, Target::AllCoordinators, 500);
+    alone(seed, phase("power-loss", 10_000, 1, vec![all]))
+}
+
+/// A follower's power goes once.
+#[must_use]
+pub fn lose_power_of_follower(seed: u64) -> Schedule {
+    let mut chance = Stream::new(seed, "schedule");
+    let follower = fault(&mut chance, 1_000, Fault::PowerLoss, Target::Follower, 1_000);
+    alone(seed, phase("power-loss", 8_000, 0, vec![follower]))
+}
+
 /// A leader that dies once.
 #[must_use]
 pub fn kill_once(seed: u64) -> Schedule {
@@ -290,6 +306,8 @@ mod tests {
             check(&pause_often(seed));
             check(&sequence::kill_executors(seed));
             check(&sequence::kill_leader_and_executors(seed));
+            check(&lose_power_of_all(seed));
+            check(&lose_power_of_follower(seed));
         }
     }
 

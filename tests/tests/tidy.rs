@@ -14,7 +14,7 @@ use serde_json::Value;
 use code::{code_only, words};
 
 /// Each crate and the crates of the workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("tidemill-model", &[]),
     ("tidemill-proto", &["tidemill-model"]),
     ("tidemill-event-log", &["tidemill-model"]),
@@ -43,6 +43,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         ],
     ),
     ("tidemill-jepsen", &["tidemill-model", "tidemill"]),
+    ("tidemill-chaos", &[]),
 ];
 
 /// Words that pure code has no use for: effects, clocks, chance, hash order.

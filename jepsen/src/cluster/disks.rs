@@ -1,4 +1,4 @@
-//! The disks of a cluster's hosts, and the end of everything on a host at once.
+//! The disks of a cluster's hosts, what their syncs are told, and the end of everything on a host at once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,9 +11,13 @@ use crate::clock;
 use crate::disk::Disk;
 use crate::host::{Host, Role};
 use crate::process::ended;
+use crate::shim::Control;
 
 /// The disk of each host that runs a server; or why there are none.
 pub type Disks = Result<BTreeMap<Host, Disk>, String>;
+
+/// The control file of each host that runs a server; or why there are none.
+pub type Controls = Result<BTreeMap<Host, Control>, String>;
 
 /// Makes a disk for each server, where this machine allows it; without, their data is in ordinary folders.
 pub(super) fn make(run: &str, hosts: &[Host], folder: &Path) -> anyhow::Result<Disks> {
@@ -29,7 +33,38 @@ pub(super) fn make(run: &str, hosts: &[Host], folder: &Path) -> anyhow::Result<D
     Ok(Ok(servers.map(disk).collect::<anyhow::Result<_>>()?))
 }
 
+/// Makes a control file for each server, about the files in its data directory, where servers load the library for it.
+pub(super) fn controls(hosts: &[Host], folder: &Path) -> anyhow::Result<Controls> {
+    if let Some(missing) = caps::lacks("shim") {
+        println!("SKIPPED({missing}): syncs of servers cannot be told to fail");
+        return Ok(Err(missing));
+    }
+    let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+    let servers = hosts.iter().filter(|host| host.role != Role::Client);
+    let control = |host: &Host| {
+        let (path, prefix) = (folder.join(format!("{host}.control")), folder.join(host.to_string()));
+        anyhow::Ok((*host, Control::make(&path, &prefix)?))
+    };
+    Ok(Ok(servers.map(control).collect::<anyhow::Result<_>>()?))
+}
+
 impl Cluster {
+    /// The control file of a host.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub fn control(&self, host: Host) -> anyhow::Result<&Control> {
+        let controls = self.controls.as_ref().map_err(|missing| anyhow!("control the syncs of {host}: {missing}"))?;
+        controls.get(&host).with_context(|| format!("control the syncs of {host}: it runs no server"))
+    }
+
+    /// What a server needs in its environment for that.
+    pub(super) fn preloaded(&self, host: Host) -> Vec<(String, String)> {
+        let control = self.controls.as_ref().ok().and_then(|controls| controls.get(&host));
+        control.map(|control| control.environment(&self.binaries.library)).unwrap_or_default()
+    }
+
     /// The disk of a host.
     ///
     /// # Errors

@@ -24,11 +24,12 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// When it is not accepted, or a former program still runs.
+    /// When it is not accepted, or a former program does not end.
     pub fn submit(&mut self, parallelism: usize, settings: &[String], arguments: &[String]) -> anyhow::Result<JobId> {
-        if self.exited(Host::client())?.is_some() {
-            drop(self.take(Host::client()));
-        }
+        // A program hears of its job's end a little later than the executors that the job had.
+        self.until("the former job's program has ended", |cluster| {
+            Ok(cluster.exited(Host::client())?.map(|_| drop(cluster.take(Host::client()))))
+        })?;
         let coordinators: Vec<String> = self.addresses().into_values().collect();
         let mut words =
             vec!["--coordinators".to_owned(), coordinators.join(","), "-p".to_owned(), parallelism.to_string()];
