@@ -20,6 +20,12 @@ pub enum Fault {
     /// What was not synced is lost on the host's disk, and everything on the host ends with it; both are back when the
     /// fault ends.
     PowerLoss,
+    /// Each sync takes half a second.
+    SlowSync,
+    /// One sync fails; a server that ends by that is started again when the fault ends.
+    FailSync,
+    /// Writes find no room; when there is some again, the server is started anew.
+    DiskFull,
     /// SIGSTOP until the fault ends.
     Pause,
     /// The host and all others but the clients lose each other's packets.
@@ -36,7 +42,7 @@ impl Fault {
     pub fn package(self) -> &'static str {
         match self {
             Self::Kill | Self::KillExecutor => "kill",
-            Self::PowerLoss => "disk",
+            Self::PowerLoss | Self::SlowSync | Self::FailSync | Self::DiskFull => "disk",
             Self::Pause => "pause",
             Self::Isolate | Self::IsolateOut | Self::IsolateIn => "partition",
         }
@@ -49,6 +55,9 @@ impl Fault {
             Self::Kill => "kill",
             Self::KillExecutor => "kill-executor",
             Self::PowerLoss => "power-loss",
+            Self::SlowSync => "slow-sync",
+            Self::FailSync => "fail-sync",
+            Self::DiskFull => "disk-full",
             Self::Pause => "pause",
             Self::Isolate => "isolate",
             Self::IsolateOut => "isolate-out",
@@ -211,7 +220,7 @@ pub fn smoke(seed: u64) -> Schedule {
 fn power_loss(chance: &mut Stream) -> Phase {
     let leader = fault(chance, 1_000, Fault::PowerLoss, Target::Leader, 2_000);
     let all = fault(chance, 8_000, Fault::PowerLoss, Target::AllCoordinators, 1_500);
-    phase("power-loss", 16_000, 2, vec![leader, all])
+    phase("power-loss", 18_500, 2, vec![leader, all])
 }
 
 /// All coordinators' power goes at once, while clients write.
@@ -261,7 +270,17 @@ const RECOVERY_MS: u64 = 12_000;
 pub fn random(seed: u64, time: Duration) -> Schedule {
     let mut chance = Stream::new(seed, "schedule");
     let total = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let faults = [Fault::Kill, Fault::PowerLoss, Fault::Pause, Fault::Isolate, Fault::IsolateOut, Fault::IsolateIn];
+    let faults = [
+        Fault::Kill,
+        Fault::PowerLoss,
+        Fault::SlowSync,
+        Fault::FailSync,
+        Fault::DiskFull,
+        Fault::Pause,
+        Fault::Isolate,
+        Fault::IsolateOut,
+        Fault::IsolateIn,
+    ];
     let targets = [Target::Leader, Target::Leader, Target::Follower];
     let mut entries = Vec::new();
     let mut at_ms = 1_000 + chance.below(JITTER_MS);
@@ -321,6 +340,6 @@ mod tests {
 
     #[test]
     fn the_smoke_suite_fits_the_continuous_build() {
-        assert!(smoke(0).time() < Duration::from_secs(166), "{:?}", smoke(0).time());
+        assert!(smoke(0).time() < Duration::from_secs(169), "{:?}", smoke(0).time());
     }
 }

@@ -112,7 +112,13 @@ pub fn no_older_decision(events: &[EventRecord]) -> Verdict {
 pub fn isolated_leader_is_silent(run: &Run, phase: &str) -> Verdict {
     let isolations = run.faults_of(phase).filter(|fault| match fault.fault {
         Fault::Isolate | Fault::IsolateOut | Fault::IsolateIn => matches!(fault.proof, Proof::Fired(_)),
-        Fault::Kill | Fault::KillExecutor | Fault::PowerLoss | Fault::Pause => false,
+        Fault::Kill
+        | Fault::KillExecutor
+        | Fault::PowerLoss
+        | Fault::SlowSync
+        | Fault::FailSync
+        | Fault::DiskFull
+        | Fault::Pause => false,
     });
     let (mut asked, mut cut_off) = (0, 0);
     for fault in isolations {

@@ -1,5 +1,6 @@
 //! The nemeses: each breaks something, undoes it, and brings the proof that it was broken.
 
+mod disk;
 mod kill;
 mod kill_executor;
 mod partition;
@@ -33,6 +34,9 @@ fn nemesis(fault: Fault) -> Box<dyn Nemesis> {
     match fault {
         Fault::Kill => Box::new(kill::Kill),
         Fault::KillExecutor => Box::new(kill_executor::KillExecutor),
+        Fault::SlowSync => Box::new(disk::DiskFault::slow()),
+        Fault::FailSync => Box::new(disk::DiskFault::fails_once()),
+        Fault::DiskFull => Box::new(disk::DiskFault::full()),
         Fault::PowerLoss => Box::new(power::PowerLoss),
         Fault::Pause => Box::new(pause::Pause),
         Fault::Isolate => Box::new(partition::Partition::both_ways()),
