@@ -1,6 +1,8 @@
 //! The thread that writes the snapshots of all sub-tasks of this process, while they go on.
+//!
+//! It hears of all that has come before it writes on: a snapshot that nobody waits for is not written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tidemill_failpoint::FailPoint;
@@ -11,10 +13,12 @@ use super::file::CheckpointFile;
 use super::local::LocalCopies;
 use super::subtask::{self, Base, Occasion};
 use super::{Checkpointing, Error, StatePart, waiting_runtime};
+use crate::engine::awaited::Awaited;
 use crate::runtime::executor::ExecutorEvent;
 use crate::runtime::spawn::{TaskKind, spawn};
 
-/// How many messages may wait: some for each sub-task of a large process, whose frozen states they hold.
+/// How many messages may wait to be heard, and as many to be obeyed: some for each sub-task of a large process, whose
+/// frozen states they hold.
 const MESSAGES: usize = 1024;
 
 /// By how much the thread is nicer than tasks.
@@ -54,19 +58,7 @@ impl SnapshotWriter {
     ) -> Result<Self, Error> {
         let (sender, messages) = bounded(MESSAGES);
         let runtime = waiting_runtime()?;
-        let copies = LocalCopies::new(checkpointing.storage.local_copy().cloned(), process.clone());
-        let writer = Writer {
-            copies,
-            checkpointing,
-            process,
-            events,
-            pending: BTreeMap::new(),
-            completed: CheckpointId(0),
-            closed: BTreeSet::new(),
-            ended: BTreeSet::new(),
-            bases: BTreeMap::new(),
-            written: BTreeMap::new(),
-        };
+        let writer = Writer::new(checkpointing, process, events);
         spawn(TaskKind::Control, "snapshot writer", move || runtime.block_on(writer.run(&messages)))
             .map_err(Error::Start)?;
         Ok(Self { messages: sender })
@@ -109,6 +101,8 @@ struct Writer {
     copies: LocalCopies,
     process: String,
     events: Sender<ExecutorEvent>,
+    /// Those that were heard of.
+    awaited: Awaited,
     pending: BTreeMap<CheckpointId, Pending>,
     /// The newest that is committed; older ones are done with.
     completed: CheckpointId,
@@ -134,11 +128,65 @@ fn yield_to_tasks() {
 }
 
 impl Writer {
+    fn new(checkpointing: Checkpointing, process: String, events: Sender<ExecutorEvent>) -> Self {
+        Self {
+            copies: LocalCopies::new(checkpointing.storage.local_copy().cloned(), process.clone()),
+            awaited: Awaited::new(checkpointing.settings.concurrent_max),
+            checkpointing,
+            process,
+            events,
+            pending: BTreeMap::new(),
+            completed: CheckpointId(0),
+            closed: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            bases: BTreeMap::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
     async fn run(mut self, messages: &Receiver<Message>) {
         yield_to_tasks();
-        for message in messages {
-            self.obey(message).await;
+        // In their order, and each of them heard once.
+        let mut heard = VecDeque::new();
+        loop {
+            let first = if heard.is_empty() { messages.recv().ok() } else { None };
+            let room = MESSAGES.saturating_sub(heard.len());
+            for message in first.into_iter().chain(messages.try_iter().take(room)) {
+                self.hear(&message);
+                heard.push_back(message);
+            }
+            match heard.pop_front() {
+                Some(message) => self.obey(message).await,
+                None => return,
+            }
         }
+    }
+
+    /// Takes note of what a message says of checkpoints as a whole, before those that came earlier are obeyed.
+    fn hear(&mut self, message: &Message) {
+        match message {
+            Message::Trigger { checkpoint, .. } => {
+                for superseded in self.awaited.triggered(*checkpoint) {
+                    // One that was acknowledged may be committed yet, and built on then.
+                    if superseded > self.completed && !self.closed.contains(&superseded) {
+                        self.give_up(superseded);
+                    }
+                }
+            }
+            Message::Aborted(checkpoint) => {
+                self.awaited.aborted(*checkpoint);
+                self.give_up(*checkpoint);
+            }
+            Message::Completed(checkpoint) => self.awaited.completed(*checkpoint),
+            Message::Snapshot { .. } | Message::Last { .. } | Message::Ended(_) => {}
+        }
+    }
+
+    fn give_up(&mut self, checkpoint: CheckpointId) {
+        self.pending.remove(&checkpoint);
+        self.written.remove(&checkpoint);
+        self.closed.insert(checkpoint);
+        self.copies.aborted(checkpoint);
     }
 
     async fn obey(&mut self, message: Message) {
@@ -169,12 +217,7 @@ impl Writer {
                 self.completed = self.completed.max(checkpoint);
                 self.copies.completed(self.completed);
             }
-            Message::Aborted(checkpoint) => {
-                self.pending.remove(&checkpoint);
-                self.written.remove(&checkpoint);
-                self.closed.insert(checkpoint);
-                self.copies.aborted(checkpoint);
-            }
+            Message::Aborted(checkpoint) => self.give_up(checkpoint),
         }
     }
 
@@ -315,3 +358,6 @@ impl Writer {
         let _ = self.events.send(ExecutorEvent::Checkpoint(CheckpointReport { attempt, checkpoint, outcome }));
     }
 }
+
+#[cfg(test)]
+mod tests;
