@@ -20,7 +20,8 @@ pub(super) fn with_later_entries<S>(requests: S) -> impl Stream<Item = AppendEnt
 where
     S: Stream<Item = AppendEntriesRequest> + Unpin,
 {
-    stream::unfold(requests, |mut requests| async {
+    // Its end may be seen while a request is held back, and openraft's must not be polled again then.
+    stream::unfold(requests.fuse(), |mut requests| async {
         let mut request = requests.next().await?;
         let until = Instant::now() + HELD_BACK;
         while request.entries.is_empty() {
@@ -65,6 +66,13 @@ mod tests {
         let requests = [request(4, &[5]), request(5, &[]), request(5, &[6, 7]), request(6, &[]), request(7, &[])];
         let sent: Vec<_> = with_later_entries(stream::iter(requests)).map(|request| text(&request)).collect().await;
         assert_eq!(sent, ["4 [5]", "5 [6, 7]", "7 []"]);
+    }
+
+    #[tokio::test]
+    async fn requests_that_end_while_one_is_held_back_are_not_asked_for_more() {
+        let requests = stream::unfold(vec![request(5, &[])], async |mut left| Some((left.pop()?, left)));
+        let sent: Vec<_> = with_later_entries(Box::pin(requests)).map(|request| text(&request)).collect().await;
+        assert_eq!(sent, ["5 []"], "an unfolded stream panics when it is polled after its end");
     }
 
     #[tokio::test]
