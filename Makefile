@@ -104,10 +104,9 @@ chaos-mutants: setup ## Known bugs put back in real processes, one by one: does 
 	servers="-p tidemill-coordinator -p tidemill-taskmanager --bins --features tidemill-coordinator/raft"
 	cargo build $$servers --features tidemill-coordinator/mutants,tidemill-taskmanager/mutants
 	mkdir -p "$(CARGO_TARGET_DIR)/mutants"
-	cp "$(CARGO_TARGET_DIR)"/debug/tidemill-{coordinator,taskmanager} "$(CARGO_TARGET_DIR)/mutants/"
-	cargo build --workspace --bins
+	cargo build -p tidemill-jepsen --bins --features tidemill-jepsen/mutants
 	cargo build -p tidemill-chaos
-	cp "$(CARGO_TARGET_DIR)"/debug/{tidemill-jepsen{,-job},libtidemill_chaos.so} "$(CARGO_TARGET_DIR)/mutants/"
+	cp "$(CARGO_TARGET_DIR)"/debug/{tidemill-{coordinator,taskmanager,jepsen,jepsen-job},libtidemill_chaos.so} "$(CARGO_TARGET_DIR)/mutants/"
 	"$(CARGO_TARGET_DIR)/mutants/tidemill-jepsen" mutants
 
 fix: setup ## Formatting and what Clippy can repair by itself.

@@ -6,7 +6,7 @@ use tidemill_model::mutant::Mutant;
 use crate::bug::{Bug, DiskBug};
 use crate::check::verdict::{Finding, Totals, Verdict};
 use crate::commands::{Placement, run_schedule};
-use crate::schedule::{self, Schedule};
+use crate::schedule::{self, Schedule, sequence};
 
 /// How often a bug may get away before it counts as not found: whether it shows is a matter of moments.
 const TRIES: u64 = 3;
@@ -25,11 +25,19 @@ struct Row {
 const UNSYNCED_LOG: Row =
     Row { bug: Bug::Disk(DiskBug::UnsyncedLog), schedule: schedule::lose_power_of_all, checker: "K3" };
 
-const MATRIX: [Row; 4] = [
+const MATRIX: [Row; 8] = [
     Row { bug: Bug::Server(Mutant::RestartsAtTakeover), schedule: schedule::kill_once, checker: "D1" },
     Row { bug: Bug::Server(Mutant::ReadsWithoutQuorum), schedule: schedule::pause_often, checker: "K1" },
     UNSYNCED_LOG,
     Row { bug: Bug::Disk(DiskBug::UnsyncedIdentity), schedule: schedule::lose_power_of_follower, checker: "P1" },
+    Row { bug: Bug::Server(Mutant::SourceOffsetOffByOne), schedule: sequence::kill_executors, checker: "X1" },
+    Row { bug: Bug::Server(Mutant::SinkCommitsAtBarrier), schedule: sequence::kill_executors, checker: "X1" },
+    Row { bug: Bug::Server(Mutant::RestoresSecondNewest), schedule: sequence::kill_executors, checker: "C3" },
+    Row {
+        bug: Bug::Server(Mutant::CheckpointCounterInMemory),
+        schedule: sequence::kill_leader_and_executors,
+        checker: "C1",
+    },
 ];
 
 /// Puts the bugs back, one by one; the exit code is 0 when each is found and the same schedules pass without them.

@@ -26,6 +26,8 @@ pub enum Fault {
     FailSync,
     /// Writes find no room; when there is some again, the server is started anew.
     DiskFull,
+    /// While a task manager is dead, by SIGKILL, the newest checkpoint of the job that runs is damaged on the disk.
+    DamageCheckpoint,
     /// SIGSTOP until the fault ends.
     Pause,
     /// The host and all others but the clients lose each other's packets.
@@ -42,7 +44,7 @@ impl Fault {
     pub fn package(self) -> &'static str {
         match self {
             Self::Kill | Self::KillExecutor => "kill",
-            Self::PowerLoss | Self::SlowSync | Self::FailSync | Self::DiskFull => "disk",
+            Self::PowerLoss | Self::SlowSync | Self::FailSync | Self::DiskFull | Self::DamageCheckpoint => "disk",
             Self::Pause => "pause",
             Self::Isolate | Self::IsolateOut | Self::IsolateIn => "partition",
         }
@@ -58,6 +60,7 @@ impl Fault {
             Self::SlowSync => "slow-sync",
             Self::FailSync => "fail-sync",
             Self::DiskFull => "disk-full",
+            Self::DamageCheckpoint => "damage-checkpoint",
             Self::Pause => "pause",
             Self::Isolate => "isolate",
             Self::IsolateOut => "isolate-out",
@@ -78,6 +81,8 @@ pub enum Target {
     AllCoordinators,
     /// A task manager.
     TaskManager,
+    /// Every task manager.
+    AllTaskManagers,
     /// The leading coordinator and a task manager.
     LeaderAndTaskManager,
     /// One host.
@@ -132,6 +137,8 @@ pub enum Form {
     Suspended,
     /// Cancelled in the middle.
     Canceled,
+    /// It fails, since the checkpoint that it has to go on from is damaged.
+    Damaged,
 }
 
 /// What has to happen in a phase, else it proves nothing.

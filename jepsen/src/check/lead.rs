@@ -118,6 +118,7 @@ pub fn isolated_leader_is_silent(run: &Run, phase: &str) -> Verdict {
         | Fault::SlowSync
         | Fault::FailSync
         | Fault::DiskFull
+        | Fault::DamageCheckpoint
         | Fault::Pause => false,
     });
     let (mut asked, mut cut_off) = (0, 0);

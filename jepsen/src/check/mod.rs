@@ -20,7 +20,7 @@ pub mod verdict;
 pub mod wgl;
 
 use crate::record::Run;
-use crate::schedule::Work;
+use crate::schedule::{Form, Work};
 use verdict::{Finding, Verdict};
 
 /// The column of findings that are about the whole run.
@@ -84,7 +84,7 @@ pub fn all(run: &Run) -> Vec<Finding> {
     say("L2", WHOLE, fence::no_older_epoch(&run.events));
     say("L3", WHOLE, lead::no_older_decision(&run.events));
     say("L4", WHOLE, fence::one_execution(&run.events));
-    say("P1", WHOLE, logs::check(&run.complaints));
+    say("P1", WHOLE, logs::check(&run.complaints, &run.faults));
     say("Z1", WHOLE, logs::nothing_left(&run.leftovers));
     say("V1", WHOLE, vacuity::operations(run));
     findings
@@ -99,7 +99,12 @@ fn sequence(run: &Run, phase: &str, say: &mut impl FnMut(&str, &str, Verdict)) {
     say("C1", phase, checkpoints::ids(record, &run.events));
     say("C2", phase, checkpoints::newest(record));
     say("C3", phase, checkpoints::restores(record, &run.events));
-    say("C4", phase, offsets::check(record, &run.events));
-    say("C5", phase, retained::complete(record, &run.events));
+    if record.form == Form::Damaged {
+        // No reader gets so far as to go on.
+        say("C5", phase, retained::loud(record, &run.events));
+    } else {
+        say("C4", phase, offsets::check(record, &run.events));
+        say("C5", phase, retained::complete(record, &run.events));
+    }
     say("Z1", phase, retained::nothing_left(record, &run.events));
 }

@@ -85,7 +85,7 @@ fn lines(files: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &st
     files.iter().flat_map(|(name, text)| text.lines().map(move |line| (name, line)))
 }
 
-/// Each number once: all of them, or of a job that was cancelled those up to one place in each split.
+/// Each number once: all of them, or of a job that did not finish those up to one place in each split.
 fn exact_numbers(record: &SequenceRecord, numbers: &BTreeMap<u64, u32>) -> Option<Found> {
     let twice = numbers.iter().filter(|(_, times)| **times > 1).map(|(id, times)| format!("{id} {times} times"));
     let phantoms = numbers.keys().filter(|id| **id >= record.records).map(u64::to_string);
@@ -97,7 +97,7 @@ fn exact_numbers(record: &SequenceRecord, numbers: &BTreeMap<u64, u32>) -> Optio
     }
     let expected: Box<dyn Iterator<Item = u64>> = match record.form {
         Form::Finished | Form::Suspended => Box::new(0..record.records),
-        Form::Canceled => {
+        Form::Canceled | Form::Damaged => {
             let splits = record.splits;
             Box::new(
                 ends.into_iter().flat_map(move |(split, end)| (0..end).map(move |offset| id_of(split, offset, splits))),

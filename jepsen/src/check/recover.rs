@@ -17,9 +17,13 @@ const WRITE_P95_S: f64 = 5.0;
 #[must_use]
 pub fn until_write(run: &Run, fault: &FaultRecord) -> Option<f64> {
     let hit: Vec<String> = match fault.fault {
-        Fault::Kill | Fault::KillExecutor | Fault::PowerLoss | Fault::SlowSync | Fault::FailSync | Fault::DiskFull => {
-            Vec::new()
-        }
+        Fault::Kill
+        | Fault::KillExecutor
+        | Fault::PowerLoss
+        | Fault::SlowSync
+        | Fault::FailSync
+        | Fault::DiskFull
+        | Fault::DamageCheckpoint => Vec::new(),
         Fault::Pause | Fault::Isolate | Fault::IsolateOut | Fault::IsolateIn => {
             fault.targets.iter().map(ToString::to_string).collect()
         }

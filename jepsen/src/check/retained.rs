@@ -7,12 +7,14 @@ use std::time::Duration;
 use tidemill_model::event::{Event, EventFile, EventRecord};
 use tidemill_model::id::JobId;
 
+use super::lead;
+use super::timeline::Timeline;
 use super::verdict::Verdict;
 use crate::clock::nanos;
 use crate::schedule::Form;
 use crate::sequence::record::{CheckpointLook, SequenceRecord};
 
-/// How long a file that no retained checkpoint needs may stay while the job runs.
+/// How long a file that no retained checkpoint needs may stay while the job runs and one leader leads.
 const GARBAGE_LIMIT: Duration = Duration::from_secs(20);
 
 /// C5: at each look, every file of each retained checkpoint is there and long enough.
@@ -42,6 +44,30 @@ pub fn complete(record: &SequenceRecord, events: &[EventRecord]) -> Verdict {
         0 => Verdict::unknown("no file of a retained checkpoint was looked at"),
         compared => Verdict::valid(format!("{compared} times a file of a retained checkpoint was complete")),
     }
+}
+
+/// C5 of a job whose newest checkpoint was damaged: it fails, with the name of a damaged file, and starts from no other.
+#[must_use]
+pub fn loud(record: &SequenceRecord, events: &[EventRecord]) -> Verdict {
+    let Some(job) = record.jobs.first() else { return Verdict::unknown("no job ran") };
+    let timeline = Timeline::of(events, job.job);
+    let Some(damaged) = timeline.completed.values().next_back().map(|newest| newest.id) else {
+        return Verdict::unknown("no checkpoint was completed");
+    };
+    let named = needed(events, job.job).get(&damaged).is_some_and(|files| {
+        let of_newest = files.iter().filter(|file| file.path.starts_with(&format!("{damaged}/")));
+        of_newest.into_iter().any(|file| job.words.contains(&file.path))
+    });
+    if job.ended.as_deref() != Some("FAILED") || !named {
+        let why = format!(
+            "checkpoint {damaged} of job {} was damaged, and the job is {}, with these words: {}",
+            job.job,
+            job.ended.as_deref().unwrap_or("not ended"),
+            job.words
+        );
+        return Verdict::invalid(why, Vec::new(), (0, 0));
+    }
+    Verdict::valid(format!("the job failed by its damaged checkpoint {damaged}: {}", job.words))
 }
 
 fn needed(events: &[EventRecord], of: JobId) -> BTreeMap<u64, &[EventFile]> {
@@ -78,13 +104,16 @@ pub fn nothing_left(record: &SequenceRecord, events: &[EventRecord]) -> Verdict 
 /// A file that no retained checkpoint needs, and that is of no newer one, for too long.
 fn garbage(record: &SequenceRecord, events: &[EventRecord], job: JobId) -> Option<(String, (u64, u64))> {
     let needed = needed(events, job);
+    let leaderships = lead::leaderships(events);
     let mut since: BTreeMap<&str, u64> = BTreeMap::new();
     for look in record.checkpoint_looks.iter().filter(|look| look.job == job) {
         let Some(files) = &look.files else { continue };
         let unneeded: BTreeSet<&str> = unneeded(look, files, &needed).collect();
         since.retain(|path, _| unneeded.contains(path));
         for path in unneeded {
-            let first = *since.entry(path).or_insert(look.from);
+            // A leader begins anew with what its predecessors have not deleted.
+            let leads = leaderships.iter().map(|leadership| leadership.at).filter(|at| *at <= look.to).max();
+            let first = (*since.entry(path).or_insert(look.from)).max(leads.unwrap_or(0));
             if look.to.saturating_sub(first) > nanos(GARBAGE_LIMIT) {
                 let why = format!("file {path} of job {job} has been needed by no checkpoint for {GARBAGE_LIMIT:?}");
                 return Some((why, (first, look.to)));

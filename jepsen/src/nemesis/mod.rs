@@ -1,5 +1,6 @@
 //! The nemeses: each breaks something, undoes it, and brings the proof that it was broken.
 
+mod damage;
 mod disk;
 mod kill;
 mod kill_executor;
@@ -38,6 +39,7 @@ fn nemesis(fault: Fault) -> Box<dyn Nemesis> {
         Fault::FailSync => Box::new(disk::DiskFault::fails_once()),
         Fault::DiskFull => Box::new(disk::DiskFault::full()),
         Fault::PowerLoss => Box::new(power::PowerLoss),
+        Fault::DamageCheckpoint => Box::new(damage::DamageCheckpoint),
         Fault::Pause => Box::new(pause::Pause),
         Fault::Isolate => Box::new(partition::Partition::both_ways()),
         Fault::IsolateOut => Box::new(partition::Partition::outwards()),
@@ -95,6 +97,7 @@ fn resolve(cluster: &Cluster, target: Target, chance: &mut Stream) -> anyhow::Re
         }
         Target::AllCoordinators => coordinators,
         Target::TaskManager => vec![task_manager(cluster, chance)?],
+        Target::AllTaskManagers => cluster.hosts(Role::TaskManager),
         Target::LeaderAndTaskManager => vec![cluster.leader()?, task_manager(cluster, chance)?],
         Target::Host(host) => vec![host],
     })

@@ -4,7 +4,8 @@ use super::{Entry, Fault, Form, Minimum, Phase, Schedule, Target, Work, fault};
 use crate::seed::Stream;
 
 /// The part of the smoke suite in which every record is counted: a job that runs to its end while everything that runs
-/// it is killed, one that is suspended and goes on with more sub-tasks, one that is cancelled.
+/// it is killed, one that is suspended and goes on with more sub-tasks, one that is cancelled, one whose newest checkpoint
+/// is damaged.
 #[must_use]
 pub fn phases(chance: &mut Stream) -> Vec<Phase> {
     let finished = vec![
@@ -16,11 +17,13 @@ pub fn phases(chance: &mut Stream) -> Vec<Phase> {
     let minimum = Minimum { leader_changes: 2, checkpoints: 6, restores: 2 };
     let suspended = vec![fault(chance, 200, Fault::KillExecutor, Target::TaskManager, 100)];
     let canceled = vec![fault(chance, 200, Fault::KillExecutor, Target::TaskManager, 100)];
+    let damaged = vec![fault(chance, 200, Fault::DamageCheckpoint, Target::AllTaskManagers, 1_000)];
     let few = Minimum { leader_changes: 0, checkpoints: 2, restores: 1 };
     vec![
         phase("exactly-once", 16_500, finished, minimum, Form::Finished),
         phase("stop-and-rescale", 2_000, suspended, few, Form::Suspended),
         phase("cancel", 2_000, canceled, few, Form::Canceled),
+        phase("damaged-checkpoint", 3_000, damaged, few, Form::Damaged),
     ]
 }
 
@@ -28,8 +31,8 @@ pub fn phases(chance: &mut Stream) -> Vec<Phase> {
 #[must_use]
 pub fn kill_executors(seed: u64) -> Schedule {
     let mut chance = Stream::new(seed, "schedule");
-    let kill = |number: u64| fault(&mut chance, 500 + number * 3_000, Fault::KillExecutor, Target::TaskManager, 100);
-    alone(seed, 13_000, (0..4).map(kill).collect(), 0)
+    let kill = |number: u64| fault(&mut chance, 500 + number * 2_000, Fault::KillExecutor, Target::TaskManager, 100);
+    alone(seed, 12_500, (0..6).map(kill).collect(), 0)
 }
 
 /// A job over a sequence whose leader is killed, and then an executor.

@@ -84,6 +84,7 @@ impl Conduct {
             Form::Finished => self.submit(cluster, PARALLELISM, Some(RECORDS), None, "FINISHED")?,
             Form::Suspended => self.submit(cluster, PARALLELISM_BEFORE, None, None, "CANCELED")?,
             Form::Canceled => self.submit(cluster, PARALLELISM, Some(RECORDS), None, "CANCELED")?,
+            Form::Damaged => self.submit(cluster, PARALLELISM, Some(RECORDS), None, "FAILED")?,
         };
         self.wait(cluster, job, "it has some checkpoints", |details| {
             details.checkpoints_completed >= CHECKPOINTS_BEFORE && runs(details)
@@ -97,11 +98,18 @@ impl Conduct {
     /// When the cluster cannot be asked; what the jobs do wrong is in the record.
     pub fn end(&mut self, cluster: &mut Cluster) -> anyhow::Result<()> {
         if let Some(job) = self.record.jobs.last().map(|job| job.job) {
-            self.until_checkpoint(cluster, job)?;
             match self.record.form {
-                Form::Finished => self.finish(cluster, job)?,
-                Form::Suspended => self.suspend_and_go_on(cluster, job)?,
+                Form::Finished => {
+                    self.until_checkpoint(cluster, job)?;
+                    self.finish(cluster, job)?;
+                }
+                Form::Suspended => {
+                    self.until_checkpoint(cluster, job)?;
+                    self.suspend_and_go_on(cluster, job)?;
+                }
+                Form::Damaged => self.ended(cluster, job)?,
                 Form::Canceled => {
+                    self.until_checkpoint(cluster, job)?;
                     let client = cluster.client(LIMIT);
                     if let Err(error) = cluster.clients.run(async move { client.cancel_job(job).await })? {
                         self.complain(&format!("cancel: {error}"));
@@ -265,12 +273,16 @@ impl Conduct {
                 jobs.into_iter().filter(|name| self.is_own(name)).map(|job| format!("folder of {job} on {host}")),
             );
         }
-        for sink in [NUMBERS, COUNTS] {
-            let hidden = names(&self.folder.join(sink))?.into_iter().filter(|name| name.starts_with('.'));
-            left.extend(hidden.map(|name| format!("pending file {sink}/{name}")));
+        // Older checkpoints are all that is left to a job that fails by a damaged one, and what its sinks had prepared is
+        // known to that one alone.
+        if self.record.form != Form::Damaged {
+            for sink in [NUMBERS, COUNTS] {
+                let hidden = names(&self.folder.join(sink))?.into_iter().filter(|name| name.starts_with('.'));
+                left.extend(hidden.map(|name| format!("pending file {sink}/{name}")));
+            }
+            let checkpoints = names(&self.checkpoints)?.into_iter().filter(|name| self.is_own(name));
+            left.extend(checkpoints.map(|job| format!("checkpoints of {job}")));
         }
-        let checkpoints = names(&self.checkpoints)?.into_iter().filter(|name| self.is_own(name));
-        left.extend(checkpoints.map(|job| format!("checkpoints of {job}")));
         Ok(left)
     }
 
