@@ -39,15 +39,15 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
     files
 }
 
-/// The files that the retained checkpoints of a job refer to.
-async fn referred_to(client: &JobClient, job: JobId, details: &JobDetails) -> Result<BTreeSet<PathBuf>> {
-    let mut paths = BTreeSet::new();
+/// The files that the retained checkpoints of a job refer to, each with the checkpoint.
+async fn referred_to(client: &JobClient, job: JobId, details: &JobDetails) -> Result<Vec<(CheckpointId, PathBuf)>> {
+    let mut paths = Vec::new();
     let retained = details.checkpoints.iter().flat_map(|checkpoints| &checkpoints.retained);
-    for checkpoint in retained {
-        let checkpoint = client.get_retained_checkpoint(job, checkpoint.id).await?;
+    for id in retained.map(|checkpoint| checkpoint.id) {
+        let checkpoint = client.get_retained_checkpoint(job, id).await?;
         let states = checkpoint.checkpoint.into_iter().flat_map(|from| from.states.into_values());
         let handles = states.flat_map(|state| state.0);
-        paths.extend(handles.filter_map(|handle| StateHandle::path(&handle).map(PathBuf::from)));
+        paths.extend(handles.filter_map(|handle| Some((id, PathBuf::from(StateHandle::path(&handle)?)))));
     }
     Ok(paths)
 }
@@ -75,7 +75,6 @@ async fn what_no_retained_checkpoint_refers_to_is_deleted_and_what_one_does_stay
     let early = files(&folder);
     ensure!(!early.is_empty(), "state is in files");
     let before = until_later(&orders, job, CHECKPOINTS).await?;
-    // What it starts from is partly as old as the job.
     kill_process(before.attempts[0].process_id.context("an executor")?)?;
     let restored = orders.until_checkpoint(job, before.latest_checkpoint).await?;
     ensure!(restored.restored_checkpoint >= before.latest_checkpoint && restored.restarts == 1, "{restored:?}");
@@ -83,12 +82,13 @@ async fn what_no_retained_checkpoint_refers_to_is_deleted_and_what_one_does_stay
 
     client.cancel_job(job).await?;
     let ended = orders.cluster.until_job(job, "the job has ended", |details| details.status.is_terminal()).await?;
-    let wanted = referred_to(&client, job, &ended).await?;
+    let referred = referred_to(&client, job, &ended).await?;
     let retained = ended.checkpoints.as_ref().context("checkpoints")?.retained.clone();
     ensure!(retained.len() == 3, "{retained:?}");
-    let older = wanted.iter().filter(|path| writer(path) < Some(retained[0].id)).count();
-    println!("{} files are referred to, {older} of them by older checkpoints", wanted.len());
-    ensure!(older > 0, "later checkpoints refer to files of earlier ones: {wanted:?}");
+    let older = referred.iter().filter(|(checkpoint, path)| writer(path) < Some(*checkpoint)).count();
+    let wanted: BTreeSet<PathBuf> = referred.iter().map(|(_, path)| path.clone()).collect();
+    println!("{} files are referred to, {older} times by a later checkpoint", wanted.len());
+    ensure!(older > 0, "later checkpoints refer to files of earlier ones: {referred:?}");
     ensure!(early.difference(&wanted).next().is_some(), "some early file is not needed any more");
     let all = || async { (files(&folder) == wanted).then_some(()) };
     if until("exactly what is referred to is there", all).await.is_err() {
