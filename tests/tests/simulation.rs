@@ -61,6 +61,13 @@ fn directed_scenarios_hold_every_invariant_and_heal() {
     for scenario in Scenario::ALL {
         let outcome = play(scenario, Telling::Silent);
         assert_eq!(outcome.failure, None, "{scenario}");
-        assert!(outcome.totals.faults == 1 && outcome.totals.tasks >= 8, "{scenario}: {}", outcome.totals);
+        let faults = match scenario {
+            Scenario::LeaderStopped | Scenario::JobEndedMeanwhile => 1..=1,
+            Scenario::MasterPanicsOverGrant => 3..=3,
+            // So often that it is given up, and tried again.
+            Scenario::MasterPanicsOverCommit => 6..=u64::MAX,
+        };
+        let totals = outcome.totals;
+        assert!(faults.contains(&totals.faults) && totals.tasks >= 8, "{scenario}: {totals}");
     }
 }

@@ -1,4 +1,5 @@
-//! Directed scenarios: one fault each, at the moment that matters, where seeds hit upon it too rarely.
+//! Directed scenarios: one fault each, perhaps again and again, at the moment that matters, where seeds hit upon it too
+//! rarely.
 
 use std::collections::VecDeque;
 use std::fmt;
