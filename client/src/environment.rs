@@ -90,8 +90,9 @@ impl Environment {
     /// Reads the role of this process and the command line.
     ///
     /// Tidemill's own arguments are taken out: `--coordinators a,b,c`, `--parallelism N` or `-p N`, `-D key=value`,
-    /// `--detached` (return once the job is accepted, and has its part of the savepoint that it starts from, if there is one) and `--plan` (print the plan and exit). Whatever follows `--`
-    /// is left alone. Call it first: in an executor, whatever the program does before happens there too.
+    /// `--detached` (return once the job is accepted and, if it starts from a savepoint, has taken up its state) and
+    /// `--plan` (print the plan and exit). Whatever follows `--` is left alone. Call it first: in an executor,
+    /// whatever the program does before happens there too.
     ///
     /// ```
     /// # fn main() -> Result<(), tidemill::Error> {
